@@ -1,0 +1,168 @@
+# Every check that a change must pass is one target here; CI only calls them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# Each of these can be given on the command line: make test MODULES=pkg.
+MODULES = $(patsubst $(CURDIR)/%,%,$(shell go list -m -f '{{.Dir}}'))
+TESTFLAGS =
+FUZZTIME = 10s
+BENCH = .
+AGAINST = origin/main
+
+PACKAGES = $(MODULES:%=./%/...)
+SERVICES = $(sort $(patsubst services/%,%,$(wildcard services/*/cmd/*/main.go)))
+BINARIES = $(sort $(notdir $(patsubst %/main.go,%,$(wildcard services/*/cmd/*/main.go))))
+SHELL_SCRIPTS = $(shell git ls-files -co --exclude-standard -- .ci scripts | xargs -r grep -lsE '^.!/.*sh( |$$)')
+
+# Tests against real servers start their own from these programs.
+REDIS_SERVER = $(shell command -v redis-server)
+real_servers = POSTRIDER_TEST_REDIS='$(REDIS_SERVER)' POSTRIDER_TEST_NATS='$(CURDIR)/bin/nats-server'
+
+# Packages without tests say so in a line each; those are left out.
+go_test = go test $(TESTFLAGS)
+quiet = | { grep -v '\[no test files\]$$' || true; }
+
+.PHONY: help
+help: ## Show this help.
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z][a-z0-9\/%-]*:.*## / { sub("%", "<name>", $$1); printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ Build
+
+.PHONY: build run generate
+build: $(BINARIES:%=build/%) ## Build every binary into bin.
+
+build/%: ## Build one binary into bin, such as build/router.
+	@dir=$$(echo services/*/cmd/$*); \
+	[ -d "$$dir" ] || { echo "no service has a cmd/$*" >&2; exit 1; }; \
+	go build -trimpath -o bin/$* ./$$dir
+
+run: ## Run everything in one process, state below var.
+	@go run ./services/standalone/cmd/postrider up $(ARGS)
+
+generate: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-gateway ## Generate code from proto.
+	@bin/buf generate
+
+.PHONY: dev/up dev/down
+dev/up: build bin/nats-server ## Run every service as its own process, on real servers.
+	@scripts/cluster up
+
+dev/down: ## Stop what dev/up started.
+	@scripts/cluster down
+
+##@ Test
+
+.PHONY: test test/race test/integration test/e2e test/fuzz chaos bench
+test: ## Run the tests that need nothing but Go.
+	@$(go_test) $(PACKAGES) $(quiet)
+
+test/race: ## Run the same tests under the race detector.
+	@$(go_test) -race $(PACKAGES) $(quiet)
+
+test/integration: bin/nats-server need/redis ## Run the tests that need real servers too, under the race detector.
+	@$(real_servers) $(go_test) -race -tags integration $(PACKAGES) $(quiet)
+
+test/e2e: build bin/nats-server need/redis ## Run the scenarios over standalone and over separate processes.
+	@$(real_servers) $(go_test) -tags e2e -timeout 20m ./test/e2e/... $(quiet)
+
+test/fuzz: ## Run every fuzz target for FUZZTIME.
+	@scripts/fuzz $(FUZZTIME) $(PACKAGES)
+
+chaos: build bin/nats-server need/redis ## Kill, flush and restart things under load, and count what arrived.
+	@$(real_servers) $(go_test) -tags chaos -count 1 -timeout 60m ./test/chaos/... $(quiet)
+
+bench: ## Run the benchmarks that match BENCH.
+	@$(go_test) -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
+
+.PHONY: need/redis
+need/redis:
+	@[ -n '$(REDIS_SERVER)' ] || { echo "redis-server is not installed" >&2; exit 1; }
+
+##@ Check
+
+.PHONY: check verify fmt fmt/check lint lint/go lint/bans lint/proto lint/breaking lint/shell lint/actions
+check: fmt/check lint verify test/race test/integration test/e2e build/nowork tidy/check ## Run what a change must pass.
+
+verify: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-gateway ## Check that the generated code is what generate makes.
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	bin/buf generate --output "$$tmp"; \
+	git --no-pager diff --no-index --exit-code proto/gen/go "$$tmp/proto/gen/go" || { echo "generated code is stale: run make generate" >&2; exit 1; }
+
+fmt: bin/golangci-lint bin/buf bin/shfmt ## Format Go, proto and shell.
+	@bin/golangci-lint fmt
+	@bin/buf format -w
+	@bin/shfmt -w $(SHELL_SCRIPTS)
+
+fmt/check: bin/golangci-lint bin/buf bin/shfmt ## Show what fmt would change, and fail on it.
+	@bin/golangci-lint fmt --diff
+	@bin/buf format -d --exit-code
+	@bin/shfmt -d $(SHELL_SCRIPTS)
+
+lint: lint/go lint/bans lint/proto lint/shell lint/actions ## Run every linter.
+
+lint/go: bin/golangci-lint ## Lint Go, all modules in one load.
+	@bin/golangci-lint run --allow-parallel-runners $(PACKAGES)
+
+lint/bans: bin/golangci-lint ## Check that the bans in .golangci.yml bite, on planted violations.
+	@go test -tags bans -run Bans ./test/arch
+
+lint/proto: bin/buf ## Lint proto.
+	@bin/buf lint
+
+lint/breaking: bin/buf ## Check proto for changes that break against AGAINST.
+	@bin/buf breaking --against '.git#ref=$(AGAINST)'
+
+lint/shell: bin/shfmt ## Lint shell scripts.
+	@if command -v shellcheck >/dev/null; then shellcheck -x $(SHELL_SCRIPTS); \
+	elif [ -n "$${CI:-}" ]; then echo "shellcheck is not installed" >&2; exit 1; \
+	else echo "shellcheck is not installed: scripts are not linted" >&2; fi
+	@bin/shfmt -d $(SHELL_SCRIPTS)
+
+lint/actions: bin/actionlint ## Lint the CI workflow.
+	@bin/actionlint
+
+.PHONY: build/nowork tidy tidy/check vuln
+build/nowork: ## Build each module without the workspace.
+	@for m in $(MODULES); do GOWORK=off go -C "$$m" build ./... || { echo "$$m does not build without the workspace" >&2; exit 1; }; done
+
+tidy: ## Tidy each module.
+	@for m in $(MODULES); do GOWORK=off go -C "$$m" mod tidy; done
+
+tidy/check: ## Show what tidy would change, and fail on it.
+	@for m in $(MODULES); do GOWORK=off go -C "$$m" mod tidy -diff || { echo "$$m is not tidy: run make tidy" >&2; exit 1; }; done
+
+vuln: bin/govulncheck ## Look for known vulnerabilities that the code reaches.
+	@scripts/vuln $(MODULES)
+
+##@ Tools
+
+# A tool is built when it is missing, or when the module that pins it has changed.
+# Its build is renamed into place, so that one in use is never half written.
+define tool
+TOOLS += bin/$(1)
+bin/$(1): tools/$(2)/go.mod tools/$(2)/go.sum
+	@echo "building $(1)"
+	@mkdir -p bin
+	@GOWORK=off go -C tools/$(2) build -trimpath -o '$$(CURDIR)/bin/.$(1).new' $(3)
+	@mv bin/.$(1).new $$@
+endef
+
+$(eval $(call tool,actionlint,actionlint,github.com/rhysd/actionlint/cmd/actionlint))
+$(eval $(call tool,buf,buf,github.com/bufbuild/buf/cmd/buf))
+$(eval $(call tool,gofumpt,format,mvdan.cc/gofumpt))
+$(eval $(call tool,goimports,format,golang.org/x/tools/cmd/goimports))
+$(eval $(call tool,golangci-lint,golangci,github.com/golangci/golangci-lint/v2/cmd/golangci-lint))
+$(eval $(call tool,govulncheck,vuln,golang.org/x/vuln/cmd/govulncheck))
+$(eval $(call tool,grpcurl,grpcurl,github.com/fullstorydev/grpcurl/cmd/grpcurl))
+$(eval $(call tool,nats-server,nats,github.com/nats-io/nats-server/v2))
+$(eval $(call tool,protoc-gen-go,protoc,google.golang.org/protobuf/cmd/protoc-gen-go))
+$(eval $(call tool,protoc-gen-go-grpc,protoc,google.golang.org/grpc/cmd/protoc-gen-go-grpc))
+$(eval $(call tool,protoc-gen-grpc-gateway,protoc,github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway))
+$(eval $(call tool,shfmt,format,mvdan.cc/sh/v3/cmd/shfmt))
+
+.PHONY: tools
+tools: $(TOOLS) ## Build the pinned tools into bin.
