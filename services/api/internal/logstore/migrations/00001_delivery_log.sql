@@ -1,0 +1,60 @@
+-- +goose Up
+CREATE TABLE events (
+    event_id        TEXT PRIMARY KEY,
+    account_id      TEXT    NOT NULL,
+    event_type      TEXT    NOT NULL,
+    event_sequence  INTEGER NOT NULL,
+    accept_time     INTEGER NOT NULL, -- Unix microseconds, as all times here
+    route_time      INTEGER NOT NULL,
+    matched_total   INTEGER NOT NULL,
+    unmatched_total INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE unmatched (
+    event_id   TEXT NOT NULL,
+    webhook_id TEXT NOT NULL,
+    reason     TEXT NOT NULL,
+    detail     TEXT NOT NULL,
+    PRIMARY KEY (event_id, webhook_id)
+) WITHOUT ROWID;
+
+CREATE TABLE deliveries (
+    delivery_id       TEXT PRIMARY KEY,
+    account_id        TEXT    NOT NULL,
+    event_id          TEXT    NOT NULL,
+    event_type        TEXT    NOT NULL,
+    webhook_id        TEXT    NOT NULL,
+    call_id           TEXT    NOT NULL,
+    replay_id         TEXT    NOT NULL DEFAULT '',
+    state             TEXT    NOT NULL,
+    state_rank        INTEGER NOT NULL,
+    state_time        INTEGER NOT NULL,
+    reason            TEXT    NOT NULL DEFAULT '',
+    next_attempt_time INTEGER NOT NULL DEFAULT 0, -- 0: none
+    create_time       INTEGER NOT NULL,
+    attempt_count     INTEGER NOT NULL DEFAULT 0,
+    attempt_time      INTEGER NOT NULL DEFAULT 0,
+    last_status_code  INTEGER NOT NULL DEFAULT 0,
+    last_error_class  TEXT    NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+CREATE INDEX deliveries_by_time ON deliveries (account_id, create_time, delivery_id);
+CREATE INDEX deliveries_by_event ON deliveries (event_id);
+CREATE INDEX deliveries_by_webhook ON deliveries (webhook_id, create_time);
+CREATE INDEX deliveries_by_call ON deliveries (call_id);
+
+CREATE TABLE attempts (
+    attempt_id        TEXT PRIMARY KEY,
+    delivery_id       TEXT    NOT NULL,
+    account_id        TEXT    NOT NULL,
+    number            INTEGER NOT NULL,
+    start_time        INTEGER NOT NULL,
+    next_attempt_time INTEGER NOT NULL DEFAULT 0,
+    record            BLOB    NOT NULL -- postrider.record.v1.Attempted
+) WITHOUT ROWID;
+CREATE INDEX attempts_by_delivery ON attempts (delivery_id, start_time, attempt_id);
+
+-- +goose Down
+DROP TABLE attempts;
+DROP TABLE deliveries;
+DROP TABLE unmatched;
+DROP TABLE events;

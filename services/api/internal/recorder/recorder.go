@@ -1,0 +1,156 @@
+// Package recorder feeds the delivery log from the journal. It is never on the path of a
+// delivery: while the log store is away, entries wait in the journal and deliveries go on.
+package recorder
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/journal"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+)
+
+// Store is all that the recorder needs of a log store. Apply is idempotent and does not depend
+// on the order of the entries.
+type Store interface {
+	Apply(ctx context.Context, entries []*recordv1.JournalEntry) error
+}
+
+// Source gives the journal's messages, each until it is acked.
+type Source interface {
+	Consume(ctx context.Context, handle func(*stream.Msg)) error
+}
+
+// Deps is what a recorder works with.
+type Deps struct {
+	Source Source
+	Store  Store
+	Logger *slog.Logger
+	Meter  metric.Meter
+}
+
+// Recorder copies the journal into the store.
+type Recorder struct {
+	deps    Deps
+	queue   chan *stream.Msg
+	entries metric.Int64Counter
+}
+
+// maxBatch bounds the messages of one transaction; a message holds up to 64 entries.
+const maxBatch = 64
+
+// Pauses after a failed transaction.
+const (
+	minPause = 100 * time.Millisecond
+	maxPause = 5 * time.Second
+)
+
+// New returns a recorder that has not started.
+func New(deps Deps) (*Recorder, error) {
+	entries, err := deps.Meter.Int64Counter("postrider.recorder.entries", metric.WithDescription("Journal entries recorded in the delivery log."))
+	if err != nil {
+		return nil, err
+	}
+	return &Recorder{deps: deps, queue: make(chan *stream.Msg, 2*maxBatch), entries: entries}, nil
+}
+
+// Run records until ctx ends.
+func (r *Recorder) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pulled := make(chan error, 1)
+	go func() {
+		pulled <- r.deps.Source.Consume(ctx, func(m *stream.Msg) {
+			select {
+			case r.queue <- m:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	for {
+		batch, err := r.collect(ctx, pulled)
+		if err != nil {
+			cancel()
+			return err
+		}
+		if err := r.record(ctx, batch); err != nil {
+			cancel()
+			return errors.Join(ignoreCancel(err), ignoreCancel(<-pulled))
+		}
+	}
+}
+
+// collect waits for a message and takes what else is there.
+func (r *Recorder) collect(ctx context.Context, pulled <-chan error) ([]*stream.Msg, error) {
+	var batch []*stream.Msg
+	select {
+	case m := <-r.queue:
+		batch = append(batch, m)
+	case err := <-pulled:
+		return nil, ignoreCancel(err)
+	}
+	for len(batch) < maxBatch {
+		select {
+		case m := <-r.queue:
+			batch = append(batch, m)
+		default:
+			return batch, nil
+		}
+	}
+	return batch, ctx.Err()
+}
+
+// record stores a batch and then acks it: a crash in between records it twice, which the store
+// does not notice. It repeats until the store takes it or ctx ends.
+func (r *Recorder) record(ctx context.Context, batch []*stream.Msg) error {
+	var entries []*recordv1.JournalEntry
+	for _, m := range batch {
+		packed, err := journal.Decode(m)
+		if err != nil {
+			r.deps.Logger.ErrorContext(ctx, "journal message cannot be read", "sequence", m.Sequence(), "error", err)
+			continue // acked with the others: no later try reads it either
+		}
+		entries = append(entries, packed.GetEntries()...)
+	}
+	for pause := minPause; ; pause = min(2*pause, maxPause) {
+		err := r.deps.Store.Apply(ctx, entries)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.deps.Logger.WarnContext(ctx, "log store refused entries, trying again", "entries", len(entries), "error", err)
+		for _, m := range batch {
+			if err := m.InProgress(); err != nil {
+				r.deps.Logger.WarnContext(ctx, "journal message not kept in progress", "error", err)
+			}
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+	r.entries.Add(ctx, int64(len(entries)))
+	for _, m := range batch {
+		if err := m.Ack(); err != nil {
+			r.deps.Logger.WarnContext(ctx, "journal message not acked", "sequence", m.Sequence(), "error", err)
+		}
+	}
+	return nil
+}
+
+func ignoreCancel(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
