@@ -1,0 +1,5 @@
+package conf
+
+import (
+	_ "github.com/postrider/postrider/pkg/retry"
+)

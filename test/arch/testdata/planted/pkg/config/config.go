@@ -1,0 +1,6 @@
+package config
+
+import (
+	_ "github.com/nats-io/nats.go/jetstream"
+	_ "github.com/postrider/postrider/pkg/natsconn"
+)

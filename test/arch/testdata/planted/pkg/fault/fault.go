@@ -1,0 +1,5 @@
+package fault
+
+import (
+	_ "github.com/postrider/postrider/pkg/postrider"
+)

@@ -1,0 +1,5 @@
+package match
+
+import (
+	_ "github.com/postrider/postrider/pkg/retry" // planted: ranks
+)

@@ -1,0 +1,5 @@
+package codec
+
+import (
+	_ "github.com/postrider/postrider/pkg/stream" // planted: ranks
+)

@@ -1,0 +1,7 @@
+package rpc
+
+import (
+	_ "github.com/postrider/postrider/pkg/conf"
+	_ "github.com/postrider/postrider/pkg/fault"
+	_ "github.com/postrider/postrider/pkg/telemetry" // planted: ranks
+)

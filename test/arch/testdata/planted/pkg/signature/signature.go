@@ -1,0 +1,5 @@
+package signature
+
+import (
+	_ "github.com/postrider/postrider/pkg/rpc" // planted: ranks
+)

@@ -1,0 +1,5 @@
+package journal
+
+import (
+	_ "github.com/postrider/postrider/pkg/stream/eventstream" // planted: ranks
+)

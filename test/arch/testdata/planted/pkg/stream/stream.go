@@ -1,0 +1,5 @@
+package stream
+
+import (
+	_ "github.com/nats-io/nats.go/jetstream"
+)

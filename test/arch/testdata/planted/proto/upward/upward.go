@@ -1,0 +1,5 @@
+package upward
+
+import (
+	_ "github.com/postrider/postrider/pkg/retry" // planted: layers
+)

@@ -1,0 +1,5 @@
+package retryset
+
+import (
+	_ "github.com/redis/go-redis/v9"
+)

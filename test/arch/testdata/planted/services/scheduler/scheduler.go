@@ -1,0 +1,5 @@
+package scheduler
+
+import (
+	_ "github.com/postrider/postrider/services/scheduler/internal/retryset"
+)

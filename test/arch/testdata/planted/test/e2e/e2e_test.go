@@ -1,0 +1,6 @@
+package e2e
+
+import (
+	_ "github.com/postrider/postrider/services/ingest"
+	_ "github.com/postrider/postrider/test/fixture"
+)
