@@ -130,7 +130,7 @@ var ranks = map[string]int{
 
 // sameRank lists the imports inside a rank that are allowed: the words of the domain and
 // its errors are for all, a profile is made of the other pure parts, every platform
-// package checks its own settings, an owner of a stream builds on what all streams share.
+// package checks its own settings, owners of streams and buckets build on what they share.
 func sameRank(from, to string) bool {
 	switch to {
 	case "postrider", "fault", "conf":
@@ -138,7 +138,7 @@ func sameRank(from, to string) bool {
 	case "httpsig", "match", "retry", "signature":
 		return from == "profile"
 	case "stream":
-		return strings.HasPrefix(from, "stream/")
+		return from == "config" || strings.HasPrefix(from, "stream/")
 	default:
 		return false
 	}
