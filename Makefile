@@ -84,8 +84,14 @@ need/redis:
 
 ##@ Check
 
-.PHONY: check verify fmt fmt/check lint lint/go lint/imports lint/proto lint/breaking lint/shell lint/actions
-check: fmt/check lint verify test/race test/integration test/e2e build/nowork tidy/check ## Run what a change must pass.
+# In the order of what is cheap to learn first.
+CHECKS = fmt/check lint verify build/nowork tidy/check test/race test/integration test/e2e
+
+.PHONY: check check/names verify fmt fmt/check lint lint/go lint/imports lint/proto lint/breaking lint/shell lint/actions
+check: $(CHECKS) ## Run what a change must pass.
+
+check/names:
+	@echo $(CHECKS)
 
 verify: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-gateway ## Check that the generated code is what generate makes.
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
