@@ -1,0 +1,11 @@
+-- Starts the time of a lock anew.
+--
+-- KEYS[1]  the lock
+-- ARGV[1]  the holder's token
+-- ARGV[2]  how long the lock lasts from now, in milliseconds
+--
+-- Returns  1, or 0 if the lock is not the holder's any more
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
