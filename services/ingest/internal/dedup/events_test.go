@@ -1,0 +1,83 @@
+package dedup
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/postrider/postrider/pkg/postrider"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+)
+
+// recordOf is a record of events in memory: a list with an incarnation.
+type recordOf struct {
+	mu          sync.Mutex
+	incarnation string
+	events      []*recordv1.Event
+	away        bool
+	scans       int
+	// during, if set, is called in the middle of a scan.
+	during func()
+}
+
+func (r *recordOf) Incarnation() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.incarnation
+}
+
+func (r *recordOf) restore(incarnation string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.incarnation = incarnation
+}
+
+func (r *recordOf) setAway(away bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = away
+}
+
+func (r *recordOf) scanned() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.scans
+}
+
+// store appends an event as ingest would and returns what Finish is told about it.
+func (r *recordOf) store(account postrider.AccountID, key string, body Fingerprint, accepted time.Time) Finished {
+	id := ulid.MustNew(ulid.Timestamp(accepted), ulid.DefaultEntropy())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, &recordv1.Event{
+		Id: eventIDPrefix + id.String(), AccountId: string(account), DedupKey: key, Fingerprint: body[:],
+		AcceptTime: timestamppb.New(accepted),
+	})
+	return Finished{Key: KeyOf(account, key), Fingerprint: body, Event: id, Sequence: uint64(len(r.events)), Window: time.Hour}
+}
+
+func (r *recordOf) Scan(ctx context.Context, from time.Time, fn func(uint64, *recordv1.Event) error) error {
+	r.mu.Lock()
+	events, away, during := r.events, r.away, r.during
+	r.scans++
+	r.mu.Unlock()
+	if away {
+		return errors.New("the record is away")
+	}
+	for i, ev := range events {
+		if ev.GetAcceptTime().AsTime().Before(from) {
+			continue
+		}
+		if err := fn(uint64(i+1), ev); err != nil {
+			return err
+		}
+	}
+	if during != nil {
+		during()
+	}
+	return ctx.Err()
+}

@@ -1,0 +1,338 @@
+package dedup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// keyspace is where all keys stand. The braces are the hash tag that keeps a slot's keys on one
+// node of a cluster: postrider:dedup:{d07}:<16 bytes>, postrider:dedup:{d07}:epoch.
+const keyspace = "postrider:dedup:"
+
+// slots is how many parts the keyspace has. Each has an epoch of its own, because each may stand
+// on another node and be lost alone.
+const slots = 16
+
+// slotTags are the common prefixes of the slots' keys.
+var slotTags = func() (tags [slots]string) {
+	for i := range tags {
+		tags[i] = fmt.Sprintf("%s{d%02d}:", keyspace, i)
+	}
+	return tags
+}()
+
+func slotOf(k Key) int { return int(k[0]) % slots }
+
+func redisKey(k Key) string { return slotTags[slotOf(k)] + string(k[:]) }
+
+func epochKey(slot int) string { return slotTags[slot] + "epoch" }
+
+// rebuildLockKey keeps replicas from rebuilding the same window side by side.
+func rebuildLockKey() string { return slotTags[0] + "rebuild" }
+
+// RedisConfig is what the Redis index needs beside the common configuration.
+type RedisConfig struct {
+	Config
+	// Timeout bounds every round trip on the path of a publish. Defaults to 250 ms.
+	Timeout time.Duration
+	// Beat is how often each slot's epoch is read and moved on, and how often Redis is tried
+	// again while it is away. Defaults to 1 s.
+	Beat time.Duration
+	// Settle is how long after the last blind publish its event may still be on the way to
+	// EVENTS: at least the publish budget. Defaults to 10 s.
+	Settle time.Duration
+}
+
+// DefaultRedis returns the defaults.
+func DefaultRedis() RedisConfig {
+	return RedisConfig{
+		Config:  Config{Takeover: 15 * time.Second, Longest: 24 * time.Hour},
+		Timeout: 250 * time.Millisecond, Beat: time.Second, Settle: 10 * time.Second,
+	}
+}
+
+// Redis is the index that replicas share.
+//
+// Each answer on the path of a publish takes one round trip of bounded time. The first that fails
+// shuts the path off (away): publishes then go on blind at no cost, and only the beat, which runs
+// beside them, tries Redis again.
+type Redis struct {
+	client redis.UniversalClient
+	cfg    RedisConfig
+	events Events
+	log    *slog.Logger
+
+	away    atomic.Bool
+	wake    chan struct{} // asks for a beat now
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
+	healing atomic.Bool // held by the one rebuild of this replica, which alone uses the next two
+
+	healAfter time.Time
+	healFails int
+
+	mu    sync.Mutex
+	views [slots]slotView
+	gap   gap
+}
+
+var _ Index = (*Redis)(nil)
+
+// NewRedis returns the index; it does not talk to Redis before Start.
+func NewRedis(client redis.UniversalClient, cfg RedisConfig, events Events, log *slog.Logger) (*Redis, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("deduplication index: %w", err)
+	}
+	if cfg.Timeout <= 0 || cfg.Beat <= 0 || cfg.Settle < 0 {
+		return nil, errors.New("deduplication index: timeout and beat must be positive")
+	}
+	if client == nil || events == nil || log == nil {
+		return nil, errors.New("deduplication index: client, events and log are required")
+	}
+	return &Redis{client: client, cfg: cfg, events: events, log: log, wake: make(chan struct{}, 1)}, nil
+}
+
+// Claim asks with SET NX GET for the keys that are asked for the first time, which settles nearly
+// all in one round trip, and with the claim script for the others. The epochs of the slots are
+// read last, so that a flush in between makes an answer degraded and never passes for a whole
+// window.
+func (r *Redis) Claim(ctx context.Context, claims []Claim, results []Result) {
+	if r.away.Load() {
+		r.blind(claims, results)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	before := r.viewsNow()
+	in := incarnationOf(r.events.Incarnation())
+	again := r.claimAgain(ctx, claims, in)
+	first := make([]*redis.StatusCmd, len(claims))
+	var touched [slots]*redis.SliceCmd
+	pipe := r.client.Pipeline()
+	for i := range claims {
+		if c := &claims[i]; !c.Again {
+			fresh := pendingValue(c, in, r.cfg.Takeover)
+			first[i] = pipe.SetArgs(ctx, redisKey(c.Key), fresh.encode(), redis.SetArgs{Mode: "NX", Get: true, TTL: c.Window})
+		}
+	}
+	for i := range claims {
+		if s := slotOf(claims[i].Key); touched[s] == nil {
+			touched[s] = pipe.HMGet(ctx, epochKey(s), "g", "c")
+		}
+	}
+	_, _ = pipe.Exec(ctx) // each command holds its own error
+	degraded := r.observeAll(&before, &touched)
+	r.readAnswers(claims, results, first, again, in, degraded)
+}
+
+// claimAgain runs the claim script for the claims that were pending before.
+func (r *Redis) claimAgain(ctx context.Context, claims []Claim, in [8]byte) []call {
+	var calls []call
+	for i := range claims {
+		if c := &claims[i]; c.Again {
+			fresh := pendingValue(c, in, r.cfg.Takeover)
+			calls = append(calls, call{script: claimScript, keys: []string{redisKey(c.Key)}, args: []any{
+				fresh.encode(), c.Window.Milliseconds(), r.cfg.Takeover.Milliseconds(),
+			}})
+		}
+	}
+	if len(calls) > 0 {
+		_ = runScripts(ctx, r.client, calls) // each call holds its own error
+	}
+	return calls
+}
+
+// readAnswers turns replies into results; a claim without a reply is blind.
+func (r *Redis) readAnswers(claims []Claim, results []Result, first []*redis.StatusCmd, again []call, in [8]byte, degraded *[slots]bool) {
+	var cause error
+	blind := 0
+	next := 0
+	for i := range claims {
+		c := &claims[i]
+		var err error
+		if c.Again {
+			results[i], err = scriptAnswer(again[next].cmd, c, in)
+			next++
+		} else {
+			results[i], err = firstAnswer(first[i], c, in)
+		}
+		if err != nil {
+			results[i] = Result{Outcome: Blind, Event: c.Event}
+			cause = err
+			blind++
+		}
+		results[i].Degraded = degraded[slotOf(c.Key)] || err != nil
+	}
+	if cause != nil {
+		r.noteBlind(time.Now())
+		r.failed("claim", cause, blind)
+	}
+}
+
+// firstAnswer reads the reply to SET NX GET: nil if the key was set.
+func firstAnswer(cmd *redis.StatusCmd, c *Claim, in [8]byte) (Result, error) {
+	standing, err := cmd.Result()
+	if errors.Is(err, redis.Nil) {
+		return Result{Outcome: Claimed, Event: c.Event}, nil
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	v, err := decodeValue(standing)
+	if err != nil {
+		return Result{}, err
+	}
+	return v.answer(c, in), nil
+}
+
+// scriptAnswer reads the reply of the claim script.
+func scriptAnswer(cmd *redis.Cmd, c *Claim, in [8]byte) (Result, error) {
+	reply, err := cmd.Slice()
+	if err != nil {
+		return Result{}, err
+	}
+	if len(reply) != 3 {
+		return Result{}, errValue
+	}
+	how, _ := reply[0].(int64)
+	text, _ := reply[1].(string)
+	left, _ := reply[2].(int64)
+	v, err := decodeValue(text)
+	if err != nil {
+		return Result{}, err
+	}
+	switch how {
+	case 1:
+		return Result{Outcome: Claimed, Event: v.event}, nil
+	case 2:
+		return Result{Outcome: TakenOver, Event: v.event, Age: max(v.life-time.Duration(left)*time.Millisecond, 0)}, nil
+	}
+	return v.answer(c, in), nil
+}
+
+func (r *Redis) blind(claims []Claim, results []Result) {
+	for i := range claims {
+		results[i] = Result{Outcome: Blind, Event: claims[i].Event, Degraded: true}
+	}
+	r.noteBlind(time.Now())
+}
+
+// Finish turns pending keys into finished ones, one script call for each slot.
+func (r *Redis) Finish(ctx context.Context, done []Finished) error {
+	in := incarnationOf(r.events.Incarnation())
+	var calls [slots]call
+	for i := range done {
+		d := &done[i]
+		v := finishedValue(d, in)
+		c := &calls[slotOf(d.Key)]
+		c.keys = append(c.keys, redisKey(d.Key))
+		c.args = append(c.args, string(d.Token[:]), v.encode(), d.Window.Milliseconds())
+	}
+	return r.settle(ctx, "finish", finishScript, &calls, len(done))
+}
+
+// Release frees pending keys, one script call for each slot.
+func (r *Redis) Release(ctx context.Context, released []Released) error {
+	var calls [slots]call
+	for i := range released {
+		c := &calls[slotOf(released[i].Key)]
+		c.keys = append(c.keys, redisKey(released[i].Key))
+		c.args = append(c.args, string(released[i].Token[:]))
+	}
+	return r.settle(ctx, "release", releaseScript, &calls, len(released))
+}
+
+// settle runs one script over all slots that have keys.
+func (r *Redis) settle(ctx context.Context, what string, script *redis.Script, bySlot *[slots]call, n int) error {
+	if n == 0 {
+		return nil
+	}
+	if r.away.Load() {
+		return ErrAway
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	calls := make([]call, 0, slots)
+	for i := range bySlot {
+		if len(bySlot[i].keys) > 0 {
+			bySlot[i].script = script
+			calls = append(calls, bySlot[i])
+		}
+	}
+	if err := runScripts(ctx, r.client, calls); err != nil {
+		r.failed(what, err, n)
+		return errors.Join(ErrAway, err)
+	}
+	return nil
+}
+
+// failed notes that Redis did not do what was asked. A server that answers with an error of its
+// own (out of memory, say) is not away: asking it costs no time, and other keys may succeed.
+func (r *Redis) failed(what string, err error, n int) {
+	if answered(err) {
+		r.log.Warn("deduplication index refused", slog.String("operation", what), slog.Int("keys", n), slog.Any("error", err))
+		return
+	}
+	if !r.away.Swap(true) {
+		r.log.Warn("deduplication index is away; publishing goes on under the record's own window",
+			slog.String("operation", what), slog.Int("keys", n), slog.Any("error", err))
+	}
+}
+
+// answered reports whether err is the server's own reply and one that the next command may not get.
+func answered(err error) bool {
+	if errors.Is(err, errValue) {
+		return true
+	}
+	var reply redis.Error
+	if !errors.As(err, &reply) || errors.Is(err, redis.ErrClosed) {
+		return false
+	}
+	for _, prefix := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOAUTH", "WRONGPASS"} {
+		if redis.HasErrorPrefix(err, prefix) {
+			return false
+		}
+	}
+	return true
+}
+
+// Start looks at Redis once, so that the first publish knows where it stands, and begins the beat.
+func (r *Redis) Start(ctx context.Context) error {
+	ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	r.beat(ctx)
+	r.work.Go(func() { r.run(ctx) })
+	return nil
+}
+
+// Stop ends the beat and a rebuild that is under way; the next process begins it again.
+func (r *Redis) Stop(context.Context) error {
+	if r.cancel != nil {
+		r.cancel()
+	}
+	r.work.Wait()
+	return nil
+}
+
+// epochReply reads HMGET g c.
+func epochReply(cmd *redis.SliceCmd) (generation string, counter int64, err error) {
+	fields, err := cmd.Result()
+	if err != nil {
+		return "", 0, err
+	}
+	if len(fields) != 2 {
+		return "", 0, errValue
+	}
+	generation, _ = fields[0].(string)
+	if text, ok := fields[1].(string); ok {
+		counter, err = strconv.ParseInt(text, 10, 64)
+	}
+	return generation, counter, err
+}

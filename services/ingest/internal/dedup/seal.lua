@@ -1,0 +1,7 @@
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+if run ~= ARGV[2] or redis.call('HGET', KEYS[1], 'h') ~= ARGV[1] then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'g', ARGV[3], 't', ARGV[4], 'r', run)
+redis.call('HDEL', KEYS[1], 'h')
+return redis.call('HINCRBY', KEYS[1], 'c', 1)
