@@ -9,8 +9,9 @@
 //
 // A field's name, with those of the structs it stands in, joined by dashes, gives the flag
 // --nats-url, the environment variable POSTRIDER_NATS_URL and the YAML key nats.url (nats-url in
-// one piece is the same). The value a field has before Load is its default. Fields without a conf
-// tag are no options, except that an untagged embedded struct contributes its fields as its own.
+// one piece is the same). The value a field has before Load is its default. A struct with the tag
+// conf:"" adds its options as if they stood in the one around it, and so does an embedded struct
+// without a tag. Other fields without a conf tag are no options.
 //
 // Fields may be string, bool, int, int64, float64, time.Duration, []string, Bytes, Secret, or
 // anything whose pointer implements encoding.TextUnmarshaler.

@@ -59,8 +59,8 @@ func (c *collector) walk(v reflect.Value, path []string) {
 	for i := range v.NumField() {
 		sf := v.Type().Field(i)
 		name, tagged := sf.Tag.Lookup("conf")
-		if sf.Anonymous && !tagged && sf.Type.Kind() == reflect.Struct && sf.IsExported() {
-			c.walk(v.Field(i), path)
+		if sf.Type.Kind() == reflect.Struct && sf.IsExported() && (tagged && name == "" || !tagged && sf.Anonymous) {
+			c.inline(v.Field(i), path)
 			continue
 		}
 		if !tagged || name == "-" {
@@ -71,6 +71,18 @@ func (c *collector) walk(v reflect.Value, path []string) {
 		}
 		c.add(v.Field(i), sf, append(slices.Clone(path), name))
 	}
+}
+
+// inline adds the options of a struct as if they stood in the one around it.
+func (c *collector) inline(v reflect.Value, path []string) {
+	if inner, ok := v.Addr().Interface().(Validator); ok {
+		prefix := ""
+		if len(path) > 0 {
+			prefix = strings.Join(path, "-") + "-"
+		}
+		c.groups = append(c.groups, group{prefix: prefix, value: inner})
+	}
+	c.walk(v, path)
 }
 
 // add adds one field: an option, or a struct of options.

@@ -1,0 +1,56 @@
+package telemetry
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Logger returns a logger that writes to w as the configuration says, JSON or text. Records that
+// are logged with a context carry the trace and span that they belong to. A configuration that
+// Validate refuses gives JSON from level info.
+func Logger(cfg Config, w io.Writer) *slog.Logger {
+	least, err := level(cfg.LogLevel)
+	if err != nil {
+		least = slog.LevelInfo
+	}
+	opts := &slog.HandlerOptions{Level: least}
+	var h slog.Handler = slog.NewJSONHandler(w, opts)
+	if cfg.LogFormat == FormatText {
+		h = slog.NewTextHandler(w, opts)
+	}
+	return slog.New(&traceHandler{Handler: h})
+}
+
+// level reads the name of a level.
+func level(name string) (slog.Level, error) {
+	var l slog.Level
+	err := l.UnmarshalText([]byte(name))
+	return l, err
+}
+
+// traceHandler adds the trace and the span of the context to every record.
+type traceHandler struct {
+	slog.Handler
+}
+
+// Handle adds the ids when the context has a span.
+func (h *traceHandler) Handle(ctx context.Context, r slog.Record) error {
+	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
+		r = r.Clone()
+		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs keeps adding the ids.
+func (h *traceHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &traceHandler{Handler: h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup keeps adding the ids, inside the group.
+func (h *traceHandler) WithGroup(name string) slog.Handler {
+	return &traceHandler{Handler: h.Handler.WithGroup(name)}
+}
