@@ -75,8 +75,8 @@ test/fuzz: ## Run every fuzz target for FUZZTIME.
 chaos: build bin/nats-server need/redis ## Kill, flush and restart things under load, and count what arrived.
 	@$(real_servers) $(go_test) -tags chaos -count 1 -timeout 60m ./test/chaos/... $(quiet)
 
-bench: ## Run the benchmarks that match BENCH.
-	@$(go_test) -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
+bench: bin/nats-server need/redis ## Run the benchmarks that match BENCH.
+	@$(real_servers) $(go_test) -tags integration -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
 
 .PHONY: need/redis
 need/redis:
