@@ -3,7 +3,12 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // AckWait is how long a message may be worked on without a sign of progress.
@@ -13,7 +18,14 @@ const AckWait = 60 * time.Second
 const DefaultBatch = 500
 
 // Consumer pulls from a durable consumer of a stream.
-type Consumer struct{}
+type Consumer struct {
+	c       *Client
+	stream  string
+	durable string
+	ensure  func(context.Context) error
+	batch   int
+	trouble func(error)
+}
 
 // ConsumerInfo is how far a consumer is.
 type ConsumerInfo struct {
@@ -29,19 +41,128 @@ type ConsumerInfo struct {
 	Delivered uint64
 }
 
+// NewConsumer is for the owner of a stream. Ensure makes the durable as the owner wants it, or
+// leaves it as it is; it is called here, and again when the durable is gone.
+func (c *Client) NewConsumer(ctx context.Context, stream, durable string, ensure func(context.Context) error) (*Consumer, error) {
+	con := &Consumer{c: c, stream: stream, durable: durable, ensure: ensure, batch: DefaultBatch}
+	if err := c.retry(ctx, con.ensure); err != nil {
+		return nil, fmt.Errorf("ensure consumer %s of %s: %w", durable, stream, err)
+	}
+	return con, nil
+}
+
 // WithBatch returns a consumer of the same durable that asks for n messages ahead of its handler.
-func (c *Consumer) WithBatch(n int) *Consumer { return c }
+func (c *Consumer) WithBatch(n int) *Consumer {
+	other := *c
+	other.batch = max(n, 1)
+	return &other
+}
+
+// WithTrouble returns a consumer of the same durable that tells report what Consume survived: a
+// deleted durable, a server that was away. Report is called on Consume's goroutines.
+func (c *Consumer) WithTrouble(report func(error)) *Consumer {
+	other := *c
+	other.trouble = report
+	return &other
+}
+
+// Stream is the name of the stream that is consumed.
+func (c *Consumer) Stream() string { return c.stream }
 
 // Consume gives every message to handle, one at a time and in the order in which the server sent
 // them, until ctx ends; then it returns nil. A handle that blocks is backpressure: nothing is
-// asked for beyond the batch, and what waits in memory is kept in progress. A consumer that was
-// deleted is made again from its owner's configuration; a server that is away is waited for.
-// An error means that the consumer cannot be had at all.
+// asked for beyond the batch, and what waits in memory is kept in progress. What waits when ctx
+// ends goes back to the server at once, so that another can have it. A consumer that was deleted
+// is made again from its owner's configuration; a server that is away is waited for. An error
+// means that the consumer cannot be had at all.
 func (c *Consumer) Consume(ctx context.Context, handle func(*Msg)) error {
-	return errors.ErrUnsupported
+	for ctx.Err() == nil {
+		err := newPuller(c).run(ctx, handle)
+		if ctx.Err() != nil {
+			return nil
+		}
+		c.report(err)
+		if err := c.again(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("make consumer %s of %s again: %w", c.durable, c.stream, err)
+		}
+	}
+	return nil
+}
+
+// again makes the durable anew, for as long as the server has nothing against it.
+func (c *Consumer) again(ctx context.Context) error {
+	const pause = 250 * time.Millisecond
+	for {
+		err := c.ensure(ctx)
+		if err == nil || ctx.Err() != nil || permanent(err) {
+			return err
+		}
+		c.report(err)
+		if !wait(ctx, pause) {
+			return ctx.Err()
+		}
+	}
+}
+
+func (c *Consumer) report(err error) {
+	if c.trouble != nil && err != nil {
+		c.trouble(err)
+	}
 }
 
 // Info asks the server. It costs the leader work: not for a hot path.
 func (c *Consumer) Info(ctx context.Context) (ConsumerInfo, error) {
-	return ConsumerInfo{}, errors.ErrUnsupported
+	con, err := c.c.js.Consumer(ctx, c.stream, c.durable)
+	if err != nil {
+		return ConsumerInfo{}, fmt.Errorf("info of consumer %s of %s: %w", c.durable, c.stream, err)
+	}
+	info := con.CachedInfo()
+	return ConsumerInfo{
+		Pending:     info.NumPending,
+		AckPending:  info.NumAckPending,
+		Redelivered: info.NumRedelivered,
+		AckFloor:    info.AckFloor.Stream,
+		Delivered:   info.Delivered.Stream,
+	}, nil
+}
+
+// exists reports whether the durable is there; an error means that it could not be told.
+func (c *Consumer) exists(ctx context.Context) (bool, error) {
+	_, err := c.c.js.Consumer(ctx, c.stream, c.durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// EnsureConsumer makes a durable, or brings what can be changed of it to the configuration. It is
+// for the owner of a stream.
+func (c *Client) EnsureConsumer(ctx context.Context, stream string, cfg jetstream.ConsumerConfig) error {
+	_, err := c.js.CreateOrUpdateConsumer(ctx, stream, cfg)
+	return err
+}
+
+// permanent reports whether an error of the API will not pass by itself.
+func permanent(err error) bool {
+	var api jetstream.JetStreamError
+	if errors.As(err, &api) && api.APIError() != nil {
+		code := api.APIError().Code
+		return code >= http.StatusBadRequest && code < http.StatusInternalServerError && code != http.StatusTooManyRequests
+	}
+	return errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionDraining)
+}
+
+// wait pauses; it reports false when ctx ended first.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

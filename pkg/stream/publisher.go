@@ -3,26 +3,103 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Ack says where a message was stored.
-type Ack struct {
-	// Sequence of the message in the stream.
-	Sequence uint64
-	// Duplicate says that a message with the same id was stored before, at Sequence.
-	Duplicate bool
-	// Stream is the stream's name.
-	Stream string
+// Publisher publishes asynchronously with a bounded window. It has one inbox and one goroutine,
+// which start on first use.
+//
+// A slot of the window is taken in Publish and given back when the fate of its message is known.
+// Replies find their slot by a token in the reply subject that is never used twice, so a late
+// reply to a message that was given up can not be taken for an acknowledgement of another.
+type Publisher struct {
+	name    string
+	nc      *nats.Conn
+	timeout time.Duration
+	budget  time.Duration
+	tick    time.Duration
+
+	slots []slot
+	free  chan uint32 // numbers of free slots; its length bounds what is in flight
+
+	closed  atomic.Bool
+	closing chan struct{}
+	wake    chan struct{}
+	armed   atomic.Bool // whether the sweep runs
+
+	flush sync.Mutex // one Flush at a time
+
+	start struct {
+		sync.Mutex
+		done   atomic.Bool
+		prefix string
+		sub    *nats.Subscription
+		ended  chan struct{}
+	}
+	replies chan *nats.Msg
+	streams map[string]string // names seen in acknowledgements, to share their memory
 }
 
-// Publisher publishes asynchronously with a bounded window. It starts on first use.
-type Publisher struct{ name string }
+// slot is one message in flight.
+type slot struct {
+	mu         sync.Mutex
+	generation uint64
+	token      uint64 // 0 when the slot is free
+	msg        *nats.Msg
+	done       func(Ack, error)
+	first      time.Time // when it was sent first
+	sent       time.Time // when it was sent last
+	retryAt    time.Time // when to send it again; zero while an answer is awaited
+	sends      int
+	unanswered int // sends whose outcome is not known
+}
+
+const (
+	slotBits = 16 // of a token; the rest is the slot's generation
+	maxTick  = 50 * time.Millisecond
+	minTick  = 5 * time.Millisecond
+	// maxPause bounds the pause before a message that was refused for now is sent again.
+	maxPause = 500 * time.Millisecond
+)
 
 // NewPublisher makes a publisher with a window of its own; a window of 0 takes the configured
 // one. The client closes it.
-func (c *Client) NewPublisher(name string, window int) *Publisher { return &Publisher{name: name} }
+func (c *Client) NewPublisher(name string, window int) *Publisher {
+	if window <= 0 {
+		window = c.cfg.PublishWindow
+	}
+	window = min(window, maxWindow)
+	p := &Publisher{
+		name:    name,
+		nc:      c.nc,
+		timeout: c.cfg.PublishTimeout,
+		budget:  c.cfg.PublishBudget,
+		tick:    min(max(c.cfg.PublishTimeout/40, minTick), maxTick),
+		slots:   make([]slot, window),
+		free:    make(chan uint32, window),
+		closing: make(chan struct{}),
+		wake:    make(chan struct{}, 1),
+		streams: make(map[string]string),
+	}
+	for i := range p.slots {
+		p.free <- uint32(i) //nolint:gosec // a window is at most 1<<16
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		p.Close()
+		return p
+	}
+	c.publishers = append(c.publishers, p)
+	return p
+}
 
 // Publish sends the message and returns; done is called when its fate is known. It blocks while
 // the window is full, until ctx ends. An error means that nothing was sent and that done will
@@ -34,21 +111,367 @@ func (c *Client) NewPublisher(name string, window int) *Publisher { return &Publ
 // with the same headers, until the budget ends. So a message needs an id or an expected sequence,
 // or readers that can bear it twice.
 func (p *Publisher) Publish(ctx context.Context, m *nats.Msg, done func(Ack, error)) error {
-	return errors.ErrUnsupported
+	if err := p.begin(); err != nil {
+		return err
+	}
+	i, err := p.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	s := &p.slots[i]
+	s.mu.Lock()
+	// Close reads every slot after it set closed, so a message is either refused here or found
+	// there.
+	if p.closed.Load() {
+		s.mu.Unlock()
+		p.free <- i
+		return ErrClosed
+	}
+	s.generation++
+	token := s.generation<<slotBits | uint64(i)
+	now := time.Now()
+	s.token, s.msg, s.done = token, m, done
+	s.first, s.sent, s.retryAt = now, now, time.Time{}
+	s.sends, s.unanswered = 1, 1
+	m.Reply = p.reply(token)
+	s.mu.Unlock()
+
+	p.arm()
+	if err := p.nc.PublishMsg(m); err != nil {
+		return p.sendFailed(i, token, err)
+	}
+	return nil
 }
 
 // PublishSync publishes and waits for the fate of the message. When ctx ends first, the error
 // has ErrUnknown in its chain.
 func (p *Publisher) PublishSync(ctx context.Context, m *nats.Msg) (Ack, error) {
-	return Ack{}, errors.ErrUnsupported
+	type outcome struct {
+		ack Ack
+		err error
+	}
+	fate := make(chan outcome, 1)
+	if err := p.Publish(ctx, m, func(ack Ack, err error) { fate <- outcome{ack, err} }); err != nil {
+		return Ack{}, err
+	}
+	select {
+	case o := <-fate:
+		return o.ack, o.err
+	case <-ctx.Done():
+		return Ack{}, fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
+	}
 }
 
-// InFlight is the number of messages whose fate is not known yet.
-func (p *Publisher) InFlight() int { return 0 }
+// Name is the publisher's name.
+func (p *Publisher) Name() string { return p.name }
 
-// Flush returns when nothing is in flight, or ctx ends.
-func (p *Publisher) Flush(ctx context.Context) error { return errors.ErrUnsupported }
+// InFlight is the number of messages whose fate is not known yet.
+func (p *Publisher) InFlight() int { return len(p.slots) - len(p.free) }
+
+// Flush returns when nothing is in flight, or ctx ends. What is published meanwhile waits.
+func (p *Publisher) Flush(ctx context.Context) error {
+	p.flush.Lock()
+	defer p.flush.Unlock()
+	held := make([]uint32, 0, len(p.slots))
+	defer func() {
+		for _, i := range held {
+			p.free <- i
+		}
+	}()
+	for range p.slots {
+		i, err := p.acquire(ctx)
+		if err != nil {
+			return err
+		}
+		held = append(held, i)
+	}
+	return nil
+}
 
 // Close reports what is in flight as ErrUnknown and ErrClosed, and returns when the publisher's
 // goroutine has ended.
-func (p *Publisher) Close() {}
+func (p *Publisher) Close() {
+	if p.closed.CompareAndSwap(false, true) {
+		close(p.closing)
+	}
+	p.start.Lock()
+	ended := p.start.ended
+	p.start.Unlock()
+	if ended != nil {
+		<-ended
+	}
+}
+
+// begin subscribes the inbox and starts the goroutine, once.
+func (p *Publisher) begin() error {
+	if p.start.done.Load() {
+		return nil
+	}
+	p.start.Lock()
+	defer p.start.Unlock()
+	if p.start.done.Load() {
+		return nil
+	}
+	if p.closed.Load() {
+		return ErrClosed
+	}
+	// Twice the window: a message that is sent again can be answered again.
+	p.replies = make(chan *nats.Msg, 2*len(p.slots)+64)
+	p.start.prefix = p.nc.NewInbox() + "."
+	sub, err := p.nc.ChanSubscribe(p.start.prefix+"*", p.replies)
+	if err != nil {
+		return fmt.Errorf("subscribe for acknowledgements: %w", err)
+	}
+	p.start.sub, p.start.ended = sub, make(chan struct{})
+	go p.run()
+	p.start.done.Store(true)
+	return nil
+}
+
+// acquire takes a free slot.
+func (p *Publisher) acquire(ctx context.Context) (uint32, error) {
+	select {
+	case i := <-p.free:
+		return i, nil
+	default:
+	}
+	select {
+	case i := <-p.free:
+		return i, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-p.closing:
+		return 0, ErrClosed
+	}
+}
+
+func (p *Publisher) reply(token uint64) string {
+	var buf [64]byte
+	b := append(buf[:0], p.start.prefix...)
+	return string(strconv.AppendUint(b, token, 36))
+}
+
+// arm starts the sweep if it rests. The slot was taken before, so a sweep that goes to rest now
+// sees it.
+func (p *Publisher) arm() {
+	if p.armed.Load() || !p.armed.CompareAndSwap(false, true) {
+		return
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// sendFailed deals with a first send that the connection did not take. A fault of the message is
+// the caller's; trouble of the connection is waited out.
+func (p *Publisher) sendFailed(i uint32, token uint64, err error) error {
+	s := &p.slots[i]
+	s.mu.Lock()
+	if s.token != token {
+		s.mu.Unlock()
+		return nil // done was called already, by Close.
+	}
+	if hopeless(err) && s.sends == 1 {
+		s.clear()
+		s.mu.Unlock()
+		p.free <- i
+		return sendError(err)
+	}
+	s.unanswered = max(s.unanswered-1, 0)
+	s.retryAt = time.Now().Add(s.pause())
+	s.mu.Unlock()
+	return nil
+}
+
+// hopeless reports whether sending again cannot help.
+func hopeless(err error) bool {
+	return !errors.Is(err, nats.ErrReconnectBufExceeded) && !errors.Is(err, nats.ErrDisconnected) &&
+		!errors.Is(err, nats.ErrTimeout)
+}
+
+func sendError(err error) error {
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return fmt.Errorf("%w: %w", ErrRefused, err)
+}
+
+// clear empties the slot; its mutex is held.
+func (s *slot) clear() { s.token, s.msg, s.done = 0, nil, nil }
+
+// pause grows with the number of sends.
+func (s *slot) pause() time.Duration {
+	return min(maxTick<<min(s.sends, 10), maxPause)
+}
+
+// run settles replies and sweeps for what was not answered.
+func (p *Publisher) run() {
+	defer close(p.start.ended)
+	timer := time.NewTimer(p.tick)
+	defer timer.Stop()
+	reconnects := p.nc.Stats().Reconnects
+	for {
+		select {
+		case m := <-p.replies:
+			p.settle(m)
+		case <-p.wake:
+			timer.Reset(p.tick)
+		case <-timer.C:
+			now := p.nc.Stats().Reconnects
+			p.sweep(time.Now(), now != reconnects)
+			reconnects = now
+			if p.rest() {
+				continue
+			}
+			timer.Reset(p.tick)
+		case <-p.closing:
+			_ = p.start.sub.Unsubscribe()
+			p.abandon()
+			return
+		}
+	}
+}
+
+// rest reports whether the sweep may stop until arm.
+func (p *Publisher) rest() bool {
+	if p.InFlight() > 0 {
+		return false
+	}
+	p.armed.Store(false)
+	return p.InFlight() == 0 || !p.armed.CompareAndSwap(false, true)
+}
+
+// settle gives a reply to the message it answers.
+func (p *Publisher) settle(m *nats.Msg) {
+	if len(m.Subject) <= len(p.start.prefix) {
+		return
+	}
+	token, err := strconv.ParseUint(m.Subject[len(p.start.prefix):], 36, 64)
+	if err != nil {
+		return
+	}
+	i := uint32(token & (1<<slotBits - 1))
+	if int(i) >= len(p.slots) {
+		return
+	}
+	ack, err := p.parse(m)
+	s := &p.slots[i]
+	s.mu.Lock()
+	if s.token != token {
+		s.mu.Unlock()
+		return
+	}
+	if err != nil {
+		s.unanswered = max(s.unanswered-1, 0)
+		if transient(err) {
+			// This send stored nothing. Others of the same message may still be answered.
+			s.retryAt = time.Now().Add(s.pause())
+			s.mu.Unlock()
+			return
+		}
+		err = s.judge(err)
+	}
+	p.finish(i, ack, err)
+}
+
+// judge says what a refusal means when the message was sent more than once: an earlier send may
+// have been stored and its answer lost. The id settles it, except for an expected sequence, which
+// a single server checks before the id.
+func (s *slot) judge(err error) error {
+	if s.unanswered == 0 {
+		return err
+	}
+	if s.msg.Header.Get(jetstream.MsgIDHeader) != "" && !errors.Is(err, ErrWrongSequence) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnknown, err)
+}
+
+// finish calls done and gives the slot back. The slot's mutex is held, and released.
+func (p *Publisher) finish(i uint32, ack Ack, err error) {
+	s := &p.slots[i]
+	done := s.done
+	s.clear()
+	s.mu.Unlock()
+	done(ack, err)
+	p.free <- i
+}
+
+// sweep ends what is over its budget, and sends again what waited too long for an answer, or
+// what a lost connection may have swallowed.
+func (p *Publisher) sweep(now time.Time, reconnected bool) {
+	connected := p.nc.IsConnected()
+	for n := range p.slots {
+		i := uint32(n) //nolint:gosec // a window is at most 1<<16
+		s := &p.slots[i]
+		s.mu.Lock()
+		switch {
+		case s.token == 0:
+		case now.Sub(s.first) >= p.budget:
+			err := ErrUnknown
+			if s.unanswered == 0 {
+				err = ErrUnavailable
+			}
+			p.finish(i, Ack{}, fmt.Errorf("%w after %s and %d tries", err, p.budget, s.sends))
+			continue
+		case !connected:
+			// What is buffered by the connection now would only be doubled.
+		case s.due(now, p.timeout) || reconnected && s.retryAt.IsZero():
+			p.resend(i, now)
+			continue
+		}
+		s.mu.Unlock()
+	}
+}
+
+// due reports whether the message should be sent again.
+func (s *slot) due(now time.Time, timeout time.Duration) bool {
+	if !s.retryAt.IsZero() {
+		return !now.Before(s.retryAt)
+	}
+	return now.Sub(s.sent) >= timeout
+}
+
+// resend publishes the slot's message again. The slot's mutex is held, and released.
+func (p *Publisher) resend(i uint32, now time.Time) {
+	s := &p.slots[i]
+	m := s.msg
+	s.sent, s.retryAt = now, time.Time{}
+	s.sends++
+	s.unanswered++
+	s.mu.Unlock()
+	err := p.nc.PublishMsg(m)
+	if err == nil {
+		return
+	}
+	s.mu.Lock()
+	s.unanswered = max(s.unanswered-1, 0)
+	if !hopeless(err) {
+		s.retryAt = now.Add(s.pause())
+		s.mu.Unlock()
+		return
+	}
+	err = sendError(err)
+	if s.unanswered > 0 {
+		err = fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	p.finish(i, Ack{}, err)
+}
+
+// abandon reports everything in flight.
+func (p *Publisher) abandon() {
+	for n := range p.slots {
+		i := uint32(n) //nolint:gosec // a window is at most 1<<16
+		s := &p.slots[i]
+		s.mu.Lock()
+		if s.token == 0 {
+			s.mu.Unlock()
+			continue
+		}
+		p.finish(i, Ack{}, fmt.Errorf("%w: %w", ErrUnknown, ErrClosed))
+	}
+}

@@ -1,0 +1,108 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// ensureTimeout bounds an ensure whose context has no deadline: a cluster that elects, a server
+// that is just coming up.
+const ensureTimeout = 30 * time.Second
+
+// EnsureStream creates a stream or brings what can be changed of it to the configuration. It is
+// for the owner of the stream. It waits for a server that is not ready.
+func (c *Client) EnsureStream(ctx context.Context, cfg jetstream.StreamConfig) (*jetstream.StreamInfo, error) {
+	cfg.Replicas = c.cfg.Replicas
+	if cfg.Duplicates == 0 {
+		cfg.Duplicates = c.cfg.DuplicateWindow
+	}
+	if cfg.MaxAge > 0 && cfg.MaxAge < cfg.Duplicates {
+		return nil, fmt.Errorf("ensure stream %s: its age %s is shorter than the duplicate window %s", cfg.Name, cfg.MaxAge, cfg.Duplicates)
+	}
+	var info *jetstream.StreamInfo
+	err := c.retry(ctx, func(ctx context.Context) (err error) {
+		info, err = c.ensureStream(ctx, cfg)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ensure stream %s: %w", cfg.Name, err)
+	}
+	return info, nil
+}
+
+func (c *Client) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) (*jetstream.StreamInfo, error) {
+	s, err := c.js.Stream(ctx, cfg.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s, err = c.js.CreateStream(ctx, cfg)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			s, err = c.js.Stream(ctx, cfg.Name) // another process was quicker
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	info := s.CachedInfo()
+	// What the server filled in or an operator set beside our fields stays: placement, metadata.
+	want := info.Config
+	want.Subjects, want.Retention, want.Discard = cfg.Subjects, cfg.Retention, cfg.Discard
+	want.MaxAge, want.MaxBytes, want.MaxMsgSize = cfg.MaxAge, orUnlimited(cfg.MaxBytes), orUnlimited(cfg.MaxMsgSize)
+	want.Duplicates, want.Replicas, want.AllowDirect = cfg.Duplicates, cfg.Replicas, cfg.AllowDirect
+	want.AllowMsgSchedules = cfg.AllowMsgSchedules
+	want.Description = cfg.Description
+	if reflect.DeepEqual(want, info.Config) {
+		return info, nil
+	}
+	if s, err = c.js.UpdateStream(ctx, want); err != nil {
+		return nil, err
+	}
+	return s.CachedInfo(), nil
+}
+
+// orUnlimited is how the server states that there is no limit.
+func orUnlimited[T int32 | int64](n T) T {
+	if n <= 0 {
+		return -1
+	}
+	return n
+}
+
+// retry calls fn until it succeeds, fails for good, or time is up.
+func (c *Client) retry(ctx context.Context, fn func(context.Context) error) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, ensureTimeout)
+		defer cancel()
+	}
+	const pause = 100 * time.Millisecond
+	for {
+		err := fn(ctx)
+		if err == nil || permanent(err) {
+			return err
+		}
+		if !wait(ctx, pause) {
+			return err
+		}
+	}
+}
+
+// EnsureBucket creates a bucket or takes the one that is there. It is for the owner of the bucket.
+func (c *Client) EnsureBucket(ctx context.Context, cfg jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
+	cfg.Replicas = c.cfg.Replicas
+	var kv jetstream.KeyValue
+	err := c.retry(ctx, func(ctx context.Context) (err error) {
+		kv, err = c.js.KeyValue(ctx, cfg.Bucket)
+		if errors.Is(err, jetstream.ErrBucketNotFound) {
+			kv, err = c.js.CreateOrUpdateKeyValue(ctx, cfg)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ensure bucket %s: %w", cfg.Bucket, err)
+	}
+	return kv, nil
+}
