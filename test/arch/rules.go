@@ -106,7 +106,7 @@ func checkLayers(from, to string, _ bool) string {
 	return ""
 }
 
-// ranks places each unit of pkg: 0 is pure, 1 is platform, 2 is streams. The packages
+// ranks places each unit of pkg: 0 is pure, 1 is platform, 2 is streams, 3 is what mains share. The packages
 // below pkg/stream are of rank 2 without being named.
 var ranks = map[string]int{
 	"fault":     0,
@@ -126,6 +126,7 @@ var ranks = map[string]int{
 	"access":    2,
 	"config":    2,
 	"stream":    2,
+	"process":   3,
 }
 
 // sameRank lists the imports inside a rank that are allowed: the words of the domain and

@@ -46,7 +46,7 @@ type Index struct {
 type account struct {
 	mu       sync.RWMutex
 	hooks    map[postrider.WebhookID]*Hook
-	patterns *match.Index[*Hook]
+	patterns match.Index[*Hook]
 }
 
 // New returns an empty index.
@@ -111,7 +111,7 @@ func (x *Index) account(id postrider.AccountID) *account {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if acc = x.accounts[id]; acc == nil {
-		acc = &account{hooks: make(map[postrider.WebhookID]*Hook), patterns: match.NewIndex[*Hook]()}
+		acc = &account{hooks: make(map[postrider.WebhookID]*Hook)}
 		x.accounts[id] = acc
 	}
 	return acc

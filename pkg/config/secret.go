@@ -1,0 +1,7 @@
+package config
+
+// SecretContext is the associated data that binds a webhook's sealed secret to its place: moved to
+// another account's or webhook's record, it does not open.
+func SecretContext(account, webhook, secret string) []byte {
+	return []byte("postrider/webhook-secret/" + account + "/" + webhook + "/" + secret)
+}

@@ -1,0 +1,146 @@
+// Package process is what the mains of all services share: their common configuration, the
+// connections and servers made from it, and the life of the process around a service. A main
+// adds its own options and says in build what it runs; it stays a page that is read from top to
+// bottom.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/postrider/postrider/pkg/conf"
+	"github.com/postrider/postrider/pkg/natsconn"
+	"github.com/postrider/postrider/pkg/rpc"
+	"github.com/postrider/postrider/pkg/service"
+	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/topology"
+	"github.com/postrider/postrider/pkg/telemetry"
+)
+
+// Config is what every service can be told. Inline it (conf:"").
+type Config struct {
+	Instance  string              `conf:"instance" help:"name of this process, unique among those that run; by default host name and process id"`
+	NATS      natsconn.Config     `conf:"nats"`
+	Streams   stream.Config       `conf:"streams"`
+	GRPC      rpc.ServerConfig    `conf:"grpc"`
+	Admin     service.AdminConfig `conf:""`
+	Telemetry telemetry.Config    `conf:"telemetry"`
+}
+
+// Default is a process on a machine of its own.
+func Default() Config {
+	return Config{
+		NATS:      natsconn.Default(),
+		Streams:   stream.Default(),
+		GRPC:      rpc.ServerConfig{Listen: ":9090"},
+		Admin:     service.DefaultAdmin(),
+		Telemetry: telemetry.Default(),
+	}
+}
+
+// Base is what a service is built on. Components that build adds to Group start after it returns,
+// in their order, and stop in reverse.
+type Base struct {
+	Config    Config
+	Logger    *slog.Logger
+	Telemetry *telemetry.Telemetry
+	NATS      *nats.Conn
+	Streams   *stream.Client
+	Admin     *service.Admin
+	Group     service.Group
+}
+
+// Exit codes of a service.
+const (
+	ExitOK       = 0
+	ExitFailure  = 1
+	ExitBadUsage = 2
+)
+
+// Main runs a service and returns its exit code. cfg is the service's whole configuration,
+// holding the defaults, and common is the part of it that is this package's; build composes the
+// service on the base.
+func Main(name string, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer,
+	cfg conf.Validator, common *Config, build func(context.Context, *Base) error,
+) int {
+	err := conf.Load(name, cfg, args, lookup, stdout)
+	if errors.Is(err, conf.ErrHelp) {
+		return ExitOK
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return ExitBadUsage
+	}
+	if common.Instance == "" {
+		common.Instance = instance()
+	}
+	log := telemetry.Logger(common.Telemetry, stderr).With("service", name)
+	ctx := context.Background()
+	if err := run(ctx, name, log, *common, build); err != nil {
+		log.ErrorContext(ctx, "ended", "error", err)
+		return ExitFailure
+	}
+	return ExitOK
+}
+
+// run opens what the service is built on, builds it, and runs it until it is told to stop.
+func run(ctx context.Context, name string, log *slog.Logger, cfg Config, build func(context.Context, *Base) error) (err error) {
+	tel, err := telemetry.New(cfg.Telemetry, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tel.Shutdown(context.WithoutCancel(ctx))) }()
+	nc, err := natsconn.Connect(cfg.NATS, name+"/"+cfg.Instance, log)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	streams, err := stream.New(nc, cfg.Streams)
+	if err != nil {
+		return err
+	}
+	defer streams.Close()
+	if _, err := topology.Ensure(ctx, streams); err != nil {
+		return err
+	}
+	base := &Base{Config: cfg, Logger: log, Telemetry: tel, NATS: nc, Streams: streams}
+	if base.Admin, err = service.NewAdmin(cfg.Admin, tel.Handler(), log); err != nil {
+		return err
+	}
+	base.Admin.Check("nats", func() error {
+		if !nc.IsConnected() {
+			return errors.New("not connected to NATS")
+		}
+		return nil
+	})
+	base.Group.Add(base.Admin)
+	if err := build(ctx, base); err != nil {
+		return fmt.Errorf("build %s: %w", name, err)
+	}
+	return service.Run(ctx, log, cfg.Admin.StopGrace, &base.Group)
+}
+
+// instance names a process by its host and its id.
+func instance() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "localhost"
+	}
+	return host + "-" + strconv.Itoa(os.Getpid())
+}
+
+// Version is the version of the main module, as the toolchain stamped it.
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "devel"
+}

@@ -1,0 +1,181 @@
+// Package api manages accounts, keys, webhooks and event types, records the journal into the
+// delivery log, and answers for deliveries, over gRPC and REST. It is the only writer of the
+// configuration.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/postrider/postrider/pkg/access"
+	"github.com/postrider/postrider/pkg/conf"
+	"github.com/postrider/postrider/pkg/config"
+	"github.com/postrider/postrider/pkg/rpc"
+	"github.com/postrider/postrider/pkg/seal"
+	"github.com/postrider/postrider/pkg/service"
+	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/journal"
+	"github.com/postrider/postrider/pkg/telemetry"
+	apiv1 "github.com/postrider/postrider/proto/gen/go/postrider/api/v1"
+	dispatcherv1 "github.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	routerv1 "github.com/postrider/postrider/proto/gen/go/postrider/router/v1"
+	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
+	"github.com/postrider/postrider/services/api/internal/logstore"
+	"github.com/postrider/postrider/services/api/internal/manage"
+	"github.com/postrider/postrider/services/api/internal/recorder"
+	"github.com/postrider/postrider/services/api/internal/restapi"
+)
+
+// Config is the api service's own configuration.
+type Config struct {
+	LogFile   string `conf:"log-file" help:"SQLite file of the delivery log"`
+	Recorder  string `conf:"recorder" help:"name of the journal's consumer that fills this delivery log; each log has its own"`
+	AllowHTTP bool   `conf:"allow-http" help:"whether webhooks of accounts that do not say may use http URLs"`
+}
+
+// Default is the configuration that most deployments want.
+func Default() Config { return Config{LogFile: "delivery-log.db", Recorder: "recorder"} }
+
+var recorderForm = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+
+// Validate reports every fault at once.
+func (c *Config) Validate() error {
+	return errors.Join(
+		conf.NotEmpty("log-file", c.LogFile),
+		conf.Rule(recorderForm.MatchString(c.Recorder), "recorder", "must be 1 to 32 lower-case letters, digits and hyphens"),
+	)
+}
+
+// Deps is what the api service works with.
+type Deps struct {
+	Streams     *stream.Client
+	Store       *config.Store
+	Journal     *journal.Journal
+	DeadLetters *deadletterstream.Stream
+	EventsAge   time.Duration // how long EVENTS keeps events: no deduplication window is longer
+	Sealer      *seal.Sealer
+	Router      routerv1.RouterServiceClient
+	Dispatcher  dispatcherv1.DispatcherServiceClient
+	Scheduler   schedulerv1.SchedulerServiceClient
+	AdminKey    conf.Secret
+	Instance    string // unique among the api processes that run
+	Logger      *slog.Logger
+	Telemetry   *telemetry.Telemetry
+}
+
+// Service is the api service.
+type Service struct {
+	cfg     Config
+	deps    Deps
+	auth    *access.Authenticator
+	mirror  *config.Mirror
+	barrier *config.Barrier
+	log     *logstore.SQLite
+	manage  *manage.Server
+	rest    http.Handler
+	loops   service.Group
+}
+
+// New checks the configuration, opens the delivery log and starts nothing.
+func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configure api: %w", err)
+	}
+	log, err := logstore.OpenSQLite(ctx, cfg.LogFile, deps.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("configure api: %w", err)
+	}
+	s := &Service{cfg: cfg, deps: deps, log: log, auth: access.NewAuthenticator(deps.AdminKey.Reveal())}
+	s.mirror = config.NewMirror(deps.Streams, deps.Instance, config.Handlers{
+		Key:        func(k *recordv1.Key, _ uint64) { s.auth.PutKey(k) },
+		KeyDeleted: func(hash []byte, _ uint64) { s.auth.DeleteKey(hash) },
+	}, deps.Logger)
+	s.barrier = config.NewBarrier(deps.Streams, deps.Logger)
+	s.manage = manage.New(manage.Deps{
+		Store: deps.Store, Barrier: s.barrier, Sealer: deps.Sealer, Log: log, DeadLetters: deps.DeadLetters,
+		Router: deps.Router, Dispatcher: deps.Dispatcher, Scheduler: deps.Scheduler,
+		AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
+	})
+	if err := s.openREST(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("configure api: %w", err), log.Close())
+	}
+	return s, nil
+}
+
+// openREST makes the REST handler, which reaches the gRPC API over a listener in memory, so that
+// authentication and error mapping are those of every other call.
+func (s *Service) openREST(ctx context.Context) error {
+	listener, option := rpc.InMemory()
+	server, err := rpc.NewServer(rpc.ServerConfig{}, s.deps.Logger, append(s.Guards(), rpc.WithListener(listener), rpc.WithName("rest-gateway"))...)
+	if err != nil {
+		return err
+	}
+	s.Register(server.Registrar())
+	conn, err := rpc.Dial(rpc.ClientConfig{}, option)
+	if err != nil {
+		return err
+	}
+	if s.rest, err = restapi.New(ctx, conn); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	s.loops.Add(server, service.Func("rest-connection", func(context.Context) error { return nil }, func(context.Context) error { return conn.Close() }))
+	return nil
+}
+
+// Guards are the options of a server that serves the public management services: every call needs
+// a credential with the scope of its method.
+func (s *Service) Guards() []rpc.Option {
+	return []rpc.Option{rpc.WithUnary(access.Unary(s.auth, manage.Rules())), rpc.WithStream(access.Stream(s.auth, manage.Rules()))}
+}
+
+// Start begins to follow the keys and to record the journal.
+func (s *Service) Start(ctx context.Context) error {
+	if err := s.mirror.Start(ctx); err != nil {
+		return fmt.Errorf("load keys: %w", err)
+	}
+	entries, err := s.deps.Journal.Consumer(ctx, s.cfg.Recorder)
+	if err != nil {
+		return errors.Join(fmt.Errorf("open consumer of the journal: %w", err), s.mirror.Stop(ctx))
+	}
+	rec, err := recorder.New(recorder.Deps{
+		Source: entries, Store: s.log, Logger: s.deps.Logger, Meter: s.deps.Telemetry.Meter("postrider/api"),
+	})
+	if err != nil {
+		return errors.Join(err, s.mirror.Stop(ctx))
+	}
+	s.loops.Add(service.Loop("recorder", rec.Run))
+	return s.loops.Start(ctx)
+}
+
+// Stop stops recording and closes the delivery log.
+func (s *Service) Stop(ctx context.Context) error {
+	return errors.Join(s.loops.Stop(ctx), s.barrier.Stop(ctx), s.mirror.Stop(ctx), s.log.Close())
+}
+
+// Register adds the management services of the public API to a server with Guards.
+func (s *Service) Register(r grpc.ServiceRegistrar) { s.manage.Register(r) }
+
+// RegisterInternal adds what only other services may reach.
+func (s *Service) RegisterInternal(r grpc.ServiceRegistrar) {
+	apiv1.RegisterWebhookStateServiceServer(r, s.manage.States())
+}
+
+// Handler serves REST under /v1/ while the service runs.
+func (s *Service) Handler() http.Handler { return s.rest }
+
+// Ready says why the service cannot answer now, or nil.
+func (s *Service) Ready() error {
+	if !s.mirror.Fresh() {
+		return errors.New("the keys are not up to date")
+	}
+	return nil
+}

@@ -1,0 +1,275 @@
+package manage
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/postrider/postrider/pkg/fault"
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+	"github.com/postrider/postrider/services/api/internal/logstore"
+)
+
+var shownStates = map[postrider.DeliveryState]postriderv1.DeliveryState{
+	postrider.Pending:   postriderv1.DeliveryState_DELIVERY_STATE_PENDING,
+	postrider.Waiting:   postriderv1.DeliveryState_DELIVERY_STATE_WAITING,
+	postrider.Held:      postriderv1.DeliveryState_DELIVERY_STATE_HELD,
+	postrider.Delivered: postriderv1.DeliveryState_DELIVERY_STATE_DELIVERED,
+	postrider.Dead:      postriderv1.DeliveryState_DELIVERY_STATE_DEAD,
+	postrider.Cancelled: postriderv1.DeliveryState_DELIVERY_STATE_CANCELLED,
+}
+
+// GetDelivery reads one delivery from the log.
+func (s *Server) GetDelivery(ctx context.Context, req *postriderv1.GetDeliveryRequest) (*postriderv1.GetDeliveryResponse, error) {
+	d, err := s.delivery(ctx, req.GetAccountId(), req.GetDeliveryId())
+	if err != nil {
+		return nil, err
+	}
+	return &postriderv1.GetDeliveryResponse{Delivery: shownDelivery(d)}, nil
+}
+
+func (s *Server) delivery(ctx context.Context, requested, id string) (*logstore.Delivery, error) {
+	account, err := s.account(ctx, requested)
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.deps.Log.Delivery(ctx, account, id)
+	if errors.Is(err, logstore.ErrNotFound) {
+		return nil, fault.New(fault.NotFound, "NOT_FOUND", "the delivery log has no "+id).WithMetadata("id", id)
+	}
+	if err != nil {
+		return nil, logUnavailable(err)
+	}
+	return d, nil
+}
+
+func logUnavailable(err error) error {
+	return fault.New(fault.Unavailable, "LOG_UNAVAILABLE", "the delivery log cannot be read now; deliveries go on").WithCause(err)
+}
+
+// ListDeliveries lists the log, newest first.
+func (s *Server) ListDeliveries(ctx context.Context, req *postriderv1.ListDeliveriesRequest) (*postriderv1.ListDeliveriesResponse, error) {
+	account, err := s.account(ctx, req.GetAccountId())
+	if err != nil {
+		return nil, err
+	}
+	size, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	q := logstore.Query{
+		Account: account, EventID: req.GetEventId(), WebhookID: req.GetWebhookId(), EventType: req.GetEventType(),
+		CallID: req.GetCallId(), Limit: size + 1, Start: optionalTime(req.GetStartTime()), End: optionalTime(req.GetEndTime()),
+	}
+	for state, shown := range shownStates {
+		if shown == req.GetState() {
+			q.State = state
+		}
+	}
+	if q.State == "" && req.GetState() != postriderv1.DeliveryState_DELIVERY_STATE_UNSPECIFIED {
+		return nil, invalid("state", "must be a known state")
+	}
+	bind := []string{
+		"deliveries", string(account), q.EventID, q.WebhookID, q.EventType, q.CallID, string(q.State),
+		strconv.FormatInt(q.Start.UnixMicro(), 10), strconv.FormatInt(q.End.UnixMicro(), 10),
+	}
+	place, err := parsePageToken(req.GetPageToken(), bind...)
+	if err != nil {
+		return nil, err
+	}
+	if us, id, ok := parseTimePlace(place); ok {
+		q.Before = logstore.Cursor{CreateTime: time.UnixMicro(us), ID: id}
+	}
+	page, err := s.deps.Log.Deliveries(ctx, q)
+	if err != nil {
+		return nil, logUnavailable(err)
+	}
+	resp := &postriderv1.ListDeliveriesResponse{}
+	for i, d := range page {
+		if i == size {
+			last := page[i-1]
+			resp.NextPageToken = pageToken(timePlace(last.CreateTime.UnixMicro(), last.ID), bind...)
+			break
+		}
+		resp.Deliveries = append(resp.Deliveries, shownDelivery(d))
+	}
+	return resp, nil
+}
+
+// ListAttempts lists the attempts of a delivery, oldest first.
+func (s *Server) ListAttempts(ctx context.Context, req *postriderv1.ListAttemptsRequest) (*postriderv1.ListAttemptsResponse, error) {
+	account, err := s.account(ctx, req.GetAccountId())
+	if err != nil {
+		return nil, err
+	}
+	size, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	place, err := parsePageToken(req.GetPageToken(), "attempts", string(account), req.GetDeliveryId())
+	if err != nil {
+		return nil, err
+	}
+	skip := 0
+	if place != "" {
+		if skip, err = strconv.Atoi(place); err != nil || skip < 0 {
+			return nil, invalid("page_token", "is not a token that a list gave")
+		}
+	}
+	page, err := s.deps.Log.Attempts(ctx, account, req.GetDeliveryId(), skip, size+1)
+	if err != nil {
+		return nil, logUnavailable(err)
+	}
+	resp := &postriderv1.ListAttemptsResponse{}
+	for i, a := range page {
+		if i == size {
+			resp.NextPageToken = pageToken(strconv.Itoa(skip+size), "attempts", string(account), req.GetDeliveryId())
+			break
+		}
+		resp.Attempts = append(resp.Attempts, shownAttempt(a))
+	}
+	return resp, nil
+}
+
+// CancelDelivery ends a delivery that was not delivered.
+func (s *Server) CancelDelivery(ctx context.Context, req *postriderv1.CancelDeliveryRequest) (*postriderv1.CancelDeliveryResponse, error) {
+	d, err := s.delivery(ctx, req.GetAccountId(), req.GetDeliveryId())
+	if err != nil {
+		return nil, err
+	}
+	if d.State.Ended() {
+		return nil, fault.New(fault.Precondition, "DELIVERY_ENDED", "the delivery is "+string(d.State)+" already").WithMetadata("state", string(d.State))
+	}
+	resp, err := s.deps.Scheduler.Cancel(ctx, &schedulerv1.CancelRequest{
+		AccountId: string(d.Account), WebhookId: d.WebhookID, DeliveryId: d.ID, Reason: "request",
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &postriderv1.CancelDeliveryResponse{Removed: resp.GetCancelled() > 0}, nil
+}
+
+// RetryDelivery releases a waiting delivery now.
+func (s *Server) RetryDelivery(ctx context.Context, req *postriderv1.RetryDeliveryRequest) (*postriderv1.RetryDeliveryResponse, error) {
+	d, err := s.delivery(ctx, req.GetAccountId(), req.GetDeliveryId())
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.deps.Scheduler.RetryNow(ctx, &schedulerv1.RetryNowRequest{AccountId: string(d.Account), WebhookId: d.WebhookID, DeliveryId: d.ID})
+	if err != nil {
+		return nil, err
+	}
+	return &postriderv1.RetryDeliveryResponse{}, nil
+}
+
+// GetDeadLetter reads a dead letter from the record, with its data.
+func (s *Server) GetDeadLetter(ctx context.Context, req *postriderv1.GetDeadLetterRequest) (*postriderv1.GetDeadLetterResponse, error) {
+	account, err := s.account(ctx, req.GetAccountId())
+	if err != nil {
+		return nil, err
+	}
+	id := postrider.DeliveryID(req.GetDeliveryId())
+	if !id.Valid() {
+		return nil, invalid("delivery_id", `must be "dlv_" and a hash`)
+	}
+	rec, sequence, err := s.deps.DeadLetters.Get(ctx, account, id)
+	if errors.Is(err, deadletterstream.ErrNotFound) {
+		return nil, fault.New(fault.NotFound, "NOT_FOUND", "no dead letter of "+string(id)).WithMetadata("id", string(id))
+	}
+	if err != nil {
+		return nil, fault.New(fault.Unavailable, "RECORD_UNAVAILABLE", "the record of dead letters cannot be read now").WithCause(err)
+	}
+	letter := shownDeadLetter(rec, sequence)
+	letter.Data = rec.GetDelivery().GetData()
+	return &postriderv1.GetDeadLetterResponse{DeadLetter: letter}, nil
+}
+
+// ListDeadLetters lists dead letters from the record, oldest first, without their data.
+func (s *Server) ListDeadLetters(ctx context.Context, req *postriderv1.ListDeadLettersRequest) (*postriderv1.ListDeadLettersResponse, error) {
+	account, err := s.account(ctx, req.GetAccountId())
+	if err != nil {
+		return nil, err
+	}
+	if id := postrider.WebhookID(req.GetWebhookId()); id != "" && !id.Valid() {
+		return nil, invalid("webhook_id", `must be "wh_" and a ULID`)
+	}
+	size, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	place, err := parsePageToken(req.GetPageToken(), "dead_letters", string(account), req.GetWebhookId())
+	if err != nil {
+		return nil, err
+	}
+	var after uint64
+	if place != "" {
+		if after, err = strconv.ParseUint(place, 10, 64); err != nil {
+			return nil, invalid("page_token", "is not a token that a list gave")
+		}
+	}
+	items, err := s.deps.DeadLetters.List(ctx, account, postrider.WebhookID(req.GetWebhookId()), after, size+1)
+	if err != nil {
+		return nil, fault.New(fault.Unavailable, "RECORD_UNAVAILABLE", "the record of dead letters cannot be read now").WithCause(err)
+	}
+	resp := &postriderv1.ListDeadLettersResponse{}
+	for i, item := range items {
+		if i == size {
+			resp.NextPageToken = pageToken(strconv.FormatUint(items[i-1].Sequence, 10), "dead_letters", string(account), req.GetWebhookId())
+			break
+		}
+		resp.DeadLetters = append(resp.DeadLetters, shownDeadLetter(item.Letter, item.Sequence))
+	}
+	return resp, nil
+}
+
+func shownDeadLetter(rec *recordv1.DeadLetter, sequence uint64) *postriderv1.DeadLetter {
+	d := rec.GetDelivery()
+	return &postriderv1.DeadLetter{
+		DeliveryId: d.GetId(), AccountId: d.GetAccountId(), WebhookId: d.GetWebhookId(), EventId: d.GetEventId(), EventType: d.GetEventType(),
+		Cause: rec.GetCause(), AttemptCount: d.GetProgress().GetAttempts(), LastStatusCode: d.GetProgress().GetLastStatusCode(),
+		LastErrorClass: d.GetProgress().GetLastErrorClass(), CreateTime: rec.GetTime(), ContentType: d.GetContentType(), Sequence: sequence,
+	}
+}
+
+func shownDelivery(d *logstore.Delivery) *postriderv1.Delivery {
+	return &postriderv1.Delivery{
+		Id: d.ID, AccountId: string(d.Account), EventId: d.EventID, EventType: d.EventType, WebhookId: d.WebhookID,
+		State: shownStates[d.State], AttemptCount: int32(d.AttemptCount), CreateTime: timestamppb.New(d.CreateTime), //nolint:gosec // at most 25
+		UpdateTime: timestamppb.New(d.StateTime), NextAttemptTime: shownTime(d.NextAttemptTime), Reason: d.Reason,
+		LastStatusCode: int32(d.LastStatusCode), LastErrorClass: d.LastErrorClass, ReplayId: d.ReplayID, CallId: d.CallID, //nolint:gosec // an HTTP status
+	}
+}
+
+func shownAttempt(a *logstore.Attempt) *postriderv1.Attempt {
+	r := a.Record
+	return &postriderv1.Attempt{
+		Id: r.GetAttemptId(), DeliveryId: a.DeliveryID, Number: r.GetNumber(), Outcome: r.GetOutcome(), ErrorClass: r.GetErrorClass(),
+		ErrorMessage: r.GetErrorMessage(), StartTime: r.GetStartTime(),
+		Duration:      durationpb.New(time.Duration(r.GetDurationUs()) * time.Microsecond),
+		RequestMethod: r.GetRequestMethod(), RequestUrl: r.GetRequestUrl(), RequestHeaders: r.GetRequestHeaders(),
+		StatusCode: r.GetStatusCode(), ResponseHeaders: r.GetResponseHeaders(), ResponseBody: r.GetResponseBody(),
+		ResponseBodyTruncated: r.GetResponseBodyTruncated(), NextAttemptTime: r.GetNextAttemptTime(), Trigger: r.GetTrigger(),
+	}
+}
+
+func optionalTime(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime()
+}
+
+func shownTime(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
