@@ -120,7 +120,7 @@ func (s *Service) openREST(ctx context.Context) error {
 		return err
 	}
 	s.Register(server.Registrar())
-	conn, err := rpc.Dial(rpc.ClientConfig{}, option)
+	conn, err := rpc.Dial(rpc.ClientConfig{Target: rpc.InMemoryTarget}, option)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,293 @@
+// Package cluster runs Postrider as separate processes on one machine: a real nats-server, a real
+// redis-server, and a number of replicas of each of the five services, with the environment that
+// the manifests give them. Tests, drills, benchmarks and `make cluster` use it. It ends only
+// processes that it started.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/pkg/seal"
+)
+
+// Services are the five services, in the order in which they are started; any order works.
+var Services = []string{"api", "scheduler", "router", "dispatcher", "ingest"}
+
+// Options says what to run.
+type Options struct {
+	// Bin is the folder of the binaries, nats-server among them. Required.
+	Bin string
+	// Dir keeps data and logs. Required.
+	Dir string
+	// Replicas of each service. Default 2.
+	Replicas int
+	// Shards of the delivery streams. Default 4.
+	Shards int
+	// BasePort is the first port of a block of 10 for each process; 0 takes free ports.
+	BasePort int
+	// Env is added to the environment of every service.
+	Env map[string]string
+	// NATSConfig is added to the NATS server's configuration.
+	NATSConfig string
+}
+
+// Cluster is what runs.
+type Cluster struct {
+	AdminKey string
+	NATSURL  string
+	RedisURL string
+
+	opts      Options
+	ports     *ports
+	key       string // encryption keyset
+	processes []*Process
+}
+
+// Start starts everything and returns when every process is ready.
+func Start(ctx context.Context, opts Options) (*Cluster, error) {
+	if opts.Replicas == 0 {
+		opts.Replicas = 2
+	}
+	if opts.Shards == 0 {
+		opts.Shards = 4
+	}
+	keyset, err := seal.Generate()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	c := &Cluster{AdminKey: "admin-key-of-the-test-cluster-0123456789", opts: opts, key: keyset, ports: &ports{base: opts.BasePort}}
+	if err := c.start(ctx); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+func (c *Cluster) start(ctx context.Context) error {
+	if err := errors.Join(c.addNATS(), c.addRedis()); err != nil {
+		return err
+	}
+	if err := c.startAll(ctx); err != nil {
+		return err
+	}
+	if err := c.addServices(); err != nil {
+		return err
+	}
+	return c.startAll(ctx)
+}
+
+// startAll starts every process that does not run, side by side, and waits until all are ready.
+func (c *Cluster) startAll(ctx context.Context) error {
+	var started []*Process
+	for _, p := range c.processes {
+		if p.Running() {
+			continue
+		}
+		if err := p.Start(); err != nil {
+			return err
+		}
+		started = append(started, p)
+	}
+	for _, p := range started {
+		if err := p.WaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) addNATS() error {
+	block, err := c.ports.block()
+	if err != nil {
+		return err
+	}
+	config := fmt.Sprintf(`
+listen: 127.0.0.1:%d
+http: 127.0.0.1:%d
+max_payload: 4MB
+jetstream { store_dir: %q, max_file_store: 64GB, sync_interval: 1s }
+%s`, block, block+1, filepath.Join(c.opts.Dir, "nats"), c.opts.NATSConfig)
+	path := filepath.Join(c.opts.Dir, "nats.conf")
+	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		return err
+	}
+	c.NATSURL = fmt.Sprintf("nats://127.0.0.1:%d", block)
+	c.add(&Process{
+		Name: "nats", Service: "nats", Path: filepath.Join(c.opts.Bin, "nats-server"), Args: []string{"-c", path},
+		ready: httpReady(fmt.Sprintf("http://127.0.0.1:%d/healthz?js-enabled-only=true", block+1)),
+	})
+	return nil
+}
+
+func (c *Cluster) addRedis() error {
+	block, err := c.ports.block()
+	if err != nil {
+		return err
+	}
+	c.RedisURL = fmt.Sprintf("redis://127.0.0.1:%d/0", block)
+	c.add(&Process{
+		Name: "redis", Service: "redis", Path: "redis-server",
+		Args: []string{
+			"--port", strconv.Itoa(block), "--bind", "127.0.0.1", "--dir", c.opts.Dir, "--save", "", "--appendonly", "no",
+			"--maxmemory-policy", "noeviction",
+		},
+		ready: redisReady(fmt.Sprintf("127.0.0.1:%d", block)),
+	})
+	return nil
+}
+
+// addServices gives each replica of each service a block of ports and its environment.
+func (c *Cluster) addServices() error {
+	for _, service := range Services {
+		for i := range c.opts.Replicas {
+			block, err := c.ports.block()
+			if err != nil {
+				return err
+			}
+			c.add(&Process{Name: fmt.Sprintf("%s-%d", service, i+1), Service: service, Path: filepath.Join(c.opts.Bin, service), port: block})
+		}
+	}
+	for _, service := range Services {
+		for _, p := range c.Of(service) {
+			p.Env = c.environment(p)
+			p.ready = httpReady(fmt.Sprintf("http://127.0.0.1:%d/readyz", p.port+metricsPort))
+		}
+	}
+	return nil
+}
+
+// Offsets of a service's ports in its block.
+const (
+	grpcPort     = 0
+	httpPort     = 1
+	healthPort   = 2
+	metricsPort  = 3
+	internalPort = 4
+)
+
+func (c *Cluster) environment(p *Process) []string {
+	at := func(offset int) string { return "127.0.0.1:" + strconv.Itoa(p.port+offset) }
+	env := map[string]string{
+		"POSTRIDER_INSTANCE":       p.Name,
+		"POSTRIDER_NATS_URL":       c.NATSURL,
+		"POSTRIDER_STREAMS_SHARDS": strconv.Itoa(c.opts.Shards),
+		"POSTRIDER_GRPC_LISTEN":    at(grpcPort),
+		"POSTRIDER_HEALTH_LISTEN":  at(healthPort),
+		"POSTRIDER_METRICS_LISTEN": at(metricsPort),
+	}
+	set := func(services string, name, value string) {
+		if slices.Contains(strings.Fields(services), p.Service) {
+			env["POSTRIDER_"+name] = value
+		}
+	}
+	set("ingest api", "HTTP_LISTEN", at(httpPort))
+	set("ingest scheduler", "REDIS_URL", c.RedisURL)
+	set("ingest api", "ADMIN_KEY", c.AdminKey)
+	set("dispatcher api", "ENCRYPTION_KEY", c.key)
+	set("dispatcher router api", "SCHEDULER_TARGET", c.target("scheduler", grpcPort))
+	set("api", "ROUTER_TARGET", c.target("router", grpcPort))
+	set("api", "DISPATCHER_TARGET", c.target("dispatcher", grpcPort))
+	set("dispatcher", "API_TARGET", c.target("api", internalPort))
+	set("api", "INTERNAL_GRPC_LISTEN", at(internalPort))
+	set("api", "API_LOG_FILE", filepath.Join(c.opts.Dir, p.Name+".db"))
+	set("api", "API_RECORDER", "recorder-"+p.Name)
+	set("api", "API_ALLOW_HTTP", "true")
+	set("dispatcher", "DISPATCHER_ALLOW_CIDRS", "127.0.0.0/8,::1/128")
+	for name, value := range c.opts.Env {
+		env[name] = value
+	}
+	list := os.Environ()
+	for name, value := range env {
+		list = append(list, name+"="+value)
+	}
+	return list
+}
+
+// target names all replicas of a service for a gRPC client.
+func (c *Cluster) target(service string, offset int) string {
+	return "static:///" + strings.Join(c.addresses(service, offset), ",")
+}
+
+func (c *Cluster) addresses(service string, offset int) []string {
+	var list []string
+	for _, p := range c.Of(service) {
+		list = append(list, "127.0.0.1:"+strconv.Itoa(p.port+offset))
+	}
+	return list
+}
+
+// IngestTarget is all ingest replicas, for a gRPC client.
+func (c *Cluster) IngestTarget() string { return c.target("ingest", grpcPort) }
+
+// IngestURLs are the base URLs of ingest's HTTP servers.
+func (c *Cluster) IngestURLs() []string { return urls(c.addresses("ingest", httpPort)) }
+
+// APITarget is all api replicas, for a gRPC client.
+func (c *Cluster) APITarget() string { return c.target("api", grpcPort) }
+
+// APIURLs are the base URLs of the REST servers.
+func (c *Cluster) APIURLs() []string { return urls(c.addresses("api", httpPort)) }
+
+// MetricsURL is the metrics page of a process.
+func (c *Cluster) MetricsURL(p *Process) string {
+	return "http://127.0.0.1:" + strconv.Itoa(p.port+metricsPort) + "/metrics"
+}
+
+func urls(addresses []string) []string {
+	for i, a := range addresses {
+		addresses[i] = "http://" + a
+	}
+	return addresses
+}
+
+func (c *Cluster) add(p *Process) {
+	p.log = filepath.Join(c.opts.Dir, p.Name+".log")
+	c.processes = append(c.processes, p)
+}
+
+// Of lists the replicas of a service; "nats" and "redis" are services too.
+func (c *Cluster) Of(service string) []*Process {
+	var list []*Process
+	for _, p := range c.processes {
+		if p.Service == service {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// Processes lists everything, in the order of the start.
+func (c *Cluster) Processes() []*Process { return c.processes }
+
+// Stop asks every process to stop, services first, and ends those that do not within 20 s.
+func (c *Cluster) Stop() error {
+	var errs error
+	deadline := time.Now().Add(20 * time.Second)
+	var services, stores []*Process
+	for _, p := range slices.Backward(c.processes) {
+		if p.Service == "nats" || p.Service == "redis" {
+			stores = append(stores, p)
+		} else {
+			services = append(services, p)
+		}
+	}
+	for _, group := range [][]*Process{services, stores} {
+		for _, p := range group {
+			p.Terminate()
+		}
+		for _, p := range group {
+			errs = errors.Join(errs, p.waitOrKill(time.Until(deadline)))
+		}
+	}
+	return errs
+}
