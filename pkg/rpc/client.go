@@ -34,7 +34,7 @@ const memoryBuffer = 1 << 20
 
 // ClientConfig says which service to call and how.
 type ClientConfig struct {
-	Target     string `conf:"target" help:"host:port of the service; every address its name resolves to is used in turn"`
+	Target     string `conf:"target" help:"host:port of the service; every address its name resolves to is used in turn; static:///host:port,host:port lists them"`
 	CAFile     string `conf:"tls-ca-file" help:"PEM file of the CAs that the server's certificate must come from; empty calls in clear text"`
 	CertFile   string `conf:"tls-cert-file" help:"PEM file of the client's certificate"`
 	KeyFile    string `conf:"tls-key-file" help:"PEM file of the client's private key"`
@@ -83,6 +83,9 @@ func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 		grpc.WithChainUnaryInterceptor(clientUnary),
 		grpc.WithChainStreamInterceptor(clientStream),
 	}, opts...)
+	if addresses := staticResolver(target); addresses != nil {
+		all = append(all, grpc.WithResolvers(addresses))
+	}
 	cc, err := grpc.NewClient(target, all...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", cfg.Target, err)
