@@ -5,6 +5,8 @@ package breaker
 import (
 	"errors"
 	"time"
+
+	"github.com/postrider/postrider/pkg/conf"
 )
 
 // State is where a breaker stands.
@@ -49,21 +51,14 @@ func Default() Config {
 
 // Validate says everything that is wrong.
 func (c Config) Validate() error {
-	var errs []error
-	if c.Failures < 1 {
-		errs = append(errs, errors.New("breaker failures: must be at least 1"))
-	}
-	if c.Cooldown <= 0 {
-		errs = append(errs, errors.New("breaker cooldown: must be positive"))
-	}
-	if c.MaxCooldown < c.Cooldown {
-		errs = append(errs, errors.New("breaker max-cooldown: must not be below cooldown"))
-	}
-	return errors.Join(errs...)
+	return errors.Join(
+		conf.AtLeast("failures", c.Failures, 1),
+		conf.Positive("cooldown", c.Cooldown),
+		conf.AtLeast("max-cooldown", c.MaxCooldown, c.Cooldown),
+	)
 }
 
 // Breaker counts consecutive failures of one webhook. Its owner guards it against concurrent use.
-// The zero value, with a valid Config given to its methods' owner by New, is closed.
 type Breaker struct {
 	cfg      Config
 	state    State
@@ -77,6 +72,9 @@ func New(cfg Config) Breaker { return Breaker{cfg: cfg} }
 
 // State is where the breaker stands.
 func (b *Breaker) State() State { return b.state }
+
+// Cooldown is the wait before the next probe of a breaker that is not closed.
+func (b *Breaker) Cooldown() time.Duration { return b.cooldown }
 
 // Allow says whether an attempt may begin now. If not, retryAt is when to ask again. An attempt
 // that is allowed to pass an open breaker is the probe, of which there is one at a time; probeTime

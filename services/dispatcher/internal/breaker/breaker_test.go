@@ -132,6 +132,6 @@ func TestTheConfigurationIsChecked(t *testing.T) {
 	require.NoError(t, breaker.Default().Validate())
 	err := breaker.Config{MaxCooldown: -1}.Validate()
 	require.ErrorContains(t, err, "failures")
-	require.ErrorContains(t, err, "cooldown: must be positive")
+	require.ErrorContains(t, err, "cooldown: must be above")
 	require.ErrorContains(t, err, "max-cooldown")
 }

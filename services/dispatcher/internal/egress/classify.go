@@ -97,8 +97,7 @@ func ended(err error) bool {
 // message leaves out what is the operator's business alone, such as the resolver's address.
 func message(class postrider.ErrorClass, err error) string {
 	if class == postrider.ClassDNS {
-		var dns *net.DNSError
-		if errors.As(err, &dns) {
+		if dns, ok := errors.AsType[*net.DNSError](err); ok {
 			return "lookup " + dns.Name + ": " + dns.Err
 		}
 	}

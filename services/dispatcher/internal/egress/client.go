@@ -220,6 +220,7 @@ func (c *Client) Do(ctx context.Context, r *Request) Result {
 		res.Class, res.Message = Classify(err)
 		return res
 	}
+	defer func() { _ = response.Body.Close() }() // Nothing that was read depends on it.
 	res.Status = response.StatusCode
 	res.Header = response.Header
 	c.readBody(response, cancel, &res)
@@ -252,7 +253,6 @@ func newRequest(ctx context.Context, r *Request) *http.Request {
 // readBody reads the response's body to its end if it is short, so that the connection can be
 // used again, and gives it up if it is long or slow.
 func (c *Client) readBody(response *http.Response, cancel context.CancelFunc, res *Result) {
-	defer func() { _ = response.Body.Close() }() // Nothing that was read depends on it.
 	if response.ContentLength == 0 || response.Body == http.NoBody {
 		return
 	}

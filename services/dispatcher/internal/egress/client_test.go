@@ -219,7 +219,7 @@ func TestResponsesThatAreNotWhole(t *testing.T) {
 		"switching protocols is an answer": {
 			answer("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"), 101, postrider.ClassNone,
 		},
-		"a connection that closes at once is a reset":          {func(net.Conn) {}, 0, postrider.ClassReset},
+		"a connection that closes at once is a reset":           {func(net.Conn) {}, 0, postrider.ClassReset},
 		"a connection that closes after the request is a reset": {answer(""), 0, postrider.ClassReset},
 		"a connection that closes in the header is a reset":     {answer("HTTP/1.1 200 OK\r\nX: y\r\n"), 0, postrider.ClassReset},
 		"a TCP reset is a reset": {func(conn net.Conn) {

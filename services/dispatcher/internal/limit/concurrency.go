@@ -24,6 +24,9 @@ func NewConcurrency(initial, highest int) Concurrency {
 // Limit is the limit that holds now.
 func (c *Concurrency) Limit() int { return c.limit }
 
+// Reach is the limit that success leads to soon: what slow growth beyond it adds takes rounds.
+func (c *Concurrency) Reach() int { return max(c.limit, c.threshold) }
+
 // SetHighest changes how far the limit may grow, and lowers it if it is beyond.
 func (c *Concurrency) SetHighest(highest int) {
 	highest = max(1, highest)

@@ -1,0 +1,141 @@
+package lane
+
+import (
+	"math"
+	"time"
+
+	"github.com/postrider/postrider/services/dispatcher/internal/breaker"
+)
+
+// Bounds on how parked deliveries are spread over time.
+const (
+	// unknownLatency stands in while no attempt has come back.
+	unknownLatency = 100 * time.Millisecond
+	// minSpacing and maxSpacing bound the distance between two parked deliveries.
+	minSpacing = time.Millisecond
+	maxSpacing = time.Second
+	// maxSpread is how far behind the first of them parked deliveries are put.
+	maxSpread = 10 * time.Minute
+	// looksPerCooldown is how many parked deliveries look at an open breaker in one cool-down.
+	looksPerCooldown = 64
+)
+
+// observe takes an attempt's duration into the average.
+func (l *Lane[J]) observe(d time.Duration) {
+	if l.latency == 0 {
+		l.latency = max(d, 1)
+		return
+	}
+	l.latency = max(l.latency+(d-l.latency)/8, 1)
+}
+
+// current is the latency to reckon with: the average, or the time since which no attempt has
+// come back, if that is long. It is 0 while nothing is known.
+func (l *Lane[J]) current(now time.Time) time.Duration {
+	if l.inFlight > 0 {
+		if stuck := now.Sub(l.progress); stuck > l.cfg.SlowAfter && stuck > l.latency {
+			return stuck
+		}
+	}
+	return l.latency
+}
+
+// allowed is how many attempts the lane may have in flight now. When the dispatcher's slots run
+// short, a lane that is slow, or of which nothing is known, gives way down to one attempt, so
+// that receivers that hang can never hold all slots.
+func (l *Lane[J]) allowed(now time.Time) int {
+	n := l.concurrency.Limit()
+	if l.cfg.Pressure == nil {
+		return n
+	}
+	if p := l.cfg.Pressure(); p > 0.5 {
+		if latency := l.current(now); latency == 0 || latency > l.cfg.SlowAfter {
+			return max(1, int(float64(n)*2*(1-p)))
+		}
+	}
+	return n
+}
+
+// reach is the concurrency that estimates reckon with. A lane that is still growing is taken for
+// grown, or the backlog of a fast receiver would be parked for its slow start.
+func (l *Lane[J]) reach(now time.Time) int {
+	n := l.allowed(now)
+	if n == l.concurrency.Limit() {
+		return l.concurrency.Reach()
+	}
+	return n
+}
+
+// estimate is how long a delivery with ahead others before it would wait, and what for.
+func (l *Lane[J]) estimate(now time.Time, ahead int) (wait time.Duration, reason string) {
+	wait, reason = l.bucket.Wait(now, ahead), ReasonRate
+	if latency := l.current(now); latency > 0 {
+		turns := float64(ahead+1) / float64(l.reach(now))
+		if w := turns * float64(latency); w > float64(wait) {
+			wait, reason = saturate(w), ReasonConcurrency
+		}
+	}
+	return wait, reason
+}
+
+// fitting is how many queued deliveries the lane can serve before they have waited too long.
+func (l *Lane[J]) fitting(now time.Time) int {
+	n := l.waiting()
+	if latency := l.current(now); latency > 0 {
+		n = min(n, int(float64(l.reach(now))*float64(l.cfg.ParkAfter)/float64(latency)))
+	}
+	if rate := l.bucket.Rate(); rate > 0 {
+		n = min(n, int(rate*l.cfg.ParkAfter.Seconds()))
+	}
+	return n
+}
+
+// park gives a delivery its place in time: not before the given time, and behind those that were
+// parked before it, at the pace at which the webhook takes them. Without the spread, they would
+// all come back at once, and all but a few would have to be parked again.
+func (l *Lane[J]) park(job J, from time.Time, reason string) Parking[J] {
+	if l.horizon.Before(from) || l.horizon.After(from.Add(maxSpread)) {
+		l.horizon = from
+	}
+	spacing := l.spacing()
+	until := l.horizon.Add(time.Duration(l.cfg.Random() * float64(spacing)))
+	l.horizon = l.horizon.Add(spacing)
+	return Parking[J]{Job: job, Until: until, Reason: reason}
+}
+
+func (l *Lane[J]) spacing() time.Duration {
+	latency := l.latency
+	if latency == 0 {
+		latency = unknownLatency
+	}
+	spacing := max(latency/time.Duration(l.concurrency.Limit()), minSpacing)
+	if rate := l.bucket.Rate(); rate > 0 {
+		spacing = max(spacing, saturate(float64(time.Second)/rate))
+		return min(spacing, maxSpread)
+	}
+	if l.breaker.State() != breaker.Closed {
+		spacing = max(spacing, l.breaker.Cooldown()/looksPerCooldown)
+	}
+	return min(spacing, maxSpacing)
+}
+
+// parkBeyond parks all but the first keep queued deliveries.
+func (l *Lane[J]) parkBeyond(keep int, from time.Time, reason string, m *Moves[J]) {
+	firsts := 0
+	if keep > 0 {
+		firsts = keep * l.first.len() / l.waiting()
+	}
+	for _, job := range l.first.cut(firsts) {
+		m.Park = append(m.Park, l.park(job, from, reason))
+	}
+	for _, job := range l.retries.cut(keep - firsts) {
+		m.Park = append(m.Park, l.park(job, from, reason))
+	}
+}
+
+func saturate(ns float64) time.Duration {
+	if ns >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return time.Duration(ns)
+}
