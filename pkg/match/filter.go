@@ -15,9 +15,9 @@ const (
 	MaxFilterBytes = 4096
 
 	// costLimit bounds the work of one evaluation, in CEL's units (about one per operation, and one
-	// for ten characters of text): some milliseconds at worst, and enough to look through a list of
-	// several thousand elements.
-	costLimit = 100_000
+	// for ten characters of text): ten milliseconds or so at worst, and enough to look through a
+	// list of ten thousand elements or a text of the largest payload's size.
+	costLimit = 120_000
 	// regexLimit bounds what a regular expression compiles to.
 	regexLimit = 2_000
 )

@@ -1,6 +1,7 @@
 package match_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +134,26 @@ func TestFilterThatHasNoAnswer(t *testing.T) {
 	}
 }
 
+func TestTheCostLimitLetsUsualFiltersSeeLargeData(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ expr, data string }{
+		"a list of ten thousand objects is searched": {
+			`data.items.exists(i, i.sku == "last")`, `{"items":[` + strings.Repeat(`{"sku":"x"},`, 9_999) + `{"sku":"last"}]}`,
+		},
+		"a text of a mebibyte is searched": {`data.text.contains("last")`, `{"text":"` + strings.Repeat("a", 1<<20) + `last"}`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, err := match.CompileFilter(tt.expr)
+			require.NoError(t, err)
+			matched, err := f.Match(attributes(tt.data))
+			require.NoError(t, err)
+			require.True(t, matched)
+		})
+	}
+}
+
 func TestFiltersOfOneEventShareItsDecodedData(t *testing.T) {
 	t.Parallel()
 	calls := 0
@@ -197,5 +218,71 @@ func TestAFilterIsSafeForConcurrentUse(t *testing.T) {
 	}
 	for range 8 {
 		require.True(t, <-results)
+	}
+}
+
+func FuzzCompileFilter(f *testing.F) {
+	for _, expr := range []string{
+		`event.type == "release.live"`, `data.items.exists(i, i.n > 5)`, `event.labels["tier"] in ["gold"]`,
+		`data.title.matches("^a+$") && size(data.tags) > 1`, `event.time > timestamp("2026-01-01T00:00:00Z")`, `(`, `"`, `1 / 0 == 1`,
+		`[1,2].map(x, x * 2).all(y, y > 0)`, `{"a": data}.a == data`, `has(data.x)`, `duration("1h") > duration("1s")`,
+	} {
+		f.Add(expr, album)
+	}
+	f.Fuzz(func(t *testing.T, expr, data string) {
+		filter, err := match.CompileFilter(expr)
+		if err != nil {
+			return
+		}
+		first, err1 := filter.Match(attributes(data))
+		second, err2 := filter.Match(attributes(data))
+		require.Equal(t, err1 == nil, err2 == nil, "the answer must not change")
+		require.Equal(t, first, second, "the answer must not change")
+	})
+}
+
+// FuzzFilterData looks for payloads that break the decoding.
+func FuzzFilterData(f *testing.F) {
+	for _, data := range []string{album, ``, `null`, `1e999`, `-0`, `[[[]]]`, `{"a":18446744073709551616}`, `"\ud800"`, "\ufeff{}"} {
+		f.Add(data)
+	}
+	filter, err := match.CompileFilter(`data == data && type(data) != type(event.time)`)
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, data string) {
+		matched, err := filter.Match(attributes(data))
+		if json.Valid([]byte(data)) {
+			require.NoError(t, err)
+			require.True(t, matched)
+		} else {
+			require.ErrorContains(t, err, "data is not JSON")
+		}
+	})
+}
+
+func BenchmarkFilter(b *testing.B) {
+	tests := map[string]string{
+		"type":       `event.type == "release.live"`,
+		"label":      `event.labels["tier"] == "gold"`,
+		"data":       `data.count == 3 && data.active == true`,
+		"data list":  `data.items.exists(i, i.sku == "b")`,
+		"cost limit": `[1,2,3,4,5,6,7,8].all(a, [1,2,3,4,5,6,7,8].all(b, [1,2,3,4,5,6,7,8].all(c, [1,2,3,4,5,6,7,8].all(d, [1,2,3,4,5,6,7,8].all(e, a + b + c + d + e > 0)))))`,
+	}
+	for name, expr := range tests {
+		b.Run(name, func(b *testing.B) {
+			f, err := match.CompileFilter(expr)
+			require.NoError(b, err)
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = f.Match(attributes(album))
+			}
+		})
+	}
+}
+
+func BenchmarkCompileFilter(b *testing.B) {
+	for b.Loop() {
+		if _, err := match.CompileFilter(`data.items.exists(i, i.sku == "b") && event.type.startsWith("release.")`); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
