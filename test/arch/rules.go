@@ -106,8 +106,8 @@ func checkLayers(from, to string, _ bool) string {
 	return ""
 }
 
-// ranks places each unit of pkg: 0 is pure, 1 is platform, 2 is streams, 3 is what mains share. The packages
-// below pkg/stream are of rank 2 without being named.
+// ranks places each unit of pkg: 0 is pure, 1 is platform, 2 is streams, 3 puts the parts
+// of a process together. The packages below pkg/stream are of its rank.
 var ranks = map[string]int{
 	"fault":     0,
 	"httpsig":   0,
@@ -115,12 +115,12 @@ var ranks = map[string]int{
 	"postrider": 0,
 	"profile":   0,
 	"retry":     0,
-	"seal":      0,
 	"signature": 0,
 	"conf":      1,
 	"natsconn":  1,
 	"redisconn": 1,
 	"rpc":       1,
+	"seal":      1,
 	"service":   1,
 	"telemetry": 1,
 	"access":    2,
@@ -129,17 +129,18 @@ var ranks = map[string]int{
 	"process":   3,
 }
 
-// sameRank lists the imports inside a rank that are allowed: the words of the domain and
-// its errors are for all, a profile is made of the other pure parts, every platform
-// package checks its own settings, owners of streams and buckets build on what they share.
+// sameRank lists the imports inside a rank that are allowed. The words of the domain and
+// its errors are for all, and every part of the platform checks its own settings.
 func sameRank(from, to string) bool {
 	switch to {
 	case "postrider", "fault", "conf":
 		return true
 	case "httpsig", "match", "retry", "signature":
-		return from == "profile"
-	case "stream":
-		return from == "config" || strings.HasPrefix(from, "stream/")
+		return from == "profile" // which is made of these
+	case "telemetry":
+		return from == "rpc" // which measures every call
+	case "stream", "stream/bucket":
+		return from == "config" || strings.HasPrefix(from, "stream/") // the owners share these
 	default:
 		return false
 	}

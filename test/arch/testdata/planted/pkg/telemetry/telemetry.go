@@ -1,1 +1,3 @@
 package telemetry
+
+import _ "github.com/postrider/postrider/pkg/natsconn" // planted: ranks
