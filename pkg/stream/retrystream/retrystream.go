@@ -140,6 +140,10 @@ func (s *Streams) Scan(ctx context.Context, shard int, filter Filter, from uint6
 
 // Entry is what an index needs of a record.
 type Entry struct {
+	// Account that owns it.
+	Account postrider.AccountID
+	// Webhook it waits for.
+	Webhook postrider.WebhookID
 	// Delivery that waits.
 	Delivery postrider.DeliveryID
 	// Sequence of its record.
