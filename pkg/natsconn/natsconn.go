@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -180,6 +181,15 @@ func options(name string, wait, ping time.Duration, log *slog.Logger) []nats.Opt
 
 // security returns the options for credentials and TLS.
 func security(cfg Config) ([]nats.Option, error) {
+	// The library reads these files when it connects. One that is missing does not appear by waiting.
+	for _, path := range []string{cfg.CredsFile, cfg.NKeyFile, cfg.CAFile, cfg.CertFile, cfg.KeyFile} {
+		if path == "" {
+			continue
+		}
+		if _, err := os.Stat(path); err != nil {
+			return nil, err
+		}
+	}
 	var opts []nats.Option
 	if cfg.CredsFile != "" {
 		opts = append(opts, nats.UserCredentials(cfg.CredsFile))

@@ -64,7 +64,8 @@ type Client struct {
 	universal redis.UniversalClient
 }
 
-// Open returns a client. It does not connect: commands do, and fail while Redis is away.
+// Open returns a client. It does not connect: commands do, and fail while Redis is away. The log
+// says when Redis goes away and when it comes back.
 func Open(cfg Config, log *slog.Logger) (*Client, error) {
 	if err := errors.Join(conf.NotEmpty("url", cfg.URL), cfg.Validate()); err != nil {
 		return nil, fmt.Errorf("open Redis: %w", err)
@@ -74,7 +75,11 @@ func Open(cfg Config, log *slog.Logger) (*Client, error) {
 		return nil, fmt.Errorf("open Redis: %w", err)
 	}
 	log.Info("using Redis", slog.Any("addresses", opts.Addrs), slog.Bool("cluster", opts.IsClusterMode), slog.Bool("tls", opts.TLSConfig != nil))
-	return &Client{universal: redis.NewUniversalClient(opts)}, nil
+	// The library has one logger per process and writes a line for every refused connection.
+	redis.SetLogger(libraryLog{log: log})
+	universal := redis.NewUniversalClient(opts)
+	universal.AddHook(&watch{log: log})
+	return &Client{universal: universal}, nil
 }
 
 // options returns what go-redis wants to know.

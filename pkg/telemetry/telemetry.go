@@ -138,7 +138,11 @@ func (t *Telemetry) trace(cfg Config, res *resource.Resource) error {
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(cfg.TraceRatio))),
 	)
 	t.tracers = provider
-	t.shutdown = append(t.shutdown, provider.Shutdown)
+	t.shutdown = append(t.shutdown, func(ctx context.Context) error {
+		err := provider.Shutdown(ctx)
+		// When the context ended first, exports are still being tried: this kills them.
+		return errors.Join(err, exporter.Shutdown(ctx))
+	})
 	return nil
 }
 

@@ -1,0 +1,213 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+	tracev1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+
+	"github.com/postrider/postrider/pkg/telemetry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// scrape returns the metrics page.
+func scrape(t *testing.T, tel *telemetry.Telemetry, accept string) string {
+	t.Helper()
+	req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody)
+	req.Header.Set("Accept", accept)
+	rec := httptest.NewRecorder()
+	tel.Handler().ServeHTTP(rec, req)
+	require.Equal(t, http.StatusOK, rec.Code)
+	data, err := io.ReadAll(rec.Body)
+	require.NoError(t, err)
+	return string(data)
+}
+
+// shutdown ends the telemetry with the test.
+func shutdown(t *testing.T, tel *telemetry.Telemetry) {
+	t.Helper()
+	t.Cleanup(func() { require.NoError(t, tel.Shutdown(context.WithoutCancel(t.Context()))) })
+}
+
+// Instruments appear on the page under Prometheus's names, besides those of the process, and each
+// telemetry has a page of its own.
+func TestMetricsPage(t *testing.T) {
+	t.Parallel()
+	tel, err := telemetry.New(telemetry.Default(), "ingest")
+	require.NoError(t, err)
+	shutdown(t, tel)
+	other, err := telemetry.New(telemetry.Default(), "router")
+	require.NoError(t, err)
+	shutdown(t, other)
+
+	counter, err := tel.Meter("test").Int64Counter("postrider.events.accepted", metric.WithDescription("Events that were stored."))
+	require.NoError(t, err)
+	counter.Add(t.Context(), 3, metric.WithAttributes(attribute.String("outcome", "stored")))
+
+	page := scrape(t, tel, "")
+	require.Contains(t, page, `postrider_events_accepted_total{outcome="stored"} 3`)
+	require.Contains(t, page, "go_goroutines ")
+	require.Contains(t, page, "process_open_fds ")
+	require.Contains(t, page, `target_info{service_name="ingest",service_namespace="postrider"} 1`)
+	require.NotContains(t, scrape(t, other, ""), "postrider_events_accepted_total")
+	require.Contains(t, scrape(t, tel, "application/openmetrics-text; version=1.0.0"), "# EOF")
+}
+
+// collector is an OTLP collector that keeps the names of the spans it gets.
+type collector struct {
+	tracev1.UnimplementedTraceServiceServer
+	mu    sync.Mutex
+	spans []string
+	got   chan struct{}
+}
+
+// Export keeps the names.
+func (c *collector) Export(_ context.Context, req *tracev1.ExportTraceServiceRequest) (*tracev1.ExportTraceServiceResponse, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range req.GetResourceSpans() {
+		for _, s := range r.GetScopeSpans() {
+			for _, span := range s.GetSpans() {
+				c.spans = append(c.spans, span.GetName())
+			}
+		}
+	}
+	close(c.got)
+	return &tracev1.ExportTraceServiceResponse{}, nil
+}
+
+// Spans reach the configured collector at shutdown at the latest.
+func TestSpansReachTheCollector(t *testing.T) {
+	t.Parallel()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server := grpc.NewServer()
+	c := &collector{got: make(chan struct{})}
+	tracev1.RegisterTraceServiceServer(server, c)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	t.Cleanup(func() {
+		server.Stop()
+		require.NoError(t, <-served)
+	})
+
+	cfg := telemetry.Default()
+	cfg.OTLPEndpoint, cfg.TraceRatio = "http://"+l.Addr().String(), 1
+	tel, err := telemetry.New(cfg, "ingest")
+	require.NoError(t, err)
+	_, span := tel.Tracer("test").Start(t.Context(), "publish")
+	span.End()
+	require.NoError(t, tel.Shutdown(t.Context()))
+	require.NoError(t, tel.Shutdown(t.Context()), "shutting down twice is a no-op")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	require.Equal(t, []string{"publish"}, c.spans)
+}
+
+// A collector that is away costs neither the start nor, beyond its context, the shutdown.
+func TestCollectorAway(t *testing.T) {
+	t.Parallel()
+	cfg := telemetry.Default()
+	cfg.OTLPEndpoint, cfg.TraceRatio = "http://127.0.0.1:1", 1
+	tel, err := telemetry.New(cfg, "ingest")
+	require.NoError(t, err)
+	_, span := tel.Tracer("test").Start(t.Context(), "publish")
+	span.End()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.Error(t, tel.Shutdown(ctx))
+}
+
+// Without a collector, and for Noop, spans are not recorded at all.
+func TestNothingIsRecordedForNobody(t *testing.T) {
+	t.Parallel()
+	tel, err := telemetry.New(telemetry.Default(), "ingest")
+	require.NoError(t, err)
+	shutdown(t, tel)
+	for _, one := range []*telemetry.Telemetry{tel, telemetry.Noop()} {
+		_, span := one.Tracer("test").Start(t.Context(), "x")
+		require.False(t, span.IsRecording())
+		span.End()
+	}
+	counter, err := telemetry.Noop().Meter("test").Int64Counter("x")
+	require.NoError(t, err)
+	counter.Add(t.Context(), 1)
+	require.NoError(t, telemetry.Noop().Shutdown(t.Context()))
+}
+
+// Records carry the trace that their context belongs to, also through derived loggers.
+func TestLogsCarryTheTrace(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log := telemetry.Logger(telemetry.Default(), &out).With(slog.String("service", "ingest"))
+	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})
+	log.InfoContext(trace.ContextWithSpanContext(t.Context(), span), "with")
+	log.DebugContext(t.Context(), "too little")
+	log.InfoContext(t.Context(), "without")
+
+	lines := bytes.Split(bytes.TrimSpace(out.Bytes()), []byte("\n"))
+	require.Len(t, lines, 2)
+	var with, without map[string]any
+	require.NoError(t, json.Unmarshal(lines[0], &with))
+	require.NoError(t, json.Unmarshal(lines[1], &without))
+	require.Equal(t, "01000000000000000000000000000000", with["trace_id"])
+	require.Equal(t, "0200000000000000", with["span_id"])
+	require.Equal(t, "ingest", with["service"])
+	require.NotContains(t, without, "trace_id")
+}
+
+// Logs for people are text, and the level is the configured one.
+func TestTextLogs(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	log := telemetry.Logger(telemetry.Config{LogLevel: "debug", LogFormat: telemetry.FormatText}, &out)
+	log.WithGroup("g").DebugContext(t.Context(), "hello", slog.Int("n", 1))
+	require.Contains(t, out.String(), "level=DEBUG msg=hello g.n=1")
+}
+
+// Every fault is named by its option.
+func TestConfigFaults(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		change func(*telemetry.Config)
+		want   string // empty: no fault
+	}{
+		"the defaults have none": {func(*telemetry.Config) {}, ""},
+		"a level is known":       {func(c *telemetry.Config) { c.LogLevel = "loud" }, "log-level: must be debug"},
+		"a format is known":      {func(c *telemetry.Config) { c.LogFormat = "xml" }, "log-format: must be one of"},
+		"an endpoint is a URL":   {func(c *telemetry.Config) { c.OTLPEndpoint = "otel:4317" }, "otlp-endpoint: must begin with"},
+		"a ratio is a share":     {func(c *telemetry.Config) { c.TraceRatio = 2 }, "trace-ratio: must be from 0 to 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := telemetry.Default()
+			tt.change(&cfg)
+			if tt.want == "" {
+				require.NoError(t, cfg.Validate())
+				return
+			}
+			require.ErrorContains(t, cfg.Validate(), tt.want)
+			_, err := telemetry.New(cfg, "ingest")
+			require.ErrorContains(t, err, tt.want)
+		})
+	}
+	_, err := telemetry.New(telemetry.Default(), "")
+	require.ErrorContains(t, err, "service: must be set")
+}
