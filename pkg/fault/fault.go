@@ -70,6 +70,9 @@ type Error struct {
 	Metadata map[string]string
 	// Cause is what lay beneath. It is for our logs and never leaves the process.
 	Cause error
+	// Status, if not 0, is the HTTP status in place of the kind's, where HTTP has a word of its
+	// own for it: 413, 415. It does not cross gRPC.
+	Status int
 }
 
 // New makes an error of a kind; reason is UPPER_SNAKE, message is for people.
@@ -130,6 +133,13 @@ func (e *Error) WithMetadata(key, value string) *Error {
 		c.Metadata = make(map[string]string, 1)
 	}
 	c.Metadata[key] = value
+	return c
+}
+
+// WithStatus returns a copy that HTTP answers with a status of its own.
+func (e *Error) WithStatus(status int) *Error {
+	c := e.clone()
+	c.Status = status
 	return c
 }
 
