@@ -65,7 +65,7 @@ test/race: ## Run the same tests under the race detector.
 test/integration: bin/nats-server need/redis ## Run the tests that need real servers too, under the race detector.
 	@$(real_servers) $(go_test) -race -tags integration $(PACKAGES) $(quiet)
 
-test/e2e: build bin/nats-server need/redis ## Run the scenarios over standalone and over separate processes.
+test/e2e: build bin/nats-server need/redis test/node/node_modules ## Run the scenarios over standalone and over separate processes.
 	@$(real_servers) $(go_test) -tags e2e -timeout 20m ./test/e2e/... $(quiet)
 
 test/fuzz: ## Run every fuzz target for FUZZTIME.
@@ -76,6 +76,9 @@ chaos: build bin/nats-server need/redis ## Kill, flush and restart things under 
 
 bench: bin/nats-server need/redis ## Run the benchmarks that match BENCH.
 	@$(real_servers) $(go_test) -tags integration -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
+
+test/node/node_modules: test/node/package-lock.json
+	@cd test/node && npm ci --silent && touch node_modules
 
 .PHONY: need/redis
 need/redis:

@@ -269,10 +269,13 @@ func (c *Cluster) Of(service string) []*Process {
 // Processes lists everything, in the order of the start.
 func (c *Cluster) Processes() []*Process { return c.processes }
 
+// stopGrace is how long a stop may take before processes are killed.
+const stopGrace = 20 * time.Second
+
 // Stop asks every process to stop, services first, and ends those that do not within 20 s.
 func (c *Cluster) Stop() error {
 	var errs error
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(stopGrace)
 	var services, stores []*Process
 	for _, p := range slices.Backward(c.processes) {
 		if p.Service == "nats" || p.Service == "redis" {

@@ -1,0 +1,60 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// Standalone is the one-process form of Postrider.
+type Standalone struct {
+	*Process
+	AdminKey string
+	GRPC     string // host:port
+	HTTP     string // base URL
+}
+
+// StartStandalone starts `postrider up` with its state in dir and returns when it is ready.
+func StartStandalone(ctx context.Context, bin, dir string, extra map[string]string) (*Standalone, error) {
+	block, err := (&ports{}).block()
+	if err != nil {
+		return nil, err
+	}
+	at := func(offset int) string { return "127.0.0.1:" + strconv.Itoa(block+offset) }
+	s := &Standalone{AdminKey: "admin-key-of-the-standalone-test-0123456789", GRPC: at(grpcPort), HTTP: "http://" + at(httpPort)}
+	env := map[string]string{
+		"POSTRIDER_DATA_DIR":       filepath.Join(dir, "var"),
+		"POSTRIDER_GRPC_LISTEN":    at(grpcPort),
+		"POSTRIDER_HTTP_LISTEN":    at(httpPort),
+		"POSTRIDER_HEALTH_LISTEN":  at(healthPort),
+		"POSTRIDER_METRICS_LISTEN": at(metricsPort),
+		"POSTRIDER_ADMIN_KEY":      s.AdminKey,
+	}
+	maps.Copy(env, extra)
+	list := os.Environ()
+	for name, value := range env {
+		list = append(list, name+"="+value)
+	}
+	s.Process = &Process{
+		Name: "postrider", Service: "standalone", Path: filepath.Join(bin, "postrider"), Args: []string{"up"}, Env: list,
+		port: block, log: filepath.Join(dir, "postrider.log"),
+		ready: httpReady(fmt.Sprintf("http://%s/readyz", at(metricsPort))),
+	}
+	if err := s.Start(); err != nil {
+		return nil, err
+	}
+	if err := s.WaitReady(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+// Stop asks the process to stop, and ends it if it does not within 20 s.
+func (s *Standalone) Stop() error {
+	s.Terminate()
+	return s.waitOrKill(stopGrace)
+}

@@ -1,0 +1,42 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+	"github.com/postrider/postrider/test/fixture/receivertest"
+)
+
+// The one process keeps nothing of its retry index and its deduplication window on disk: both are
+// rebuilt from the record at start.
+func TestOneProcessKeepsItsStateOverKillAndRestart(t *testing.T) {
+	p, s := startStandalone(t, map[string]string{"POSTRIDER_DISPATCHER_RETRY_SCALE": "0.1"})
+	a := s.newAccount(t)
+	r := receivertest.New(t).Respond(500)
+	hook := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}, Profile: "jewelmusic"}).GetWebhook()
+	publish := func() *postriderv1.Receipt {
+		resp, err := a.events.PublishEvent(a.ctx(t), &postriderv1.PublishEventRequest{
+			IdempotencyKey: "once", Event: &postriderv1.EventInput{Type: "order.paid", Data: []byte(`{}`)},
+		})
+		require.NoError(t, err)
+		return resp.GetReceipt()
+	}
+	receipt := publish()
+	a.awaitDelivery(t, receipt.GetEventId(), hook.GetId(), waiting)
+
+	p.Kill()
+	r.Respond(200)
+	require.NoError(t, p.Start())
+	require.NoError(t, p.WaitReady(t.Context()))
+
+	again := publish()
+	require.True(t, again.GetDuplicate())
+	require.Equal(t, receipt.GetEventId(), again.GetEventId())
+	d := a.awaitDelivery(t, receipt.GetEventId(), hook.GetId(), delivered)
+	require.EqualValues(t, 2, d.GetAttemptCount())
+	require.Equal(t, 2, r.Count())
+}
