@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -33,11 +34,8 @@ type problemField struct {
 func Problem(err error, requestID string) (code int, body []byte) {
 	e := resolve(err)
 	p := problem{
-		Type: "about:blank", Status: e.Kind.HTTP(), Detail: e.Message, Reason: e.Reason,
+		Type: "about:blank", Status: cmp.Or(e.Status, e.Kind.HTTP()), Detail: e.Message, Reason: e.Reason,
 		Metadata: e.Metadata, RequestID: requestID,
-	}
-	if p.Reason == "" {
-		p.Reason = rows[e.Kind].reason
 	}
 	p.Title = http.StatusText(p.Status)
 	if p.Status == statusClientClosedRequest {

@@ -1,9 +1,10 @@
 package fault
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"maps"
+	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -32,6 +33,11 @@ func Status(err error) *status.Status {
 // resolve is the *Error that callers see for err.
 func resolve(err error) *Error {
 	if e, ok := As(err); ok {
+		if e.Reason != "" {
+			return e
+		}
+		e = e.clone()
+		e.Reason = cmp.Or(rows[e.Kind].reason, ReasonInternal)
 		return e
 	}
 	switch {
@@ -48,18 +54,21 @@ func resolve(err error) *Error {
 	return &Error{Reason: ReasonInternal, Message: internalText}
 }
 
-// build makes the status of one *Error.
+// build makes the status of one *Error. Protobuf's strings are UTF-8, so what is not is replaced.
 func build(e *Error) *status.Status {
-	st := status.New(e.Kind.Code(), e.Message)
-	reason := e.Reason
-	if reason == "" {
-		reason = rows[e.Kind].reason
+	st := status.New(e.Kind.Code(), valid(e.Message))
+	info := &errdetails.ErrorInfo{Reason: valid(e.Reason), Domain: Domain}
+	if len(e.Metadata) > 0 {
+		info.Metadata = make(map[string]string, len(e.Metadata))
+		for k, v := range e.Metadata {
+			info.Metadata[valid(k)] = valid(v)
+		}
 	}
-	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: reason, Domain: Domain, Metadata: maps.Clone(e.Metadata)}}
+	details := []protoadapt.MessageV1{info}
 	if len(e.Violations) > 0 {
 		bad := &errdetails.BadRequest{FieldViolations: make([]*errdetails.BadRequest_FieldViolation, len(e.Violations))}
 		for i, v := range e.Violations {
-			bad.FieldViolations[i] = &errdetails.BadRequest_FieldViolation{Field: v.Field, Description: v.Rule}
+			bad.FieldViolations[i] = &errdetails.BadRequest_FieldViolation{Field: valid(v.Field), Description: valid(v.Rule)}
 		}
 		details = append(details, bad)
 	}
@@ -67,11 +76,13 @@ func build(e *Error) *status.Status {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
 	}
 	full, err := st.WithDetails(details...)
-	if err != nil { // a string that is not UTF-8, or code OK
+	if err != nil { // only for code OK, which no kind has
 		return st
 	}
 	return full
 }
+
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // FromStatus turns an error that a gRPC call returned back into the *Error that the server
 // returned. A status without our ErrorInfo (made by gRPC itself or by a proxy) becomes an *Error
