@@ -1,0 +1,221 @@
+// Package attempt makes one HTTP request of a delivery: rendered and signed by the webhook's
+// profile, sent through the guarded egress, judged, and described for the journal. It keeps
+// nothing.
+package attempt
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/profile"
+	"github.com/postrider/postrider/services/dispatcher/internal/egress"
+	"github.com/postrider/postrider/services/dispatcher/internal/outcome"
+	"github.com/postrider/postrider/services/dispatcher/internal/registry"
+)
+
+// Why attempts are made, as the journal names it.
+const (
+	TriggerSchedule = "schedule"
+	TriggerTest     = "test"
+)
+
+// maxURL is the longest URL that is sent.
+const maxURL = 8 << 10
+
+// exchanger makes HTTP exchanges. *egress.Client is one.
+type exchanger interface {
+	Do(ctx context.Context, r *egress.Request) egress.Result
+}
+
+// Maker makes attempts. It is safe for concurrent use.
+type Maker struct {
+	client    exchanger
+	tracer    trace.Tracer
+	userAgent []string
+}
+
+// New returns a maker whose requests name the version.
+func New(client exchanger, tracer trace.Tracer, version string) *Maker {
+	return &Maker{client: client, tracer: tracer, userAgent: []string{"Postrider/" + version}}
+}
+
+// Input is what an attempt is made from. Nothing in it is changed.
+type Input struct {
+	Delivery *recordv1.Delivery
+	Webhook  *registry.Webhook
+	Account  *postriderv1.Account
+	// Data is the event's payload.
+	Data []byte
+	// Number is 1 for the first attempt of the schedule, 0 outside of it.
+	Number int32
+	// Trigger says why it is made.
+	Trigger string
+}
+
+// Prepared is an attempt that is ready to be sent.
+type Prepared struct {
+	in       *Input
+	ready    *registry.Ready
+	rendered *profile.Rendered
+	url      *url.URL
+	span     trace.Span
+	start    time.Time
+}
+
+// Result is what came of an attempt.
+type Result struct {
+	outcome.Verdict
+	// Record is the attempt for the journal, without what its delivery became.
+	Record *recordv1.Attempted
+	// Start and End are when it was made.
+	Start, End time.Time
+	// Aborted says that our own end cut it off, so that nothing is known of the receiver. It must
+	// not be recorded.
+	Aborted bool
+}
+
+// ErrNotReady says that the attempt cannot be made because of our own trouble, such as a secret
+// that cannot be opened. It is no fault of the delivery.
+var ErrNotReady = errors.New("webhook is not ready")
+
+// Prepare renders and signs. If the delivery can never be sent, the result says so and the
+// prepared attempt is nil. An error wraps ErrNotReady.
+func (m *Maker) Prepare(ctx context.Context, in *Input) (*Prepared, *Result, error) {
+	ready, err := in.Webhook.Ready()
+	if err != nil {
+		return nil, nil, errors.Join(ErrNotReady, err)
+	}
+	p := &Prepared{in: in, ready: ready, url: ready.URL, start: time.Now()}
+	input := profile.Input{Delivery: in.Delivery, Webhook: in.Webhook.Config, Account: in.Account, Data: in.Data}
+	p.rendered, err = ready.Profile.Render(&input)
+	if err != nil {
+		return nil, m.failed(p, postrider.ClassUnrendered, err.Error()), nil
+	}
+	if len(p.rendered.URL) > maxURL {
+		return nil, m.failed(p, postrider.ClassURLTooLong, "the URL would be longer than 8 KiB"), nil
+	}
+	if p.rendered.URL != in.Webhook.Config.GetUrl() {
+		if p.url, err = url.Parse(p.rendered.URL); err != nil {
+			return nil, m.failed(p, postrider.ClassUnrendered, "the rendered URL is not one"), nil
+		}
+	}
+	header := p.rendered.Header
+	header["User-Agent"] = m.userAgent
+	m.startSpan(ctx, p)
+	profile.MergeHeaders(header, in.Webhook.Config.GetHeaders())
+	err = ready.Profile.Sign(p.rendered, &input, profile.Attempt{
+		Time: p.start, Number: int(in.Number), Secrets: ready.Secrets(p.start),
+	})
+	if err != nil {
+		p.Discard()
+		return nil, nil, errors.Join(ErrNotReady, err)
+	}
+	return p, nil, nil
+}
+
+// Fail is the result of an attempt that could not even be prepared, for a reason outside of this
+// package.
+func (m *Maker) Fail(in *Input, class postrider.ErrorClass, message string) *Result {
+	return m.failed(&Prepared{in: in, start: time.Now()}, class, message)
+}
+
+// Discard gives up a prepared attempt that is not sent after all.
+func (p *Prepared) Discard() {
+	if p.span != nil {
+		p.span.End()
+	}
+}
+
+// Send sends a prepared attempt and judges the answer.
+func (m *Maker) Send(ctx context.Context, p *Prepared) *Result {
+	answer := m.client.Do(ctx, &egress.Request{
+		Method: p.rendered.Method, URL: p.url, Header: p.rendered.Header, Body: p.rendered.Body, Timeout: p.ready.Timeout,
+	})
+	end := answer.Start.Add(answer.Duration)
+	r := &Result{Start: answer.Start, End: end, Aborted: answer.Aborted}
+	r.Verdict = outcome.Classify(answer.Status, answer.Class, answer.Header.Get("Retry-After"), end)
+	r.Record = m.describe(p, r, &answer)
+	m.endSpan(p, r, answer.Status)
+	return r
+}
+
+func (m *Maker) failed(p *Prepared, class postrider.ErrorClass, message string) *Result {
+	r := &Result{Start: p.start, End: p.start, Verdict: outcome.Classify(0, class, "", p.start)}
+	r.Record = newRecord(p.in, r)
+	r.Record.ErrorMessage = clean(message, maxMessage)
+	return r
+}
+
+func newRecord(in *Input, r *Result) *recordv1.Attempted {
+	return &recordv1.Attempted{
+		AttemptId:  string(postrider.NewAttemptID()),
+		Number:     in.Number,
+		Outcome:    string(r.Outcome),
+		ErrorClass: string(r.Class),
+		StartTime:  timestamppb.New(r.Start),
+		DurationUs: r.End.Sub(r.Start).Microseconds(),
+		Trigger:    in.Trigger,
+	}
+}
+
+func (m *Maker) describe(p *Prepared, r *Result, answer *egress.Result) *recordv1.Attempted {
+	a := newRecord(p.in, r)
+	a.RequestMethod = p.rendered.Method
+	a.RequestUrl = p.ready.MaskedURL
+	if p.url != p.ready.URL {
+		a.RequestUrl = registry.MaskURL(p.url)
+	}
+	a.RequestUrl = clean(a.RequestUrl, maxURL)
+	a.RequestHeaders = requestHeaders(p.rendered.Header, p.in.Webhook.Config.GetHeaders())
+	a.StatusCode = int32(answer.Status) //nolint:gosec // a status has three digits
+	a.ResponseHeaders = responseHeaders(answer.Header)
+	a.ResponseBody = answer.Body
+	a.ResponseBodyTruncated = answer.Truncated
+	if answer.Class != postrider.ClassNone {
+		a.ErrorMessage = clean(answer.Message, maxMessage)
+	} else if r.Class != postrider.ClassNone {
+		a.ErrorMessage = statusMessage(answer.Status)
+	}
+	return a
+}
+
+func statusMessage(status int) string {
+	if text := http.StatusText(status); text != "" {
+		return text
+	}
+	return "unknown status"
+}
+
+func (m *Maker) endSpan(p *Prepared, r *Result, status int) {
+	if !p.span.IsRecording() {
+		p.span.End()
+		return
+	}
+	p.span.SetAttributes(
+		attribute.String("postrider.webhook.id", p.in.Webhook.Config.GetId()),
+		attribute.String("postrider.delivery.id", p.in.Delivery.GetId()),
+		attribute.String("postrider.event.id", p.in.Delivery.GetEventId()),
+		attribute.Int("postrider.attempt.number", int(p.in.Number)),
+		attribute.String("http.request.method", p.rendered.Method),
+	)
+	if status != 0 {
+		p.span.SetAttributes(attribute.Int("http.response.status_code", status))
+	}
+	if r.Class != postrider.ClassNone {
+		p.span.SetAttributes(attribute.String("error.type", string(r.Class)))
+		p.span.SetStatus(codes.Error, string(r.Class))
+	}
+	p.span.End(trace.WithTimestamp(r.End))
+}

@@ -1,0 +1,80 @@
+package attempt
+
+import (
+	"net/http"
+	"strings"
+	"unicode/utf8"
+)
+
+// Bounds of what is recorded of an attempt.
+const (
+	maxHeaders     = 32
+	maxHeaderName  = 128
+	maxHeaderValue = 512
+	maxMessage     = 512
+)
+
+// mask stands in for what may be secret.
+const mask = "***"
+
+// secretWords are what the names of headers with credentials hold.
+var secretWords = []string{"auth", "token", "secret", "key", "password", "cookie", "credential", "session"}
+
+// requestHeaders describes what was sent. Of the owner's own headers, those whose name speaks of
+// a credential are masked; ours hold none.
+func requestHeaders(sent http.Header, custom map[string]string) map[string]string {
+	out := make(map[string]string, min(len(sent), maxHeaders))
+	for name, values := range sent {
+		if len(out) == maxHeaders {
+			break
+		}
+		out[clean(name, maxHeaderName)] = clean(strings.Join(values, ", "), maxHeaderValue)
+	}
+	for name := range custom {
+		canonical := clean(http.CanonicalHeaderKey(name), maxHeaderName)
+		if _, ok := out[canonical]; ok && speaksOfSecrets(name) {
+			out[canonical] = mask
+		}
+	}
+	return out
+}
+
+// responseHeaders describes what was answered.
+func responseHeaders(answered http.Header) map[string]string {
+	if len(answered) == 0 {
+		return nil
+	}
+	out := make(map[string]string, min(len(answered), maxHeaders))
+	for name, values := range answered {
+		if len(out) == maxHeaders {
+			break
+		}
+		value := mask
+		if name != "Set-Cookie" {
+			value = clean(strings.Join(values, ", "), maxHeaderValue)
+		}
+		out[clean(name, maxHeaderName)] = value
+	}
+	return out
+}
+
+func speaksOfSecrets(name string) bool {
+	name = strings.ToLower(name)
+	for _, word := range secretWords {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// clean cuts a text and makes it valid UTF-8: a record that is not could not be stored at all.
+func clean(s string, limit int) string {
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}

@@ -1,0 +1,146 @@
+// Package registry is the dispatcher's view of webhooks, accounts and cancelled deliveries. It is
+// an index that a configuration mirror fills; losing it costs loading it again.
+package registry
+
+import (
+	"sync"
+
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+
+	"github.com/postrider/postrider/pkg/config"
+)
+
+// Options are what every webhook is read with.
+type Options struct {
+	// Opener decrypts the secrets of webhooks.
+	Opener Opener
+	// RetryScale multiplies every delay of every retry schedule; 1 in production.
+	RetryScale float64
+	// DefaultTimeout is the attempt timeout of webhooks that state none.
+	DefaultTimeout Timeout
+	// DefaultMaxInFlight is the concurrency of webhooks that state none.
+	DefaultMaxInFlight int
+}
+
+// Opener decrypts a sealed secret. *seal.Sealer is one.
+type Opener interface {
+	Open(sealed, associated []byte) ([]byte, error)
+}
+
+// Registry is safe for concurrent use.
+type Registry struct {
+	opts Options
+
+	// gate orders beginnings against changes: Begin holds it for reading while it checks, a change
+	// for writing. So when a change's handler returns, whatever began before it has begun, and
+	// nothing begins on what it replaced.
+	gate      sync.RWMutex
+	webhooks  map[string]*Webhook
+	accounts  map[string]*postriderv1.Account
+	cancelled map[string]struct{}
+}
+
+// New returns an empty registry.
+func New(opts Options) *Registry {
+	return &Registry{
+		opts:      opts,
+		webhooks:  map[string]*Webhook{},
+		accounts:  map[string]*postriderv1.Account{},
+		cancelled: map[string]struct{}{},
+	}
+}
+
+// Handlers are what a configuration mirror fills the registry through.
+func (r *Registry) Handlers() config.Handlers {
+	return config.Handlers{
+		Account:        r.putAccount,
+		AccountDeleted: r.deleteAccount,
+		Webhook:        r.putWebhook,
+		WebhookDeleted: r.deleteWebhook,
+		Cancelled:      r.markCancelled,
+		CancelExpired:  r.unmarkCancelled,
+	}
+}
+
+func (r *Registry) putAccount(a *recordv1.Account, _ uint64) {
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	r.accounts[a.GetAccount().GetId()] = a.GetAccount()
+}
+
+func (r *Registry) deleteAccount(id string, _ uint64) {
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	delete(r.accounts, id)
+}
+
+func (r *Registry) putWebhook(w *recordv1.Webhook, revision uint64) {
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	id := w.GetWebhook().GetId()
+	if w.GetWebhook().GetState() == postriderv1.WebhookState_WEBHOOK_STATE_DELETED {
+		delete(r.webhooks, id)
+		return
+	}
+	r.webhooks[id] = &Webhook{Config: w.GetWebhook(), Revision: revision, record: w, opts: &r.opts}
+}
+
+func (r *Registry) deleteWebhook(_, id string, _ uint64) {
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	delete(r.webhooks, id)
+}
+
+func (r *Registry) markCancelled(_, delivery string, _ uint64) {
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	r.cancelled[delivery] = struct{}{}
+}
+
+func (r *Registry) unmarkCancelled(_, delivery string, _ uint64) {
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	delete(r.cancelled, delivery)
+}
+
+// Webhook is the webhook as it is configured now, nil if there is none.
+func (r *Registry) Webhook(id string) *Webhook {
+	r.gate.RLock()
+	defer r.gate.RUnlock()
+	return r.webhooks[id]
+}
+
+// Account is the account as it is configured now, nil if there is none.
+func (r *Registry) Account(id string) *postriderv1.Account {
+	r.gate.RLock()
+	defer r.gate.RUnlock()
+	return r.accounts[id]
+}
+
+// Find is the webhook of a delivery, nil if there is none, and whether the delivery was cancelled.
+func (r *Registry) Find(webhook, delivery string) (w *Webhook, cancelled bool) {
+	r.gate.RLock()
+	defer r.gate.RUnlock()
+	_, cancelled = r.cancelled[delivery]
+	return r.webhooks[webhook], cancelled
+}
+
+// Begin says whether an attempt of the delivery, prepared with w, may begin now: w is still how
+// the webhook is configured and the delivery is not cancelled. Ask last, and begin at once.
+func (r *Registry) Begin(w *Webhook, delivery string) bool {
+	r.gate.RLock()
+	defer r.gate.RUnlock()
+	if r.webhooks[w.Config.GetId()] != w || w.gone.Load() {
+		return false
+	}
+	_, cancelled := r.cancelled[delivery]
+	return !cancelled
+}
+
+// Size is how many webhooks there are.
+func (r *Registry) Size() int {
+	r.gate.RLock()
+	defer r.gate.RUnlock()
+	return len(r.webhooks)
+}
