@@ -716,6 +716,11 @@ type JournalEntry struct {
 	WebhookId string `protobuf:"bytes,5,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
 	// The event's type.
 	EventType string `protobuf:"bytes,6,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	// Place of the message in its shard's stream of deliveries that this entry settles, for the
+	// dispatcher that takes the shard over; 0 if there is none.
+	DeliverySequence uint64 `protobuf:"varint,7,opt,name=delivery_sequence,json=deliverySequence,proto3" json:"delivery_sequence,omitempty"`
+	// Place of the due message in its shard's stream of retries that this entry settles, likewise.
+	DueSequence uint64 `protobuf:"varint,8,opt,name=due_sequence,json=dueSequence,proto3" json:"due_sequence,omitempty"`
 	// What happened.
 	//
 	// Types that are valid to be assigned to What:
@@ -802,6 +807,20 @@ func (x *JournalEntry) GetEventType() string {
 		return x.EventType
 	}
 	return ""
+}
+
+func (x *JournalEntry) GetDeliverySequence() uint64 {
+	if x != nil {
+		return x.DeliverySequence
+	}
+	return 0
+}
+
+func (x *JournalEntry) GetDueSequence() uint64 {
+	if x != nil {
+		return x.DueSequence
+	}
+	return 0
 }
 
 func (x *JournalEntry) GetWhat() isJournalEntry_What {
@@ -2032,7 +2051,7 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\x10webhook_revision\x18\x04 \x01(\x04R\x0fwebhookRevision\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\"K\n" +
 	"\fJournalBatch\x12;\n" +
-	"\aentries\x18\x01 \x03(\v2!.postrider.record.v1.JournalEntryR\aentries\"\xef\x04\n" +
+	"\aentries\x18\x01 \x03(\v2!.postrider.record.v1.JournalEntryR\aentries\"\xbf\x05\n" +
 	"\fJournalEntry\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1d\n" +
 	"\n" +
@@ -2043,7 +2062,9 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"webhook_id\x18\x05 \x01(\tR\twebhookId\x12\x1d\n" +
 	"\n" +
-	"event_type\x18\x06 \x01(\tR\teventType\x125\n" +
+	"event_type\x18\x06 \x01(\tR\teventType\x12+\n" +
+	"\x11delivery_sequence\x18\a \x01(\x04R\x10deliverySequence\x12!\n" +
+	"\fdue_sequence\x18\b \x01(\x04R\vdueSequence\x125\n" +
 	"\x06routed\x18\n" +
 	" \x01(\v2\x1b.postrider.record.v1.RoutedH\x00R\x06routed\x12>\n" +
 	"\tattempted\x18\v \x01(\v2\x1e.postrider.record.v1.AttemptedH\x00R\tattempted\x128\n" +
