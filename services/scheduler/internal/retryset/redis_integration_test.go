@@ -31,6 +31,7 @@ func TestRedis(t *testing.T) {
 	server := redistest.Start(t)
 	client := connect(t, server.URL)
 	Exercise(t, func(t *testing.T) retryset.Index {
+		t.Helper()
 		require.NoError(t, client.FlushAll(t.Context()).Err())
 		return retryset.NewRedis(client)
 	})
@@ -43,30 +44,9 @@ func requireLost(t *testing.T, x retryset.Index) {
 	require.ErrorIs(t, err, retryset.ErrEpochLost)
 }
 
-// dump is all keys of a Redis, as a snapshot has them.
-func dump(t *testing.T, client redis.UniversalClient) map[string]string {
-	t.Helper()
-	keys, err := client.Keys(t.Context(), "*").Result()
-	require.NoError(t, err)
-	snapshot := make(map[string]string)
-	for _, key := range keys {
-		snapshot[key], err = client.Dump(t.Context(), key).Result()
-		require.NoError(t, err)
-	}
-	return snapshot
-}
-
-// restore replaces all keys of a Redis by those of a snapshot.
-func restore(t *testing.T, client redis.UniversalClient, snapshot map[string]string) {
-	t.Helper()
-	require.NoError(t, client.FlushAll(t.Context()).Err())
-	for key, value := range snapshot {
-		require.NoError(t, client.Restore(t.Context(), key, 0, value).Err())
-	}
-}
-
 func TestRedisLosses(t *testing.T) {
 	server := redistest.Start(t)
+	server.Client(t) // is closed with this test, not with the first of those below
 	setup := func(t *testing.T) (redis.UniversalClient, *retryset.Redis) {
 		t.Helper()
 		client := connect(t, server.URL)
@@ -114,11 +94,11 @@ func TestRedisLosses(t *testing.T) {
 		claim(t, y, 0)
 	})
 	t.Run("an older snapshot is seen, although its counter is plausible", func(t *testing.T) {
-		client, x := setup(t)
-		snapshot := dump(t, client)
+		_, x := setup(t)
+		snapshot := server.Snapshot(t)
 		require.NoError(t, x.Add(t.Context(), entry(3, 0)))
 		claim(t, x, 0)
-		restore(t, client, snapshot)
+		server.Restore(t, snapshot)
 		requireLost(t, x)
 		for range 5 {
 			requireLost(t, x) // the counter passes what was remembered
@@ -131,12 +111,12 @@ func TestRedisLosses(t *testing.T) {
 		for range 20 {
 			claim(t, x, 0)
 		}
-		snapshot := dump(t, client)
+		snapshot := server.Snapshot(t)
 		require.NoError(t, client.FlushAll(t.Context()).Err())
 		requireLost(t, x)
 		rebuild(t, x)
 		claim(t, x, 0)
-		restore(t, client, snapshot)
+		server.Restore(t, snapshot)
 		requireLost(t, x)
 	})
 	t.Run("a flush in the middle of a rebuild makes another one necessary", func(t *testing.T) {
@@ -158,10 +138,10 @@ func TestRedisLosses(t *testing.T) {
 		requireLost(t, x)
 		r, err := x.BeginRebuild(t.Context())
 		require.NoError(t, err)
-		snapshot := dump(t, client) // holds the locks of the rebuild
+		snapshot := server.Snapshot(t) // holds the locks of the rebuild
 		require.NoError(t, x.Refill(t.Context(), r, []retryset.Entry{entry(1, 0)}))
 		requireLost(t, x)
-		restore(t, client, snapshot)
+		server.Restore(t, snapshot)
 		left, err := x.EndRebuild(t.Context(), r)
 		require.NoError(t, err)
 		require.Equal(t, r.Slots, left)
@@ -194,7 +174,7 @@ func TestRedisComesAndGoes(t *testing.T) {
 	x := retryset.NewRedis(connect(t, server.URL))
 	rebuild(t, x, entry(1, 0))
 
-	server.Down()
+	server.Down(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	require.Error(t, x.Add(ctx, entry(2, 0)))
@@ -213,7 +193,7 @@ func TestRedisComesAndGoes(t *testing.T) {
 	_, _, err = x.TryLock(ctx, "a", time.Second)
 	require.Error(t, err)
 
-	server.Up()
+	server.Up(t)
 	require.Eventually(t, func() bool {
 		_, err := x.Count(t.Context())
 		return err == nil

@@ -1,0 +1,170 @@
+// Package cancel ends deliveries that wait. What it removes, it has read and journalled before;
+// it removes by sequence and never by subject alone.
+package cancel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/postrider/postrider/pkg/config"
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream/retrystream"
+	"github.com/postrider/postrider/services/scheduler/internal/retryset"
+)
+
+// chunk is how many records are journalled and removed together.
+const chunk = 256
+
+// readAgain is how often a record that was replaced while it was cancelled is read again.
+const readAgain = 5
+
+// records is all that is needed of RETRIES.
+type records interface {
+	Last(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID) (*retrystream.Record, error)
+	Scan(ctx context.Context, shard int, filter retrystream.Filter, from uint64, fn func(retrystream.Record) error) error
+	Remove(ctx context.Context, r retrystream.Record) error
+	RemoveWebhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, upTo uint64) (int64, error)
+	Shards() int
+}
+
+// journal is all that is needed of the journal.
+type journal interface {
+	Cancelled(ctx context.Context, records []retrystream.Record, reason string) error
+}
+
+// index is all that is needed of the index.
+type index interface {
+	Drop(ctx context.Context, members ...retryset.Member) error
+}
+
+// marks is all that is needed of the configuration.
+type marks interface {
+	MarkCancelled(ctx context.Context, account, delivery string) (uint64, error)
+}
+
+// barrier is all that is needed of the configuration barrier.
+type barrier interface {
+	Confirm(ctx context.Context, bucket string, revision uint64) error
+}
+
+// Deps is what a Canceller works with.
+type Deps struct {
+	Records records
+	Journal journal
+	Index   index
+	Marks   marks
+	Barrier barrier
+	Logger  *slog.Logger
+}
+
+// Canceller cancels deliveries.
+type Canceller struct{ deps Deps }
+
+// New returns a canceller.
+func New(deps Deps) *Canceller { return &Canceller{deps: deps} }
+
+// Delivery ends one delivery, wherever it is. It returns how many waiting records it removed:
+// one, or none if the delivery does not wait.
+//
+// The order is the argument. The mark comes first, and the barrier proves that every
+// dispatcher has it: from then on whoever meets the delivery ends it, so nothing can begin
+// behind our back. Then the record is read and journalled, and only then removed, by its
+// sequence: a crash in between repeats an entry, which the journal's readers absorb. A record
+// that was released or fired meanwhile has become a due delivery, which a dispatcher meets.
+func (c *Canceller) Delivery(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID, reason string) (int64, error) {
+	revision, err := c.deps.Marks.MarkCancelled(ctx, string(account), string(delivery))
+	if err != nil {
+		return 0, fmt.Errorf("mark %s as cancelled: %w", delivery, err)
+	}
+	if err := c.deps.Barrier.Confirm(ctx, config.BucketCancellations, revision); err != nil {
+		return 0, fmt.Errorf("confirm the mark of %s: %w", delivery, err)
+	}
+	for range readAgain {
+		rec, err := c.deps.Records.Last(ctx, account, webhook, delivery)
+		if errors.Is(err, retrystream.ErrGone) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read the record of %s: %w", delivery, err)
+		}
+		n, err := c.Records(ctx, []retrystream.Record{*rec}, reason)
+		if n > 0 || err != nil {
+			return n, err
+		}
+		// Replaced or released since it was read: look again.
+	}
+	return 0, nil
+}
+
+// Records journals the records' deliveries as cancelled and removes the records. It returns
+// how many were there to be removed.
+func (c *Canceller) Records(ctx context.Context, list []retrystream.Record, reason string) (int64, error) {
+	if err := c.deps.Journal.Cancelled(ctx, list, reason); err != nil {
+		return 0, fmt.Errorf("cancel %d deliveries: %w", len(list), err)
+	}
+	var removed int64
+	for _, rec := range list {
+		switch err := c.deps.Records.Remove(ctx, rec); {
+		case err == nil:
+			removed++
+		case !errors.Is(err, retrystream.ErrGone):
+			return removed, fmt.Errorf("remove the record of %s: %w", rec.Retry.GetDelivery().GetId(), err)
+		}
+	}
+	c.drop(ctx, list)
+	return removed, nil
+}
+
+// Webhook ends everything that waits for a webhook. It returns how many records it removed.
+// The webhook's own state, which the caller set and confirmed, keeps more from coming.
+func (c *Canceller) Webhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, reason string) (int64, error) {
+	shard := postrider.ShardOf(webhook, c.deps.Records.Shards())
+	filter := retrystream.Filter{Account: account, Webhook: webhook}
+	var removed int64
+	for from := uint64(0); ; {
+		list := make([]retrystream.Record, 0, chunk)
+		err := c.deps.Records.Scan(ctx, shard, filter, from, func(rec retrystream.Record) error {
+			list = append(list, rec)
+			if len(list) == chunk {
+				return errEnough
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			return removed, fmt.Errorf("read what waits for %s: %w", webhook, err)
+		}
+		if len(list) == 0 {
+			return removed, nil
+		}
+		if err := c.deps.Journal.Cancelled(ctx, list, reason); err != nil {
+			return removed, fmt.Errorf("cancel what waits for %s: %w", webhook, err)
+		}
+		// Every record of the webhook up to this one was read and journalled, in this or in an
+		// earlier turn, so the purge up to it removes nothing unread.
+		last := list[len(list)-1].Sequence
+		n, err := c.deps.Records.RemoveWebhook(ctx, account, webhook, last)
+		removed += n
+		if err != nil {
+			return removed, fmt.Errorf("remove what waits for %s: %w", webhook, err)
+		}
+		c.drop(ctx, list)
+		from = last + 1
+	}
+}
+
+// errEnough ends a scan.
+var errEnough = errors.New("enough")
+
+// drop takes members of removed records out of the index. Those that stay are dropped when
+// they are due, because their records are gone.
+func (c *Canceller) drop(ctx context.Context, list []retrystream.Record) {
+	members := make([]retryset.Member, 0, len(list))
+	for _, rec := range list {
+		members = append(members, retryset.Member{Shard: rec.Shard, Sequence: rec.Sequence})
+	}
+	if err := c.deps.Index.Drop(ctx, members...); err != nil {
+		c.deps.Logger.DebugContext(ctx, "cancelled retries stay in the index until they are due", "retries", len(members), "error", err)
+	}
+}

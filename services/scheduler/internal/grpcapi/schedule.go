@@ -1,0 +1,211 @@
+package grpcapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/postrider/postrider/pkg/fault"
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/retrystream"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
+	"github.com/postrider/postrider/services/scheduler/internal/retryset"
+)
+
+const (
+	// maxBatch is how many records one call may bring.
+	maxBatch = 256
+	// indexTimeout bounds how long an answer waits for the index.
+	indexTimeout = time.Second
+	// gateTime is how long the index is left alone after it did not answer.
+	gateTime = time.Second
+)
+
+// ScheduleRetry stores records and indexes them.
+//
+// Record, then index, then reply: a crash in between repeats a step, and the expected sequence
+// makes the repeat a no-op. The other order can lose the retry. A record whose index entry
+// could not be written is stored all the same: the rebuild that Distrust asks for, the sweep,
+// or the record's own firing sees to it.
+func (s *Server) ScheduleRetry(ctx context.Context, req *schedulerv1.ScheduleRetryRequest) (*schedulerv1.ScheduleRetryResponse, error) {
+	retries := req.GetRetries()
+	if err := checkRetries(retries); err != nil {
+		return nil, err
+	}
+	results := s.store(ctx, retries)
+
+	entries := make([]retryset.Entry, 0, len(retries))
+	for i, result := range results {
+		if result.GetStatus() != schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED {
+			continue
+		}
+		id := postrider.WebhookID(retries[i].GetDelivery().GetWebhookId())
+		if w, ok := s.deps.Registry.Lookup(id); ok && w.Active() == (retries[i].GetKind() == recordv1.RetryKind_RETRY_KIND_HELD) {
+			// A pause, a resume or a delete ran past the caller: held for an active webhook, or
+			// waiting for one that is not.
+			s.deps.Hold.Check(id)
+		}
+		if retries[i].GetKind() == recordv1.RetryKind_RETRY_KIND_HELD {
+			continue // waits for its webhook, not for a time
+		}
+		entries = append(entries, retryset.Entry{
+			Member: retryset.Member{Shard: postrider.ShardOf(id, s.deps.Records.Shards()), Sequence: result.GetSequence()},
+			Due:    retries[i].GetDueTime().AsTime(),
+		})
+	}
+	// What is stored is indexed even if the caller has gone.
+	s.index(context.WithoutCancel(ctx), entries)
+	return &schedulerv1.ScheduleRetryResponse{Results: results}, nil
+}
+
+// store puts all records at once and waits for every answer; each is bounded by the publisher's
+// budget.
+func (s *Server) store(ctx context.Context, retries []*recordv1.Retry) []*schedulerv1.ScheduleResult {
+	results := make([]*schedulerv1.ScheduleResult, len(retries))
+	var pending sync.WaitGroup
+	for i, r := range retries {
+		pending.Add(1)
+		err := s.deps.Records.Put(ctx, r, func(sequence uint64, err error) {
+			results[i] = result(sequence, err)
+			pending.Done()
+		})
+		if err != nil {
+			results[i] = result(0, err)
+			pending.Done()
+		}
+	}
+	pending.Wait()
+	for _, r := range results {
+		s.deps.Metrics.scheduled(ctx, r.GetStatus())
+	}
+	return results
+}
+
+// result is the verdict on one record. Only a proof that the record stands is STORED.
+func result(sequence uint64, err error) *schedulerv1.ScheduleResult {
+	var superseded *retrystream.SupersededError
+	switch {
+	case err == nil:
+		return &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED, Sequence: sequence}
+	case errors.As(err, &superseded):
+		return &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_SUPERSEDED, Sequence: superseded.Sequence}
+	default:
+		return &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_FAILED, Error: reason(err)}
+	}
+}
+
+// reason is why a record could not be stored, for people.
+func reason(err error) string {
+	switch {
+	case errors.Is(err, stream.ErrFull):
+		return "as many retries wait as may"
+	case errors.Is(err, stream.ErrTooLarge):
+		return "the record is too large"
+	case errors.Is(err, stream.ErrUnknown):
+		return "the store did not answer, the record may be stored"
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return "the call ended first"
+	default:
+		return "the record could not be stored now"
+	}
+}
+
+// index adds entries to the index, and notes for a rebuild what it cannot add.
+func (s *Server) index(ctx context.Context, entries []retryset.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	err := errAway
+	if s.gate.open(s.deps.Now()) {
+		call, cancel := context.WithTimeout(ctx, indexTimeout)
+		err = s.deps.Index.Add(call, entries...)
+		cancel()
+	}
+	if err != nil {
+		members := make([]retryset.Member, 0, len(entries))
+		for _, e := range entries {
+			members = append(members, e.Member)
+		}
+		s.deps.Index.Distrust(members...)
+		s.deps.Metrics.notIndexed(ctx, len(entries))
+		if s.gate.shut(s.deps.Now()) {
+			s.deps.Logger.WarnContext(ctx, "retries stored but not indexed: their slots will be rebuilt", "retries", len(entries), "error", err)
+		}
+		return
+	}
+	s.gate.passed()
+	first := entries[0].Due
+	for _, e := range entries {
+		if e.Due.Before(first) {
+			first = e.Due
+		}
+	}
+	s.deps.Wake(first)
+}
+
+// errAway says that the index did not answer a moment ago.
+var errAway = errors.New("the index did not answer a moment ago")
+
+// gate keeps callers from waiting, one after the other, for an index that is away.
+type gate struct {
+	until  atomic.Int64 // Unix milliseconds
+	logged atomic.Bool
+}
+
+func (g *gate) open(now time.Time) bool { return now.UnixMilli() >= g.until.Load() }
+
+// shut leaves the index alone for a moment; first is true for the first of a row of failures.
+func (g *gate) shut(now time.Time) (first bool) {
+	if g.open(now) {
+		g.until.Store(now.Add(gateTime).UnixMilli())
+	}
+	return !g.logged.Swap(true)
+}
+
+func (g *gate) passed() { g.logged.Store(false) }
+
+// checkRetries holds a batch to the rules, each fault with its field.
+func checkRetries(retries []*recordv1.Retry) error {
+	if len(retries) == 0 || len(retries) > maxBatch {
+		return fault.InvalidFields(fault.Violation{Field: "retries", Rule: fmt.Sprintf("must be 1 to %d records", maxBatch)})
+	}
+	var v []fault.Violation
+	for i, r := range retries {
+		fail := func(field, rule string) {
+			v = append(v, fault.Violation{Field: fmt.Sprintf("retries[%d].%s", i, field), Rule: rule})
+		}
+		d := r.GetDelivery()
+		if !postrider.AccountID(d.GetAccountId()).Valid() {
+			fail("delivery.account_id", "must be the id of an account")
+		}
+		if !postrider.WebhookID(d.GetWebhookId()).Valid() {
+			fail("delivery.webhook_id", "must be the id of a webhook")
+		}
+		if !postrider.DeliveryID(d.GetId()).Valid() {
+			fail("delivery.id", "must be the id of a delivery")
+		}
+		switch r.GetKind() {
+		case recordv1.RetryKind_RETRY_KIND_WAITING, recordv1.RetryKind_RETRY_KIND_PARKED, recordv1.RetryKind_RETRY_KIND_DELAYED:
+			if r.GetDueTime().CheckValid() != nil {
+				fail("due_time", "must be set")
+			}
+		case recordv1.RetryKind_RETRY_KIND_HELD: // due when its webhook is active
+		case recordv1.RetryKind_RETRY_KIND_UNSPECIFIED:
+			fail("kind", "must be set")
+		default:
+			fail("kind", "must be a kind that this version knows")
+		}
+		if len(v) >= maxViolations {
+			break
+		}
+	}
+	return check(v...)
+}
+
+// maxViolations bounds how many faults of a batch are told at once.
+const maxViolations = 20
