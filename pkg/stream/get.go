@@ -23,6 +23,8 @@ type Stored struct {
 	Header nats.Header
 	// Data is the body.
 	Data []byte
+	// Time is when the leader stored it. Only Last says it.
+	Time time.Time
 }
 
 // request is the body of a read.
@@ -107,10 +109,11 @@ func (c *Client) fromLeader(ctx context.Context, stream string, req request) (*S
 	var answer struct {
 		Error   *ackError `json:"error"`
 		Message *struct {
-			Subject  string `json:"subject"`
-			Sequence uint64 `json:"seq"`
-			Header   []byte `json:"hdrs"`
-			Data     []byte `json:"data"`
+			Subject  string    `json:"subject"`
+			Sequence uint64    `json:"seq"`
+			Header   []byte    `json:"hdrs"`
+			Data     []byte    `json:"data"`
+			Time     time.Time `json:"time"`
 		} `json:"message"`
 	}
 	if err := json.Unmarshal(m.Data, &answer); err != nil {
@@ -124,7 +127,7 @@ func (c *Client) fromLeader(ctx context.Context, stream string, req request) (*S
 	case answer.Message == nil:
 		return nil, errors.New("malformed answer: no message")
 	}
-	s := &Stored{Subject: answer.Message.Subject, Sequence: answer.Message.Sequence, Data: answer.Message.Data}
+	s := &Stored{Subject: answer.Message.Subject, Sequence: answer.Message.Sequence, Data: answer.Message.Data, Time: answer.Message.Time}
 	if len(answer.Message.Header) > 0 {
 		if s.Header, err = nats.DecodeHeadersMsg(answer.Message.Header); err != nil {
 			return nil, fmt.Errorf("malformed header of sequence %d: %w", s.Sequence, err)

@@ -6,16 +6,28 @@ package deadletterstream
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 	"time"
 
-	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
 // ErrNotFound says that there is no such dead letter.
 var ErrNotFound = errors.New("dead letter not found")
+
+const (
+	name    = "DEADLETTERS"
+	prefix  = "deadletters."
+	window  = 256
+	maxSize = 2 << 20 // a payload of 1 MiB and what is around it
+)
 
 // Config is what the stream may hold.
 type Config struct {
@@ -35,29 +47,110 @@ type Item struct {
 }
 
 // Stream is DEADLETTERS.
-type Stream struct{}
+type Stream struct {
+	c         *stream.Client
+	publisher *stream.Publisher
+}
 
-// Ensure creates DEADLETTERS, or brings its limits to the configuration.
+// Ensure creates DEADLETTERS, or brings its limits to the configuration. The stream refuses when
+// it is full: a delivery that cannot be buried stays where it is.
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) {
-	return nil, errors.ErrUnsupported
+	_, err := c.EnsureStream(ctx, jetstream.StreamConfig{
+		Name: name, Description: "deliveries that will not be tried again", Subjects: []string{prefix + ">"},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
+		MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, MaxMsgSize: maxSize, AllowDirect: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Stream{c: c, publisher: c.NewPublisher("dead letters", window)}, nil
+}
+
+func subject(account, webhook, delivery string) string {
+	return prefix + account + "." + webhook + "." + delivery
 }
 
 // Publish stores a dead letter; a second one of the same delivery and death replaces nothing and
 // is dropped. See stream.Publisher.Publish for when done is called.
+//
+// A death is named by the number of attempts that led to it, so that a delivery that was redriven
+// can die again inside the window of ids.
 func (s *Stream) Publish(ctx context.Context, l *recordv1.DeadLetter, done func(error)) error {
-	return errors.ErrUnsupported
+	data, err := proto.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("encode dead letter of %s: %w", l.GetDelivery().GetId(), err)
+	}
+	d := l.GetDelivery()
+	m := &nats.Msg{
+		Subject: subject(d.GetAccountId(), d.GetWebhookId(), d.GetId()), Data: data,
+		Header: nats.Header{jetstream.MsgIDHeader: {d.GetId() + ":" + strconv.Itoa(int(d.GetProgress().GetAttempts()))}},
+	}
+	return s.publisher.Publish(ctx, m, func(_ stream.Ack, err error) { done(err) })
 }
 
 // Get reads the last dead letter of a delivery, without knowing its webhook.
 func (s *Stream) Get(ctx context.Context, account postrider.AccountID, delivery postrider.DeliveryID) (*recordv1.DeadLetter, uint64, error) {
-	return nil, 0, errors.ErrUnsupported
+	// A direct read by last subject takes no wildcard, so the letters of the delivery, of which
+	// there are a few at most, are walked from the first.
+	filter := subject(string(account), "*", string(delivery))
+	var found *stream.Stored
+	for next := uint64(1); ; {
+		m, err := s.c.Next(ctx, name, filter, next)
+		if errors.Is(err, stream.ErrNotFound) {
+			break
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("read dead letter of %s: %w", delivery, err)
+		}
+		found, next = m, m.Sequence+1
+	}
+	if found == nil {
+		return nil, 0, ErrNotFound
+	}
+	letter, err := decode(found)
+	return letter, found.Sequence, err
 }
 
 // List reads at most limit dead letters of an account, or of one of its webhooks, with sequences
 // after the given one, oldest first.
 func (s *Stream) List(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, after uint64, limit int) ([]Item, error) {
-	return nil, errors.ErrUnsupported
+	if webhook == "" {
+		webhook = "*"
+	}
+	var items []Item
+	scan := stream.Scan{Filter: subject(string(account), string(webhook), "*"), From: after + 1}
+	err := s.c.Scan(ctx, name, scan, func(m *stream.Stored) error {
+		letter, err := decode(m)
+		if err != nil {
+			return err
+		}
+		if items = append(items, Item{Sequence: m.Sequence, Letter: letter}); len(items) >= limit {
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, fmt.Errorf("list dead letters of %s: %w", account, err)
+	}
+	return items, nil
 }
 
+// errEnough ends a scan whose page is full.
+var errEnough = errors.New("enough")
+
 // Remove removes a dead letter by its sequence, after it was redriven; ErrNotFound if it is gone.
-func (s *Stream) Remove(ctx context.Context, sequence uint64) error { return errors.ErrUnsupported }
+func (s *Stream) Remove(ctx context.Context, sequence uint64) error {
+	err := s.c.DeleteMessage(ctx, name, sequence)
+	if errors.Is(err, stream.ErrNotFound) {
+		return ErrNotFound
+	}
+	return err
+}
+
+func decode(m *stream.Stored) (*recordv1.DeadLetter, error) {
+	letter := &recordv1.DeadLetter{}
+	if err := proto.Unmarshal(m.Data, letter); err != nil {
+		return nil, fmt.Errorf("decode dead letter %d: %w", m.Sequence, err)
+	}
+	return letter, nil
+}

@@ -7,15 +7,26 @@ package journal
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 	"time"
 
-	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/stream"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
 // Routed is the shard of Write and Tail for the entries of routing.
 const Routed = -1
+
+const (
+	name     = "JOURNAL"
+	subjects = "journal.>"
+	// maxAckPending is above what a reader records in one go.
+	maxAckPending = 1024
+)
 
 // Config is what the journal may hold.
 type Config struct {
@@ -27,40 +38,76 @@ type Config struct {
 func Default() Config { return Config{MaxAge: 30 * 24 * time.Hour, MaxBytes: -1} }
 
 // Journal is JOURNAL.
-type Journal struct{}
+type Journal struct {
+	c *stream.Client
+}
 
 // Ensure creates JOURNAL, or brings its limits to the configuration.
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Journal, error) {
-	return nil, errors.ErrUnsupported
+	_, err := c.EnsureStream(ctx, jetstream.StreamConfig{
+		Name: name, Description: "what happened to events and deliveries", Subjects: []string{subjects},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage,
+		MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, AllowDirect: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Journal{c: c}, nil
 }
 
-// Writer packs entries into messages: at most 64 entries and 256 KiB, after at most 2 ms.
-type Writer struct{}
-
-// NewWriter makes a writer; its goroutine starts on first use and ends with Close.
-func (j *Journal) NewWriter(name string) *Writer { return &Writer{} }
-
-// Write queues an entry of a shard, or of routing (Routed). It blocks while the queue is full,
-// until ctx ends; an error means that done will not be called. Done is called once, when the
-// message that holds the entry is stored or its fate is known otherwise; it must not block. The
-// entry belongs to the writer until then.
-func (w *Writer) Write(ctx context.Context, shard int, e *recordv1.JournalEntry, done func(error)) error {
-	return errors.ErrUnsupported
+// subject of the entries of a shard, or of routing.
+func subject(shard int) string {
+	if shard == Routed {
+		return "journal.routed"
+	}
+	return "journal." + strconv.Itoa(shard)
 }
 
-// Close publishes what is queued and waits for it, until ctx ends.
-func (w *Writer) Close(ctx context.Context) error { return nil }
-
-// Consumer is a durable consumer of the whole journal under a name of the caller's.
+// Consumer is a durable consumer of the whole journal under a name of the caller's. It begins with
+// the first entry that is kept, so a log that was dropped is built again under a new name.
 func (j *Journal) Consumer(ctx context.Context, durable string) (*stream.Consumer, error) {
-	return nil, errors.ErrUnsupported
+	return j.c.NewConsumer(ctx, name, durable, func(ctx context.Context) error {
+		return j.c.EnsureConsumer(ctx, name, jetstream.ConsumerConfig{
+			Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: stream.AckWait,
+			MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
+		})
+	})
 }
 
 // Decode reads a message of JOURNAL.
-func Decode(m *stream.Msg) (*recordv1.JournalBatch, error) { return nil, errors.ErrUnsupported }
+func Decode(m *stream.Msg) (*recordv1.JournalBatch, error) { return decode(m.Data()) }
+
+func decode(data []byte) (*recordv1.JournalBatch, error) {
+	batch := &recordv1.JournalBatch{}
+	if err := proto.Unmarshal(data, batch); err != nil {
+		return nil, fmt.Errorf("decode journal: %w", err)
+	}
+	return batch, nil
+}
 
 // Tail gives the entries stored in the window before the shard's last entry to fn, oldest first.
-// A dispatcher that takes a shard over reads there what its predecessor had already finished.
+// A dispatcher that takes a shard over reads there what its predecessor had already finished. The
+// window counts from the last entry and not from now, so that it holds the predecessor's last work
+// however long ago that was.
 func (j *Journal) Tail(ctx context.Context, shard int, window time.Duration, fn func(*recordv1.JournalEntry) error) error {
-	return errors.ErrUnsupported
+	last, err := j.c.Last(ctx, name, subject(shard))
+	if errors.Is(err, stream.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read journal of shard %d: %w", shard, err)
+	}
+	scan := stream.Scan{Filter: subject(shard), Since: last.Time.Add(-window)}
+	return j.c.Scan(ctx, name, scan, func(m *stream.Stored) error {
+		batch, err := decode(m.Data)
+		if err != nil {
+			return err
+		}
+		for _, e := range batch.GetEntries() {
+			if err := fn(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

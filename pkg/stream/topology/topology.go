@@ -5,13 +5,56 @@ package topology
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/postrider/postrider/pkg/stream"
 )
 
+const (
+	bucket = "topology"
+	key    = "shards"
+)
+
+// layout is the stored value. Version grows with each change of the layout.
+type layout struct {
+	Version int `json:"version"`
+	Shards  int `json:"shards"`
+}
+
 // Ensure stores the configured number of shards, or checks that it is the stored one. The error
 // names both when they differ.
 func Ensure(ctx context.Context, c *stream.Client) (shards int, err error) {
-	return 0, errors.ErrUnsupported
+	kv, err := c.EnsureBucket(ctx, jetstream.KeyValueConfig{
+		Bucket: bucket, Description: "how deliveries are split into shards", History: 10, Storage: jetstream.FileStorage,
+	})
+	if err != nil {
+		return 0, err
+	}
+	want := layout{Version: 1, Shards: c.Config().Shards}
+	value, err := json.Marshal(want)
+	if err != nil {
+		return 0, err
+	}
+	if _, err = kv.Create(ctx, key, value); err == nil {
+		return want.Shards, nil
+	}
+	if !errors.Is(err, jetstream.ErrKeyExists) {
+		return 0, fmt.Errorf("store number of shards: %w", err)
+	}
+	entry, err := kv.Get(ctx, key)
+	if err != nil {
+		return 0, fmt.Errorf("read number of shards: %w", err)
+	}
+	var stored layout
+	if err := json.Unmarshal(entry.Value(), &stored); err != nil {
+		return 0, fmt.Errorf("read number of shards: %w", err)
+	}
+	if stored.Shards != want.Shards {
+		return 0, fmt.Errorf("configured for %d shards, but the streams have %d: set streams-shards to %d", want.Shards, stored.Shards, stored.Shards)
+	}
+	return stored.Shards, nil
 }
