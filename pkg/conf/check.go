@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -52,10 +53,8 @@ func NotEmpty(name, v string) error {
 
 // OneOf requires one of the values.
 func OneOf[T ~string](name string, v T, allowed ...T) error {
-	for _, a := range allowed {
-		if v == a {
-			return nil
-		}
+	if slices.Contains(allowed, v) {
+		return nil
 	}
 	return &Fault{Name: name, Rule: fmt.Sprintf("must be one of %v", allowed)}
 }
@@ -68,8 +67,7 @@ func Prefix(name string, err error) error {
 	}
 	var out []error
 	for _, e := range flatten(err) {
-		var f *Fault
-		if errors.As(e, &f) {
+		if f, ok := errors.AsType[*Fault](e); ok {
 			e = &Fault{Name: name + "-" + f.Name, Rule: f.Rule}
 		}
 		out = append(out, e)
@@ -79,7 +77,7 @@ func Prefix(name string, err error) error {
 
 // flatten returns the errors that were joined, or the error alone.
 func flatten(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // only what was joined at this level is taken apart
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
 	}

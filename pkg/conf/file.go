@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -133,7 +134,7 @@ func (r *fileReader) list(f *field, v *yaml.Node) error {
 		}
 		items = append(items, item.Value)
 	}
-	target, ok := f.value.Addr().Interface().(*[]string)
+	target, ok := reflect.TypeAssert[*[]string](f.value.Addr())
 	if !ok {
 		return errors.ErrUnsupported
 	}

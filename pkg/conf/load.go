@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -62,7 +63,7 @@ func (l *loader) set(f *field, text string) {
 // setFlag gives an option its value from a flag. A list's flag may be repeated and then adds to
 // those before it; any other option takes the last.
 func (l *loader) setFlag(f *field, text string, again bool) {
-	list, ok := f.value.Addr().Interface().(*[]string)
+	list, ok := reflect.TypeAssert[*[]string](f.value.Addr())
 	if !ok || !again {
 		l.set(f, text)
 		return
@@ -99,8 +100,8 @@ func (l *loader) judge(prefix string, err error) {
 		return
 	}
 	for _, e := range flatten(err) {
-		var f *Fault
-		if !errors.As(e, &f) {
+		f, ok := errors.AsType[*Fault](e)
+		if !ok {
 			l.note(e.Error())
 			continue
 		}

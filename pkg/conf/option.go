@@ -75,7 +75,7 @@ func (c *collector) walk(v reflect.Value, path []string) {
 
 // inline adds the options of a struct as if they stood in the one around it.
 func (c *collector) inline(v reflect.Value, path []string) {
-	if inner, ok := v.Addr().Interface().(Validator); ok {
+	if inner, ok := reflect.TypeAssert[Validator](v.Addr()); ok {
 		prefix := ""
 		if len(path) > 0 {
 			prefix = strings.Join(path, "-") + "-"
@@ -90,7 +90,7 @@ func (c *collector) add(v reflect.Value, sf reflect.StructField, path []string) 
 	name := strings.Join(path, "-")
 	kind, ok := typeName(v.Type())
 	if !ok && v.Kind() == reflect.Struct {
-		if inner, ok := v.Addr().Interface().(Validator); ok {
+		if inner, ok := reflect.TypeAssert[Validator](v.Addr()); ok {
 			c.groups = append(c.groups, group{prefix: name + "-", value: inner})
 		}
 		c.walk(v, path)

@@ -79,7 +79,7 @@ func assign[T any](target *T, text string, parse func(string) (T, error), rule e
 // setText parses into a fresh value first, so that a refused text changes nothing.
 func setText(v reflect.Value, text string) error {
 	fresh := reflect.New(v.Type())
-	target, ok := fresh.Interface().(encoding.TextUnmarshaler)
+	target, ok := reflect.TypeAssert[encoding.TextUnmarshaler](fresh)
 	if !ok {
 		return errors.ErrUnsupported
 	}
@@ -131,8 +131,7 @@ func readSecret(text string) (Secret, error) {
 
 // reason returns why a file cannot be read, with its path, which is no secret.
 func reason(err error) string {
-	var pathErr *os.PathError
-	if errors.As(err, &pathErr) {
+	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
 		return pathErr.Path + ": " + pathErr.Err.Error()
 	}
 	return err.Error()

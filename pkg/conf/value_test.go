@@ -30,10 +30,14 @@ func TestSecretNeverShows(t *testing.T) {
 	require.NoError(t, err)
 	asYAML, err := yaml.Marshal(holder)
 	require.NoError(t, err)
-	shown := log.String() + string(asJSON) + string(asYAML) + fmt.Errorf("with %v", s).Error()
+	var all strings.Builder
+	all.WriteString(log.String() + string(asJSON) + string(asYAML) + fmt.Errorf("with %v", s).Error())
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T"} {
-		shown += fmt.Sprintf(verb, s) + fmt.Sprintf(verb, holder) + fmt.Sprintf(verb, &holder) + fmt.Sprintf(verb, []conf.Secret{s})
+		for _, value := range []any{s, holder, &holder, []conf.Secret{s}} {
+			fmt.Fprintf(&all, verb, value)
+		}
 	}
+	shown := all.String()
 	require.NotContains(t, shown, hidden)
 	require.NotContains(t, strings.ToLower(shown), fmt.Sprintf("%x", hidden))
 	require.Contains(t, shown, "[redacted]")

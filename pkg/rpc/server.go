@@ -152,7 +152,6 @@ func serverOptions(cfg ServerConfig, log *slog.Logger, o options) ([]grpc.Server
 		grpc.ConnectionTimeout(connectionTimeout),
 		grpc.KeepaliveParams(params),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinimum, PermitWithoutStream: true}),
-		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true), // Stop returns when no handler runs, so what they use can be closed
 	}
 	if o.telemetry != nil {

@@ -2,6 +2,7 @@ package rpc_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,18 +17,15 @@ import (
 
 func TestAStaticTargetUsesEveryAddressInTurn(t *testing.T) {
 	t.Parallel()
-	targets := "static:///"
-	for i := range 2 {
+	addresses := make([]string, 2)
+	for i := range addresses {
 		server, err := rpc.NewServer(rpc.ServerConfig{Listen: "127.0.0.1:0"}, logtest.New(t))
 		require.NoError(t, err)
 		require.NoError(t, server.Start(t.Context()))
 		t.Cleanup(func() { _ = server.Stop(context.WithoutCancel(t.Context())) })
-		if i > 0 {
-			targets += ","
-		}
-		targets += server.Addr().String()
+		addresses[i] = server.Addr().String()
 	}
-	conn, err := rpc.Dial(rpc.ClientConfig{Target: targets})
+	conn, err := rpc.Dial(rpc.ClientConfig{Target: "static:///" + strings.Join(addresses, ",")})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	seen := map[string]bool{}

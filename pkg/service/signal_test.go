@@ -3,7 +3,6 @@ package service_test
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -86,7 +85,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	await(t, lines, "stopping")
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 	var exit *exec.ExitError
-	require.True(t, errors.As(cmd.Wait(), &exit))
+	require.ErrorAs(t, cmd.Wait(), &exit)
 	status, ok := exit.Sys().(syscall.WaitStatus)
 	require.True(t, ok)
 	require.Equal(t, syscall.SIGTERM, status.Signal())
