@@ -108,7 +108,7 @@ func (e *Error) Unwrap() error { return e.Cause }
 // Is reports whether target is an *Error of the same kind and reason, so that a package can
 // declare errors as values and errors.Is still finds them after a builder or gRPC copied them.
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error) //nolint:errorlint // Is compares one link of the chain; errors.Is walks it
+	t, ok := target.(*Error)
 	return ok && t.Kind == e.Kind && t.Reason == e.Reason
 }
 

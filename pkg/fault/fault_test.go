@@ -200,7 +200,7 @@ func TestErrorsAsValues(t *testing.T) {
 	require.NotErrorIs(t, got, fault.New(fault.NotFound, "OTHER", ""))
 	require.NotErrorIs(t, got, fault.New(fault.Denied, "RETRY_GONE", ""))
 	require.Nil(t, errGone.Metadata, "builders copy")
-	require.Nil(t, errGone.Cause)
+	require.NoError(t, errGone.Cause)
 	require.Equal(t, "no retry is waiting: cause", got.Error())
 	require.Equal(t, "no retry is waiting", errGone.Error())
 	first := got.WithMetadata("a", "1")

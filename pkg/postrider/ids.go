@@ -58,7 +58,7 @@ func NewAttemptID() AttemptID { return AttemptID(attemptPrefix + ulid.Make().Str
 func DeliveryIDFor(event EventID, webhook WebhookID, replay string) DeliveryID {
 	h := sha256.New()
 	// The lengths are part of the hash, so that no two triples give the same bytes.
-	fmt.Fprintf(h, "%d:%s%d:%s%d:%s", len(event), event, len(webhook), webhook, len(replay), replay)
+	_, _ = fmt.Fprintf(h, "%d:%s%d:%s%d:%s", len(event), event, len(webhook), webhook, len(replay), replay)
 	return DeliveryID(deliveryPrefix + idEncoding.EncodeToString(h.Sum(nil)[:16]))
 }
 

@@ -74,8 +74,7 @@ func NormalizeURL(raw string, allowHTTP bool) (string, error) {
 
 // classifyParse keeps url.Parse's own text, which repeats the URL, to itself.
 func classifyParse(err error) error {
-	var invalid url.InvalidHostError
-	if errors.As(err, &invalid) {
+	if _, ok := errors.AsType[url.InvalidHostError](err); ok {
 		return errURLHost
 	}
 	return errURLSyntax
