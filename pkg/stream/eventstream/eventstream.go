@@ -6,17 +6,29 @@ package eventstream
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"strconv"
 	"time"
 
-	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
 // ErrNotFound says that EVENTS does not hold the event, as answered by the stream's leader.
 var ErrNotFound = errors.New("event not found")
+
+const (
+	name   = "EVENTS"
+	prefix = "events."
+)
 
 // Config is what EVENTS may hold.
 type Config struct {
@@ -39,56 +51,139 @@ type Stored struct {
 	Duplicate bool
 }
 
-// Stream is EVENTS.
-type Stream struct{}
+// Stream is EVENTS. It is safe for use by many goroutines.
+type Stream struct {
+	c           *stream.Client
+	publisher   *stream.Publisher
+	checkpoints jetstream.KeyValue
+	incarnation string
+	maxAge      time.Duration
+}
 
 // Ensure creates EVENTS, or brings its limits to the configuration.
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) {
-	return nil, errors.ErrUnsupported
+	info, err := c.EnsureStream(ctx, jetstream.StreamConfig{
+		Name: name, Description: "events as accepted", Subjects: []string{prefix + ">"},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
+		MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, MaxMsgSize: int32(cfg.MaxMessageBytes), AllowDirect: true, //nolint:gosec // megabytes
+	})
+	if err != nil {
+		return nil, err
+	}
+	kv, err := c.EnsureBucket(ctx, jetstream.KeyValueConfig{
+		Bucket: "checkpoints", Description: "how far routing is", History: 1, Storage: jetstream.FileStorage,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Stream{
+		c: c, publisher: c.NewPublisher("events", 0), checkpoints: kv,
+		incarnation: strconv.FormatInt(info.Created.UnixNano(), 36), maxAge: cfg.MaxAge,
+	}, nil
 }
 
 // MsgID is the JetStream message id of an event: a hash of its account and deduplication key, or
 // its own id if it has no key. Two accounts may use the same key.
-func MsgID(ev *recordv1.Event) string { return "" }
+func MsgID(ev *recordv1.Event) string {
+	if ev.GetDedupKey() == "" {
+		return ev.GetId()
+	}
+	sum := sha256.Sum256([]byte(ev.GetAccountId() + "\x00" + ev.GetDedupKey()))
+	return hex.EncodeToString(sum[:16])
+}
 
 // Publish stores an event. See stream.Publisher.Publish for when done is called.
 func (s *Stream) Publish(ctx context.Context, ev *recordv1.Event, done func(Stored, error)) error {
-	return errors.ErrUnsupported
+	data, err := proto.Marshal(ev)
+	if err != nil {
+		return fmt.Errorf("encode event %s: %w", ev.GetId(), err)
+	}
+	m := &nats.Msg{
+		Subject: prefix + ev.GetAccountId() + "." + ev.GetType(), Data: data,
+		Header: nats.Header{jetstream.MsgIDHeader: {MsgID(ev)}},
+	}
+	return s.publisher.Publish(ctx, m, func(ack stream.Ack, err error) {
+		done(Stored{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, err)
+	})
 }
 
 // Get reads the event at a sequence. A replica that does not have it yet is never believed: the
 // leader is asked before ErrNotFound is returned.
 func (s *Stream) Get(ctx context.Context, sequence uint64) (*recordv1.Event, error) {
-	return nil, errors.ErrUnsupported
+	if sequence == 0 {
+		return nil, ErrNotFound
+	}
+	m, err := s.c.Get(ctx, name, sequence)
+	if errors.Is(err, stream.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	return decode(m.Data)
 }
+
+// How far around an id's own time its event is looked for: the id is chosen before the event is
+// stored, by another machine's clock, and a claim that was taken over is stored later still.
+const (
+	findBefore = time.Minute
+	findAfter  = 5 * time.Minute
+)
+
+// errEnough ends a scan.
+var errEnough = errors.New("enough")
 
 // Find looks for an event by its id, from the id's time on; it costs a scan of a few minutes of
 // the account's events at most. A receipt's sequence with Get is the quick way.
 func (s *Stream) Find(ctx context.Context, account postrider.AccountID, id postrider.EventID) (*recordv1.Event, uint64, error) {
-	return nil, 0, errors.ErrUnsupported
+	chosen, ok := id.Time()
+	if !ok || !account.Valid() {
+		return nil, 0, ErrNotFound
+	}
+	var found *recordv1.Event
+	var sequence uint64
+	scan := stream.Scan{Filter: prefix + string(account) + ".>", Since: chosen.Add(-findBefore)}
+	err := s.c.Scan(ctx, name, scan, func(m *stream.Stored) error {
+		ev, err := decode(m.Data)
+		if err != nil {
+			return err
+		}
+		if ev.GetId() == string(id) {
+			found, sequence = ev, m.Sequence
+			return errEnough
+		}
+		if ev.GetAcceptTime().AsTime().After(chosen.Add(findAfter)) {
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, 0, fmt.Errorf("find event %s: %w", id, err)
+	}
+	if found == nil {
+		return nil, 0, ErrNotFound
+	}
+	return found, sequence, nil
 }
 
 // Scan gives every event stored from a time on to fn, in order of sequence, up to what was
 // stored when it began. It stops at fn's first error and returns it.
 func (s *Stream) Scan(ctx context.Context, from time.Time, fn func(sequence uint64, ev *recordv1.Event) error) error {
-	return errors.ErrUnsupported
+	return s.c.Scan(ctx, name, stream.Scan{Since: from}, func(m *stream.Stored) error {
+		ev, err := decode(m.Data)
+		if err != nil {
+			return fmt.Errorf("event at %d: %w", m.Sequence, err)
+		}
+		return fn(m.Sequence, ev)
+	})
 }
 
 // Incarnation names this EVENTS apart from one that stood here before (a restore, a deletion):
 // sequences of different incarnations have nothing in common.
-func (s *Stream) Incarnation() string { return "" }
+func (s *Stream) Incarnation() string { return s.incarnation }
 
 // MaxAge is how long events are kept.
-func (s *Stream) MaxAge() time.Duration { return 0 }
-
-// Router is the durable consumer that all routers share. If it is gone it is made again at the
-// checkpoint, and nowhere else.
-func (s *Stream) Router(ctx context.Context) (*stream.Consumer, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Checkpoint remembers that every event up to floor is routed. It only moves forward.
-func (s *Stream) Checkpoint(ctx context.Context, floor uint64) error { return errors.ErrUnsupported }
+func (s *Stream) MaxAge() time.Duration { return s.maxAge }
 
 // Usage is what EVENTS holds.
 type Usage struct {
@@ -105,13 +200,37 @@ type Usage struct {
 }
 
 // Usage asks the leader what EVENTS holds.
-func (s *Stream) Usage(ctx context.Context) (Usage, error) { return Usage{}, errors.ErrUnsupported }
+func (s *Stream) Usage(ctx context.Context) (Usage, error) {
+	st, err := s.c.JetStream().Stream(ctx, name)
+	if err != nil {
+		return Usage{}, fmt.Errorf("usage of %s: %w", name, err)
+	}
+	info := st.CachedInfo()
+	return Usage{
+		Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes,
+		FirstSequence: info.State.FirstSeq, LastSequence: info.State.LastSeq,
+	}, nil
+}
 
 // PurgeBelow removes every event below the sequence, to make room near the limit. The caller
 // vouches that they are routed and that nothing refers to them.
 func (s *Stream) PurgeBelow(ctx context.Context, sequence uint64) error {
-	return errors.ErrUnsupported
+	if sequence == 0 {
+		return nil // to the server, no bound at all
+	}
+	if _, err := s.c.Purge(ctx, name, "", sequence); err != nil {
+		return fmt.Errorf("purge %s below %d: %w", name, sequence, err)
+	}
+	return nil
 }
 
 // Decode reads a message of EVENTS.
-func Decode(m *stream.Msg) (*recordv1.Event, error) { return nil, errors.ErrUnsupported }
+func Decode(m *stream.Msg) (*recordv1.Event, error) { return decode(m.Data()) }
+
+func decode(data []byte) (*recordv1.Event, error) {
+	ev := &recordv1.Event{}
+	if err := proto.Unmarshal(data, ev); err != nil {
+		return nil, fmt.Errorf("decode event: %w", err)
+	}
+	return ev, nil
+}

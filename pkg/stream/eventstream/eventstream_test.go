@@ -1,0 +1,160 @@
+package eventstream_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	"github.com/postrider/postrider/test/fixture/natstest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, s *natstest.Server, cfg eventstream.Config) (*eventstream.Stream, *stream.Client) {
+	t.Helper()
+	c, err := stream.New(s.Connect(t), stream.Default())
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	events, err := eventstream.Ensure(t.Context(), c, cfg)
+	require.NoError(t, err)
+	return events, c
+}
+
+func event(account postrider.AccountID, key string) *recordv1.Event {
+	return &recordv1.Event{
+		Id: string(postrider.NewEventID()), AccountId: string(account), Type: "release.live", DedupKey: key,
+		AcceptTime: timestamppb.Now(), Data: []byte(`{"n":9007199254740993}`),
+	}
+}
+
+func publish(t *testing.T, s *eventstream.Stream, ev *recordv1.Event) (eventstream.Stored, error) {
+	t.Helper()
+	type fate struct {
+		stored eventstream.Stored
+		err    error
+	}
+	done := make(chan fate, 1)
+	require.NoError(t, s.Publish(t.Context(), ev, func(stored eventstream.Stored, err error) { done <- fate{stored, err} }))
+	f := <-done
+	return f.stored, f.err
+}
+
+func TestAnEventIsReadAsItWasStored(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, natstest.Start(t), eventstream.Default())
+	account := postrider.NewAccountID()
+	ev := event(account, "")
+	stored, err := publish(t, s, ev)
+	require.NoError(t, err)
+	require.False(t, stored.Duplicate)
+
+	got, err := s.Get(t.Context(), stored.Sequence)
+	require.NoError(t, err)
+	require.True(t, proto.Equal(ev, got))
+	got, sequence, err := s.Find(t.Context(), account, postrider.EventID(ev.GetId()))
+	require.NoError(t, err)
+	require.Equal(t, stored.Sequence, sequence)
+	require.True(t, proto.Equal(ev, got))
+
+	_, err = s.Get(t.Context(), stored.Sequence+1)
+	require.ErrorIs(t, err, eventstream.ErrNotFound)
+	_, _, err = s.Find(t.Context(), postrider.NewAccountID(), postrider.EventID(ev.GetId()))
+	require.ErrorIs(t, err, eventstream.ErrNotFound, "another account's")
+	_, _, err = s.Find(t.Context(), account, postrider.NewEventID())
+	require.ErrorIs(t, err, eventstream.ErrNotFound)
+	_, _, err = s.Find(t.Context(), account, "evt_>")
+	require.ErrorIs(t, err, eventstream.ErrNotFound)
+}
+
+func TestTheMessageIDIsTheAccountsKeyOrTheEventsOwnID(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, natstest.Start(t), eventstream.Default())
+	one, two := postrider.NewAccountID(), postrider.NewAccountID()
+	first, err := publish(t, s, event(one, "key:k"))
+	require.NoError(t, err)
+	again, err := publish(t, s, event(one, "key:k"))
+	require.NoError(t, err)
+	require.Equal(t, eventstream.Stored{Sequence: first.Sequence, Duplicate: true}, again)
+	other, err := publish(t, s, event(two, "key:k"))
+	require.NoError(t, err)
+	require.False(t, other.Duplicate, "two accounts may use the same key")
+	for range 2 {
+		stored, err := publish(t, s, event(one, ""))
+		require.NoError(t, err)
+		require.False(t, stored.Duplicate, "without a key every event is its own")
+	}
+}
+
+func TestAFullStreamRefusesAndProvesThatNothingWasStored(t *testing.T) {
+	t.Parallel()
+	cfg := eventstream.Default()
+	cfg.MaxBytes = 1024
+	s, _ := open(t, natstest.Start(t), cfg)
+	var err error
+	for i := 0; err == nil && i < 100; i++ {
+		_, err = publish(t, s, event("acc_1", ""))
+	}
+	require.ErrorIs(t, err, stream.ErrFull)
+	require.True(t, stream.NotStored(err))
+	usage, err := s.Usage(t.Context())
+	require.NoError(t, err)
+	require.LessOrEqual(t, usage.Bytes, uint64(1024))
+	require.NoError(t, s.PurgeBelow(t.Context(), usage.LastSequence))
+	_, err = publish(t, s, event("acc_1", ""))
+	require.NoError(t, err)
+}
+
+func TestADeletedRouterGoesOnAtItsCheckpoint(t *testing.T) {
+	t.Parallel()
+	s, c := open(t, natstest.Start(t), eventstream.Default())
+	for i := range 10 {
+		_, err := publish(t, s, event("acc_1", fmt.Sprint(i)))
+		require.NoError(t, err)
+	}
+	first := func() uint64 {
+		consumer, err := s.Router(t.Context())
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		var got uint64
+		require.NoError(t, consumer.Consume(ctx, func(m *stream.Msg) {
+			if got == 0 {
+				got = m.Sequence()
+			}
+			cancel()
+		}))
+		return got
+	}
+	require.EqualValues(t, 1, first())
+	require.NoError(t, s.Checkpoint(t.Context(), 7))
+	require.NoError(t, s.Checkpoint(t.Context(), 5), "moves only forward")
+	require.NoError(t, c.JetStream().DeleteConsumer(t.Context(), "EVENTS", "router"))
+	require.EqualValues(t, 8, first())
+}
+
+func TestScanGivesEveryEventInOrder(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, natstest.Start(t), eventstream.Default())
+	var want, got []string
+	for range 50 {
+		ev := event("acc_1", "")
+		want = append(want, ev.GetId())
+		_, err := publish(t, s, ev)
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Scan(t.Context(), time.Now().Add(-time.Hour), func(_ uint64, ev *recordv1.Event) error {
+		got = append(got, ev.GetId())
+		return nil
+	}))
+	require.Equal(t, want, got)
+}
