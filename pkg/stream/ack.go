@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 )
@@ -119,6 +120,9 @@ func (p *Publisher) parseAck(data []byte) (Ack, bool) {
 		return Ack{}, false
 	}
 	name := rest[:end]
+	if bytes.ContainsFunc(name, func(r rune) bool { return r == '\\' || r >= utf8.RuneSelf }) {
+		return Ack{}, false
+	}
 	at := bytes.Index(rest, ackSequence)
 	if at < 0 {
 		return Ack{}, false

@@ -149,6 +149,10 @@ func (c *Client) EnsureConsumer(ctx context.Context, stream string, cfg jetstrea
 func permanent(err error) bool {
 	var api jetstream.JetStreamError
 	if errors.As(err, &api) && api.APIError() != nil {
+		// A durable that is deleted while it is being brought to its configuration.
+		if api.APIError().ErrorCode == jetstream.JSErrCodeConsumerDoesNotExist {
+			return false
+		}
 		code := api.APIError().Code
 		return code >= http.StatusBadRequest && code < http.StatusInternalServerError && code != http.StatusTooManyRequests
 	}

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -58,16 +59,37 @@ func (m *Msg) Time() time.Time { return time.Unix(0, m.stored) }
 // come again after a crash. Only the first of Ack, AckSync, Nak and Term counts.
 func (m *Msg) Ack() error { return m.settle(ackDone) }
 
-// AckSync is Ack that waits for the server's confirmation. After an error it may be called again.
+// AckSync is Ack that waits for the server's confirmation; a lost one is asked for again for a few
+// seconds, or until ctx ends. After an error it may be called again.
 func (m *Msg) AckSync(ctx context.Context) error {
 	if !m.settled.CompareAndSwap(false, true) {
 		return nil
 	}
-	if _, err := m.nc.RequestWithContext(ctx, m.raw.Reply, ackDone); err != nil {
-		m.settled.Store(false)
-		return fmt.Errorf("acknowledge sequence %d: %w", m.sequence, err)
+	ctx, cancel := context.WithTimeout(ctx, ackBudget)
+	defer cancel()
+	for {
+		err := m.confirm(ctx)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, nats.ErrConnectionClosed) || !wait(ctx, maxTick) {
+			m.settled.Store(false)
+			return fmt.Errorf("acknowledge sequence %d: %w", m.sequence, err)
+		}
 	}
-	return nil
+}
+
+// How long AckSync waits for one confirmation, and in all.
+const (
+	ackTimeout = time.Second
+	ackBudget  = 8 * time.Second
+)
+
+func (m *Msg) confirm(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	_, err := m.nc.RequestWithContext(ctx, m.raw.Reply, ackDone)
+	return err
 }
 
 // Nak asks for the message again after a delay. It is for short technical pauses: a message
