@@ -36,11 +36,13 @@ func (b *Bucket) Delete(ctx context.Context, key string, expected uint64, keep t
 	return b.write(ctx, key, m, expected)
 }
 
-// write publishes until it is acknowledged or the budget is spent. All tries carry one message id,
-// so a write whose acknowledgement was lost is found to be done and not to be in conflict with
-// itself. The check of the id comes before the check of the revision; a test pins that.
+// write publishes until it is acknowledged or the budget is spent. All tries carry one message id.
+// A cluster then answers a repeat of what is stored already with the first one's revision. A
+// single server looks at the expected revision before the id and calls the repeat a conflict with
+// itself; so a conflict after a try whose outcome is not known is looked into.
 func (b *Bucket) write(ctx context.Context, key string, m *nats.Msg, expected uint64) (uint64, error) {
-	opts := []jetstream.PublishOpt{jetstream.WithMsgID(nuid.Next()), jetstream.WithRetryAttempts(0)}
+	id := nuid.Next()
+	opts := []jetstream.PublishOpt{jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0)}
 	if expected != AnyRevision {
 		opts = append(opts, jetstream.WithExpectLastSequencePerSubject(expected))
 	}
@@ -61,11 +63,26 @@ func (b *Bucket) write(ctx context.Context, key string, m *nats.Msg, expected ui
 			continue
 		case isConflict(err) && !uncertain:
 			return 0, fmt.Errorf("write %s of bucket %s: %w", key, b.name, ErrConflict)
-		case uncertain:
+		case isConflict(err):
+			if revision, ok := b.isOurs(ctx, m.Subject, id); ok {
+				return revision, nil
+			}
+		}
+		if uncertain {
 			return 0, fmt.Errorf("write %s of bucket %s: %w: %w", key, b.name, ErrUnknown, err)
 		}
 		return 0, fmt.Errorf("write %s of bucket %s: %w", key, b.name, err)
 	}
+}
+
+// isOurs finds out whether the last message of a subject is the one with this id. If it is not,
+// ours may still have been stored and replaced since.
+func (b *Bucket) isOurs(ctx context.Context, subject, id string) (uint64, bool) {
+	raw, err := b.stream.GetLastMsgForSubject(ctx, subject)
+	if err != nil || raw.Header.Get(jetstream.MsgIDHeader) != id {
+		return 0, false
+	}
+	return raw.Sequence, true
 }
 
 // classify says whether a failed try is worth another one, and whether it may have been stored.
