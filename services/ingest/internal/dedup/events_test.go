@@ -20,6 +20,7 @@ type recordOf struct {
 	events      []*recordv1.Event
 	away        bool
 	scans       int
+	from        time.Time // of the last scan
 	// during, if set, is called in the middle of a scan.
 	during func()
 }
@@ -40,6 +41,19 @@ func (r *recordOf) setAway(away bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.away = away
+}
+
+// onScan sets what happens in the middle of scans from now on.
+func (r *recordOf) onScan(during func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.during = during
+}
+
+func (r *recordOf) lastFrom() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.from
 }
 
 func (r *recordOf) scanned() int {
@@ -64,6 +78,7 @@ func (r *recordOf) Scan(ctx context.Context, from time.Time, fn func(uint64, *re
 	r.mu.Lock()
 	events, away, during := r.events, r.away, r.during
 	r.scans++
+	r.from = from
 	r.mu.Unlock()
 	if away {
 		return errors.New("the record is away")

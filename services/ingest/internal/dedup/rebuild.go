@@ -24,7 +24,7 @@ const (
 	// restoreTimeout bounds one pipeline of a rebuild, which no publish waits for.
 	restoreTimeout = 5 * time.Second
 	// lockLife is how long a rebuild's lock outlives its holder.
-	lockLife = 15 * time.Second
+	lockLife = 5 * time.Second
 	// maxHealPause is the longest pause between two tries of a rebuild that fails.
 	maxHealPause = 30 * time.Second
 )

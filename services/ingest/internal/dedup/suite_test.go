@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	soon = 10 * time.Second     // how long a test waits for what must happen
+	soon = 30 * time.Second     // how long a test waits for what must happen
 	tick = 2 * time.Millisecond // how often it looks
 	hour = time.Hour            // a window that no test outlives
 	acc  = postrider.AccountID("acc_A")
