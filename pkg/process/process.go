@@ -83,6 +83,9 @@ func Main(name string, args []string, lookup func(string) (string, bool), stdout
 		common.Instance = instance()
 	}
 	log := telemetry.Logger(common.Telemetry, stderr).With("service", name)
+	// What libraries say on their own goes to the same place: once per process, and only here.
+	slog.SetDefault(log)
+	telemetry.LogErrors(log)
 	ctx := context.Background()
 	if err := run(ctx, name, log, *common, build); err != nil {
 		log.ErrorContext(ctx, "ended", "error", err)

@@ -209,7 +209,8 @@ func (s *Server) Start(ctx context.Context) error {
 	s.started = true
 	for _, l := range s.listeners {
 		s.serving.Go(func() {
-			if err := s.grpc.Serve(l); err != nil {
+			// A server that is stopped before this goroutine ran says so; that is no failure.
+			if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				s.failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
 			}
 		})

@@ -95,7 +95,7 @@ func NewAdmin(cfg AdminConfig, metrics http.Handler, log *slog.Logger) (*Admin, 
 	healthv1.RegisterHealthServer(a.grpc, a.health)
 	a.health.SetServingStatus(Liveness, healthv1.HealthCheckResponse_SERVING)
 	a.refresh()
-	a.web = HTTP("metrics", cfg.MetricsListen, a.routes(metrics))
+	a.web = HTTP("metrics", cfg.MetricsListen, a.routes(metrics), WithHTTPLog(log))
 	return a, nil
 }
 
@@ -188,7 +188,8 @@ func (a *Admin) Start(ctx context.Context) error {
 		a.listener = l
 		a.mu.Unlock()
 		a.running.Go(func() {
-			if err := a.grpc.Serve(l); err != nil {
+			// A server that is stopped before this goroutine ran says so; that is no failure.
+			if err := a.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				a.failed <- fmt.Errorf("serve health: %w", err)
 			}
 		})

@@ -2,10 +2,13 @@ package service_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -265,4 +268,72 @@ func TestHTTPServerStopIsBounded(t *testing.T) {
 	cancel()
 	require.ErrorContains(t, s.Stop(ctx), "requests were still running")
 	require.Error(t, <-failed)
+}
+
+// A server serves a listener it was given, over TLS, and logs a handler that panics.
+func TestHTTPServerOverTLS(t *testing.T) {
+	t.Parallel()
+	donor := httptest.NewTLSServer(http.NotFoundHandler())
+	donor.Close() // only its certificate is wanted
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	log, records := logtest.Recorder(t)
+	s := service.HTTP("web", "", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/panic" {
+			panic("boom")
+		}
+		_, _ = io.WriteString(w, r.Proto)
+	}), service.WithHTTPListener(l), service.WithTLS(&tls.Config{Certificates: donor.TLS.Certificates, MinVersion: tls.VersionTLS12}), service.WithHTTPLog(log))
+	require.Equal(t, "web", s.Name())
+	require.NoError(t, s.Start(t.Context()))
+	t.Cleanup(func() { require.NoError(t, s.Stop(context.WithoutCancel(t.Context()))) })
+
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
+	transport.TLSClientConfig.RootCAs.AddCert(donor.Certificate())
+	t.Cleanup(transport.CloseIdleConnections)
+	fetch := func(path string) (string, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+l.Addr().String()+path, http.NoBody)
+		if err != nil {
+			return "", err
+		}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			return "", err
+		}
+		body, err := io.ReadAll(resp.Body)
+		return string(body), errors.Join(err, resp.Body.Close())
+	}
+	proto, err := fetch("/")
+	require.NoError(t, err)
+	require.Equal(t, "HTTP/2.0", proto)
+	_, err = fetch("/panic")
+	require.Error(t, err)
+	require.Eventually(t, func() bool { return records.Contains("boom") }, 10*time.Second, time.Millisecond)
+}
+
+// A handed-over listener is closed even when the server never started.
+func TestHTTPServerClosesItsListener(t *testing.T) {
+	t.Parallel()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := service.HTTP("web", "", http.NotFoundHandler(), service.WithHTTPListener(l))
+	require.NoError(t, s.Stop(t.Context()))
+	_, err = l.Accept()
+	require.ErrorIs(t, err, net.ErrClosed)
+}
+
+// A server whose listener dies is a failure of the process.
+func TestHTTPServerFails(t *testing.T) {
+	t.Parallel()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var g service.Group
+	g.Add(service.HTTP("web", "", http.NotFoundHandler(), service.WithHTTPListener(l)))
+	require.NoError(t, g.Start(t.Context()))
+	require.NoError(t, l.Close())
+	require.ErrorContains(t, <-g.Failed(), "web: serve 127.0.0.1:")
+	require.NoError(t, g.Stop(t.Context()))
 }

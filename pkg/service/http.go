@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -23,6 +24,7 @@ type HTTPServer struct {
 	name   string
 	listen string
 	tls    *tls.Config
+	log    *slog.Logger
 	server *http.Server
 	failed chan error
 
@@ -36,6 +38,9 @@ type HTTPOption func(*HTTPServer)
 
 // WithTLS serves over TLS.
 func WithTLS(cfg *tls.Config) HTTPOption { return func(s *HTTPServer) { s.tls = cfg } }
+
+// WithHTTPLog logs what the server has to say: handshakes that fail and handlers that panic.
+func WithHTTPLog(log *slog.Logger) HTTPOption { return func(s *HTTPServer) { s.log = log } }
 
 // WithHTTPListener serves a listener that is there already; the address is not used then.
 func WithHTTPListener(l net.Listener) HTTPOption { return func(s *HTTPServer) { s.listener = l } }
@@ -57,6 +62,9 @@ func HTTP(name, listen string, h http.Handler, opts ...HTTPOption) *HTTPServer {
 		MaxHeaderBytes:    maxHeaderBytes,
 		Protocols:         &protocols,
 		TLSConfig:         s.tls,
+	}
+	if s.log != nil {
+		s.server.ErrorLog = slog.NewLogLogger(s.log.With(slog.String("server", name)).Handler(), slog.LevelWarn)
 	}
 	return s
 }

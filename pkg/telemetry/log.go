@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -22,6 +23,14 @@ func Logger(cfg Config, w io.Writer) *slog.Logger {
 		h = slog.NewTextHandler(w, opts)
 	}
 	return slog.New(&traceHandler{Handler: h})
+}
+
+// LogErrors makes OpenTelemetry report its own errors, such as a collector that is away, to the
+// logger. There is one such report per process, so only a main calls it.
+func LogErrors(log *slog.Logger) {
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		log.Warn("OpenTelemetry reported an error", slog.Any("error", err))
+	}))
 }
 
 // level reads the name of a level.

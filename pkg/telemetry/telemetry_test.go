@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
@@ -22,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/postrider/postrider/pkg/telemetry"
+	"github.com/postrider/postrider/test/fixture/logtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -133,6 +136,14 @@ func TestCollectorAway(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.Error(t, tel.Shutdown(ctx))
+}
+
+// What OpenTelemetry has to say about itself is in the log.
+func TestLogErrors(t *testing.T) {
+	log, records := logtest.Recorder(t)
+	telemetry.LogErrors(log)
+	otel.Handle(errors.New("the collector is away"))
+	require.Len(t, records.Find("OpenTelemetry reported an error"), 1)
 }
 
 // Without a collector, and for Noop, spans are not recorded at all.
