@@ -209,3 +209,6 @@ func (s *Service) count(ctx context.Context) error {
 		}
 	}
 }
+
+// Failed returns the channel that gets the error of a loop that ended by itself: it ends the process.
+func (s *Service) Failed() <-chan error { return s.loops.Failed() }
