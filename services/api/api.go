@@ -179,3 +179,6 @@ func (s *Service) Ready() error {
 	}
 	return nil
 }
+
+// Failed returns the channel that gets the error of a loop that ended by itself: it ends the process.
+func (s *Service) Failed() <-chan error { return s.loops.Failed() }
