@@ -14,12 +14,8 @@ BENCH = .
 AGAINST = origin/main
 
 PACKAGES = $(MODULES:%=./%/...)
-SERVICES = $(sort $(patsubst services/%,%,$(wildcard services/*/cmd/*/main.go)))
 BINARIES = $(sort $(notdir $(patsubst %/main.go,%,$(wildcard services/*/cmd/*/main.go))))
 SHELL_SCRIPTS = $(shell git ls-files -co --exclude-standard -- .ci scripts | xargs -r grep -lsE '^.!/.*sh( |$$)')
-
-# Tests against real servers start their own: redis-server as installed, and this one.
-real_servers = POSTRIDER_TEST_NATS='$(CURDIR)/bin/nats-server'
 
 # Packages without tests say so in a line each; those are left out.
 go_test = go test $(TESTFLAGS)
@@ -46,12 +42,9 @@ run: ## Run everything in one process, state below var.
 generate: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-gateway ## Generate code from proto.
 	@bin/buf generate
 
-.PHONY: dev/up dev/down
-dev/up: build bin/nats-server ## Run every service as its own process, on real servers.
-	@scripts/cluster up
-
-dev/down: ## Stop what dev/up started.
-	@scripts/cluster down
+.PHONY: cluster
+cluster: build bin/nats-server need/redis ## Run every service as processes of its own, state below var.
+	@go run ./test/cmd/cluster $(ARGS)
 
 ##@ Test
 
@@ -62,23 +55,25 @@ test: ## Run the tests that need nothing but Go.
 test/race: ## Run the same tests under the race detector.
 	@$(go_test) -race $(PACKAGES) $(quiet)
 
-test/integration: bin/nats-server need/redis ## Run the tests that need real servers too, under the race detector.
-	@$(real_servers) $(go_test) -race -tags integration $(PACKAGES) $(quiet)
+test/integration: need/redis ## Run the tests that need real servers too, under the race detector.
+	@$(go_test) -race -tags integration $(PACKAGES) $(quiet)
 
 test/e2e: build bin/nats-server need/redis test/node/node_modules ## Run the scenarios over standalone and over separate processes.
-	@$(real_servers) $(go_test) -tags e2e -timeout 20m ./test/e2e/... $(quiet)
+	@$(go_test) -tags e2e -count 1 -timeout 20m ./test/e2e/... $(quiet)
 
 test/fuzz: ## Run every fuzz target for FUZZTIME.
 	@scripts/fuzz $(FUZZTIME) $(PACKAGES)
 
 chaos: build bin/nats-server need/redis ## Kill, flush and restart things under load, and count what arrived.
-	@$(real_servers) $(go_test) -tags chaos -count 1 -timeout 60m ./test/chaos/... $(quiet)
+	@$(go_test) -tags chaos -count 1 -timeout 60m ./test/chaos/... $(quiet)
 
-bench: bin/nats-server need/redis ## Run the benchmarks that match BENCH.
-	@$(real_servers) $(go_test) -tags integration -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
+bench: need/redis ## Run the benchmarks that match BENCH.
+	@$(go_test) -tags integration -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
 
-test/node/node_modules: test/node/package-lock.json
-	@cd test/node && npm ci --silent && touch node_modules
+# Receivers in the source systems' own language; the end-to-end tests deliver to them.
+test/node/node_modules: test/node/package.json test/node/package-lock.json
+	@npm ci --prefix test/node --silent --no-audit --no-fund
+	@touch $@
 
 .PHONY: need/redis
 need/redis:
@@ -135,14 +130,18 @@ lint/actions: bin/actionlint ## Lint the CI workflow.
 	@bin/actionlint
 
 .PHONY: build/nowork tidy tidy/check vuln
+# Each of these tells of every module before it fails.
+each_module = failed=; for m in $(MODULES); do ( $(1) ) || failed="$$failed $$m"; done; \
+	[ -z "$$failed" ] || { echo "$(2):$$failed" >&2; exit 1; }
+
 build/nowork: ## Build each module without the workspace.
-	@for m in $(MODULES); do GOWORK=off go -C "$$m" build ./... || { echo "$$m does not build without the workspace" >&2; exit 1; }; done
+	@$(call each_module,GOWORK=off go -C "$$m" build ./...,these do not build without the workspace)
 
 tidy: ## Tidy each module.
-	@for m in $(MODULES); do GOWORK=off go -C "$$m" mod tidy; done
+	@$(call each_module,GOWORK=off go -C "$$m" mod tidy,these could not be tidied)
 
 tidy/check: ## Show what tidy would change, and fail on it.
-	@for m in $(MODULES); do GOWORK=off go -C "$$m" mod tidy -diff || { echo "$$m is not tidy: run make tidy" >&2; exit 1; }; done
+	@$(call each_module,GOWORK=off go -C "$$m" mod tidy -diff,these are not tidy; run make tidy)
 
 vuln: bin/govulncheck ## Look for known vulnerabilities that the code reaches.
 	@scripts/vuln $(MODULES)
