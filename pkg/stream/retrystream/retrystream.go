@@ -1,22 +1,50 @@
-// Package retrystream owns the streams RETRIES_<s>: the record of every delivery that waits.
-// A record is a JetStream message schedule (ADR-51) on a subject of its own; releasing it is one
-// publish that appends the due delivery and removes the record. It may lose nothing. If every
-// scheduler is gone the server itself turns the record into a due delivery, late by the grace.
+// Package retrystream owns the streams RETRIES_<s>: deliveries that wait, one record each, and,
+// once a record is released or has fired, the due delivery. A record is a JetStream message
+// schedule (ADR-51 of NATS), so it turns into a due delivery by itself when no scheduler does it
+// in time. The streams may lose nothing. A stream with schedules cannot refuse when it is full, so
+// this package counts and refuses.
 package retrystream
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
-// Config bounds what waits.
+const (
+	durable = "dispatcher"
+	// maxAckPending bounds the due deliveries that a dispatcher has in its hands for one shard.
+	maxAckPending = 4096
+	// maxInFlight bounds the calls of Put, Replace and Release whose done was not called.
+	maxInFlight = 4096
+	// HoldFor is how long a held record waits before it fires, is met by a dispatcher and written
+	// back. It bounds what a lost wake-up can cost, and nothing else.
+	HoldFor = time.Hour
+)
+
+// Headers of a record beside the server's own.
+const (
+	headerDue      = "Postrider-Due"      // Unix milliseconds, without the grace
+	headerKind     = "Postrider-Kind"     // number of the RetryKind
+	headerPut      = "Postrider-Put"      // names the call that stored the record
+	headerReleased = "Postrider-Released" // on a due message: a scheduler released it
+)
+
+// Config is what the streams may hold.
 type Config struct {
 	MaxRecords int64         `conf:"max-records" help:"most records that wait on one shard; 0 for no limit"`
 	Grace      time.Duration `conf:"grace" help:"how long after its due time a record fires by itself"`
@@ -56,125 +84,130 @@ type Record struct {
 	Retry *recordv1.Retry
 }
 
-// Streams are the retry streams of all shards.
-type Streams struct{}
+// Streams are the retry streams of all shards. They are safe for use by many goroutines.
+type Streams struct {
+	c      *stream.Client
+	cfg    Config
+	shards []*shard
+	slots  chan struct{} // of calls in flight
+
+	run   string // names this process's calls
+	calls atomic.Uint64
+
+	ctx    context.Context //nolint:containedctx // ends with Close; what is resolved in the background lives until then
+	cancel context.CancelFunc
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// shard is one stream.
+type shard struct {
+	number    int
+	publisher *stream.Publisher
+	count     counter
+}
 
 // Ensure creates the streams.
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Streams, error) {
-	return nil, errors.ErrUnsupported
+	s := &Streams{c: c, cfg: cfg, slots: make(chan struct{}, maxInFlight), run: rand.Text()}
+	for n := range c.Config().Shards {
+		_, err := c.EnsureStream(ctx, jetstream.StreamConfig{
+			Name: name(n), Description: "deliveries that wait, and those that are due",
+			Subjects:  []string{recordPrefix(n) + "*.*.*", duePrefix(n) + "*.*"},
+			Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
+			// No limit: a stream with schedules cannot refuse, and dropping the oldest would
+			// drop retries silently.
+			Discard: jetstream.DiscardOld, AllowDirect: true, AllowMsgSchedules: true,
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.shards = append(s.shards, &shard{number: n, publisher: c.NewPublisher(name(n), 0)})
+	}
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return s, nil
+}
+
+func name(shard int) string         { return "RETRIES_" + strconv.Itoa(shard) }
+func recordPrefix(shard int) string { return "retries." + strconv.Itoa(shard) + "." }
+func duePrefix(shard int) string    { return "due." + strconv.Itoa(shard) + "." }
+
+func recordSubject(shard int, d *recordv1.Delivery) string {
+	return recordPrefix(shard) + d.GetAccountId() + "." + d.GetWebhookId() + "." + d.GetId()
+}
+
+func dueSubject(shard int, d *recordv1.Delivery) string {
+	return duePrefix(shard) + d.GetAccountId() + "." + d.GetWebhookId()
 }
 
 // Shards is how many there are.
-func (s *Streams) Shards() int { return 0 }
+func (s *Streams) Shards() int { return len(s.shards) }
 
 // Grace is how long after its due time a record fires by itself.
-func (s *Streams) Grace() time.Duration { return 0 }
-
-// Put stores a record; done gets its sequence. It is pipelined: many may be in flight, and done
-// is called once for each, on a goroutine of the package; it must not block. An error returned
-// by Put itself means that done will not be called.
-//
-// The record is written with an expected last sequence of zero on its subject, because releasing
-// its predecessor removed it. If one stands there, an equal or later attempt means that this call
-// is stale (SupersededError); an earlier one is replaced by compare-and-set.
-func (s *Streams) Put(ctx context.Context, r *recordv1.Retry, done func(sequence uint64, err error)) error {
-	return errors.ErrUnsupported
-}
-
-// Replace puts r in the place of old: hold, unhold, postpone. ErrGone if old is not there.
-func (s *Streams) Replace(ctx context.Context, old Record, r *recordv1.Retry) (uint64, error) {
-	return 0, errors.ErrUnsupported
-}
-
-// ReplaceAsync is Replace with many in flight; see Put for done.
-func (s *Streams) ReplaceAsync(ctx context.Context, old Record, r *recordv1.Retry, done func(sequence uint64, err error)) error {
-	return errors.ErrUnsupported
-}
-
-// Release makes the record a due delivery: one publish appends the due message and removes the
-// record. Done gets ErrGone when the record is not there: released, replaced, fired or removed.
-// See Put for done.
-func (s *Streams) Release(ctx context.Context, r Record, done func(error)) error {
-	return errors.ErrUnsupported
-}
-
-// Get reads a record by its sequence; ErrGone if it is not there.
-func (s *Streams) Get(ctx context.Context, shard int, sequence uint64) (*Record, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// GetAll reads many records in one go. The result has the order of the sequences, with nil for
-// each that is gone.
-func (s *Streams) GetAll(ctx context.Context, shard int, sequences []uint64) ([]*Record, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Last reads the record of a delivery, from the stream's leader; ErrGone if none waits.
-func (s *Streams) Last(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID) (*Record, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Remove removes a record by its sequence, after the caller journalled why; ErrGone if it is not
-// there.
-func (s *Streams) Remove(ctx context.Context, r Record) error { return errors.ErrUnsupported }
-
-// RemoveWebhook removes every record of a webhook up to and with a sequence, after the caller
-// read and journalled them. It answers how many.
-func (s *Streams) RemoveWebhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, upTo uint64) (int64, error) {
-	return 0, errors.ErrUnsupported
-}
-
-// Filter narrows a scan. The zero value is everything; a webhook needs its account.
-type Filter struct {
-	// Account whose records are wanted.
-	Account postrider.AccountID
-	// Webhook whose records are wanted.
-	Webhook postrider.WebhookID
-}
-
-// Scan gives the records of a shard from a sequence on to fn, in order of sequence, up to what
-// was stored when it began. It stops at fn's first error and returns it.
-func (s *Streams) Scan(ctx context.Context, shard int, filter Filter, from uint64, fn func(Record) error) error {
-	return errors.ErrUnsupported
-}
-
-// Entry is what an index needs of a record.
-type Entry struct {
-	// Account that owns it.
-	Account postrider.AccountID
-	// Webhook it waits for.
-	Webhook postrider.WebhookID
-	// Delivery that waits.
-	Delivery postrider.DeliveryID
-	// Sequence of its record.
-	Sequence uint64
-	// Due time, without the grace.
-	Due time.Time
-	// Kind says why it waits.
-	Kind recordv1.RetryKind
-}
-
-// ScanIndex gives an entry for every record of a shard to fn without decoding any, for the
-// rebuild of an index. Entries may come out of order of sequence; fn is called by one goroutine.
-func (s *Streams) ScanIndex(ctx context.Context, shard int, fn func(Entry) error) error {
-	return errors.ErrUnsupported
-}
-
-// Due is the consumer of a shard's due deliveries.
-func (s *Streams) Due(ctx context.Context, shard int) (*stream.Consumer, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// DecodeDue reads a due message. Fired says that the server turned the record into it, late by
-// the grace, and no scheduler did.
-func DecodeDue(m *stream.Msg) (r *recordv1.Retry, fired bool, err error) {
-	return nil, false, errors.ErrUnsupported
-}
-
-// Count is how many records wait on a shard.
-func (s *Streams) Count(ctx context.Context, shard int) (int64, error) {
-	return 0, errors.ErrUnsupported
-}
+func (s *Streams) Grace() time.Duration { return s.cfg.Grace }
 
 // Close ends the package's goroutines. What is in flight is reported as stream.ErrUnknown.
-func (s *Streams) Close() {}
+func (s *Streams) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	for _, sh := range s.shards {
+		sh.publisher.Close()
+	}
+	s.wg.Wait()
+}
+
+// background runs fn on a goroutine that Close waits for; false after Close.
+func (s *Streams) background(fn func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.wg.Go(fn)
+	return true
+}
+
+// record is a message that stores r on its subject when the subject's last sequence is expected.
+func (s *Streams) record(sh *shard, r *recordv1.Retry, expected uint64, call string) (*nats.Msg, error) {
+	data, err := proto.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode retry of %s: %w", r.GetDelivery().GetId(), err)
+	}
+	at := r.GetDueTime().AsTime().Add(s.cfg.Grace)
+	if r.GetKind() == recordv1.RetryKind_RETRY_KIND_HELD {
+		at = time.Now().Add(HoldFor)
+	}
+	return &nats.Msg{
+		Subject: recordSubject(sh.number, r.GetDelivery()), Data: data,
+		Header: nats.Header{
+			jetstream.ScheduleHeader:            {"@at " + at.UTC().Format(time.RFC3339Nano)},
+			jetstream.ScheduleTargetHeader:      {dueSubject(sh.number, r.GetDelivery())},
+			jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(expected, 10)},
+			headerDue:                           {strconv.FormatInt(r.GetDueTime().AsTime().UnixMilli(), 10)},
+			headerKind:                          {strconv.Itoa(int(r.GetKind()))},
+			headerPut:                           {call},
+		},
+	}, nil
+}
+
+func (s *Streams) shardOf(d *recordv1.Delivery) *shard {
+	return s.shards[postrider.ShardOf(postrider.WebhookID(d.GetWebhookId()), len(s.shards))]
+}
+
+// call names one call, so that a record whose acknowledgement was lost is known again.
+func (s *Streams) call() string { return s.run + "." + strconv.FormatUint(s.calls.Add(1), 36) }
+
+// decode reads a stored record.
+func decode(shard int, m *stream.Stored) (*Record, error) {
+	r := &recordv1.Retry{}
+	if err := proto.Unmarshal(m.Data, r); err != nil {
+		return nil, fmt.Errorf("decode retry %d of shard %d: %w", m.Sequence, shard, err)
+	}
+	return &Record{Shard: shard, Sequence: m.Sequence, Retry: r}, nil
+}
+
+// isRecord tells a record from a due message, which the stream holds too.
+func isRecord(subject string) bool { return strings.HasPrefix(subject, "retries.") }
