@@ -97,7 +97,7 @@ func (m *Maker) Prepare(ctx context.Context, in *Input) (*Prepared, *Result, err
 	if err != nil {
 		return nil, nil, errors.Join(ErrNotReady, err)
 	}
-	p := &Prepared{in: in, ready: ready, url: ready.URL, start: time.Now()}
+	p := &Prepared{in: in, ready: ready, start: time.Now()}
 	input := profile.Input{Delivery: in.Delivery, Webhook: in.Webhook.Config, Account: in.Account, Data: in.Data}
 	p.rendered, err = ready.Profile.Render(&input)
 	if err != nil {
@@ -106,10 +106,8 @@ func (m *Maker) Prepare(ctx context.Context, in *Input) (*Prepared, *Result, err
 	if len(p.rendered.URL) > maxURL {
 		return nil, m.failed(p, postrider.ClassURLTooLong, "the URL would be longer than 8 KiB"), nil
 	}
-	if p.rendered.URL != in.Webhook.Config.GetUrl() {
-		if p.url, err = url.Parse(p.rendered.URL); err != nil {
-			return nil, m.failed(p, postrider.ClassUnrendered, "the rendered URL is not one"), nil
-		}
+	if p.url = parsed(ready, p.rendered.URL, in.Webhook.Config.GetUrl()); p.url == nil {
+		return nil, m.failed(p, postrider.ClassUnrendered, "the rendered URL is not one"), nil
 	}
 	header := p.rendered.Header
 	header["User-Agent"] = m.userAgent
@@ -123,6 +121,18 @@ func (m *Maker) Prepare(ctx context.Context, in *Input) (*Prepared, *Result, err
 		return nil, nil, errors.Join(ErrNotReady, err)
 	}
 	return p, nil, nil
+}
+
+// parsed is the rendered URL, nil if it is none. In most profiles it is the configured one.
+func parsed(ready *registry.Ready, rendered, configured string) *url.URL {
+	if rendered == configured {
+		return ready.URL
+	}
+	u, err := url.Parse(rendered)
+	if err != nil {
+		return nil
+	}
+	return u
 }
 
 // Fail is the result of an attempt that could not even be prepared, for a reason outside of this

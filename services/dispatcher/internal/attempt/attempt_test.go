@@ -233,7 +233,7 @@ func TestReceiversCanJoinTheTrace(t *testing.T) {
 		second, _ := traceparent(t, b, w, 2)
 		require.NotEqual(t, first, second, name)
 		require.Len(t, second, 32)
-		none, _ := traceparent(t, b, b.webhook(t, func(w *postriderv1.Webhook) { w.TraceContext = proto.Bool(false) }), 1)
+		none, _ := traceparent(t, b, b.webhook(t, func(w *postriderv1.Webhook) { w.TraceContext = new(false) }), 1)
 		require.Empty(t, none, name)
 	}
 	recorded := spans.GetSpans()

@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
 
@@ -27,14 +28,14 @@ func (m *Maker) startSpan(ctx context.Context, p *Prepared) {
 	}
 	_, p.span = m.tracer.Start(ctx, "attempt", options...) //nolint:spancheck // ended by Send or Discard
 	if p.in.Webhook.Config.TraceContext != nil && !p.in.Webhook.Config.GetTraceContext() {
-		return //nolint:spancheck // ended by Send or Discard
+		return
 	}
 	sc := p.span.SpanContext()
 	if !p.span.IsRecording() {
 		sc = ownContext(accepted, p.in.Number == 1)
 	}
 	p.rendered.Header[headerTraceparent] = []string{formatTraceparent(sc)}
-} //nolint:spancheck // ended by Send or Discard
+}
 
 // ownContext makes the ids of a span that is not recorded here: the receiver's own spans still
 // belong to the publisher's trace.
@@ -43,17 +44,16 @@ func ownContext(accepted trace.SpanContext, first bool) trace.SpanContext {
 	if first && accepted.IsValid() {
 		cfg.TraceID, cfg.TraceFlags = accepted.TraceID(), accepted.TraceFlags()
 	} else {
-		putUint64(cfg.TraceID[:8], rand.Uint64())
-		putUint64(cfg.TraceID[8:], rand.Uint64()|1) // never all zero
+		binary.BigEndian.PutUint64(cfg.TraceID[:8], random())
+		binary.BigEndian.PutUint64(cfg.TraceID[8:], random())
 	}
-	putUint64(cfg.SpanID[:], rand.Uint64()|1)
+	binary.BigEndian.PutUint64(cfg.SpanID[:], random())
 	return trace.NewSpanContext(cfg)
 }
 
-func putUint64(b []byte, v uint64) {
-	for i := range 8 {
-		b[i] = byte(v >> (8 * (7 - i)))
-	}
+// random is never zero, as an id that is all zero is invalid.
+func random() uint64 {
+	return rand.Uint64() | 1 //nolint:gosec // ids of traces are no secret
 }
 
 // Places in a traceparent of version 00 (W3C Trace Context 1).

@@ -1,0 +1,180 @@
+// Package evidence remembers what has become of a shard's messages, so that a message that
+// JetStream gives again, because its acknowledgement did not get there, is not POSTed again. It is
+// an index of the journal: losing it can cost one POST for each message that was not acknowledged.
+package evidence
+
+import (
+	"sync"
+	"time"
+
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+
+	"github.com/postrider/postrider/pkg/postrider"
+)
+
+// Source is the stream that a message came from.
+type Source uint8
+
+// The sources.
+const (
+	// Deliveries is the shard's stream of deliveries.
+	Deliveries Source = iota
+	// Due is the shard's stream of retries.
+	Due
+)
+
+// Left is what a predecessor journalled of a message and may not have handed over.
+type Left struct {
+	// State is waiting, held or dead.
+	State postrider.DeliveryState
+	// Attempted is the attempt that led there, without its recorded bodies; nil if there was none.
+	Attempted *recordv1.Attempted
+	// Due is when the delivery is due, if it waits.
+	Due time.Time
+	// Reason is why it waits, is held, or the cause of its death.
+	Reason string
+}
+
+// keep is how long what a predecessor left is remembered: its messages come again within an
+// acknowledgement's wait.
+const keep = 10 * time.Minute
+
+// remembered bounds the deliveries that are remembered as delivered.
+const remembered = 1 << 16
+
+// Memory is one shard's. It is safe for concurrent use.
+type Memory struct {
+	mu        sync.Mutex
+	settled   [2]window
+	left      map[uint64]*Left
+	until     time.Time
+	delivered [2]map[string]struct{} // the second is the older
+}
+
+// NewMemory returns a memory that knows nothing.
+func NewMemory() *Memory {
+	return &Memory{left: map[uint64]*Left{}, delivered: [2]map[string]struct{}{{}, {}}}
+}
+
+// Settle remembers that everything about a message is stored.
+func (m *Memory) Settle(source Source, sequence uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settled[source].add(sequence)
+	if len(m.left) > 0 {
+		delete(m.left, key(source, sequence))
+	}
+}
+
+// Settled says whether everything about a message is known to be stored.
+func (m *Memory) Settled(source Source, sequence uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.settled[source].has(sequence)
+}
+
+// Left is what a predecessor journalled of a message and may not have handed over, nil if nothing
+// is known.
+func (m *Memory) Left(source Source, sequence uint64, now time.Time) *Left {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.left) > 0 && now.After(m.until) {
+		m.left = map[uint64]*Left{}
+	}
+	return m.left[key(source, sequence)]
+}
+
+// Deliver remembers that a delivery that has had records of its own was delivered.
+func (m *Memory) Deliver(delivery string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deliver(delivery)
+}
+
+func (m *Memory) deliver(delivery string) {
+	if len(m.delivered[0]) >= remembered {
+		m.delivered[1], m.delivered[0] = m.delivered[0], map[string]struct{}{}
+	}
+	m.delivered[0][delivery] = struct{}{}
+}
+
+// Delivered says whether a delivery is known to be delivered, so that whatever is still due of it
+// is stale. Deaths are not remembered: a redrive leads out of them.
+func (m *Memory) Delivered(delivery string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, set := range m.delivered {
+		if _, ok := set[delivery]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// Load takes in an entry of the journal's tail, oldest first.
+func (m *Memory) Load(e *recordv1.JournalEntry, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.until = now.Add(keep)
+	l, ended := read(e)
+	for source, sequence := range [...]uint64{Deliveries: e.GetDeliverySequence(), Due: e.GetDueSequence()} {
+		if sequence == 0 {
+			continue
+		}
+		if ended {
+			m.settled[source].add(sequence)
+			delete(m.left, key(Source(source), sequence))
+		} else if l != nil {
+			m.left[key(Source(source), sequence)] = l
+		}
+	}
+	if a := e.GetAttempted(); a != nil && a.GetState() == string(postrider.Delivered) && e.GetDueSequence() != 0 {
+		m.deliver(e.GetDeliveryId())
+	}
+}
+
+// read says what an entry leaves to be done for its message: nothing if the delivery ended by it
+// and no more was to be stored.
+func read(e *recordv1.JournalEntry) (l *Left, ended bool) {
+	switch what := e.GetWhat().(type) {
+	case *recordv1.JournalEntry_Attempted:
+		return readAttempted(what.Attempted)
+	case *recordv1.JournalEntry_Waiting:
+		return &Left{State: postrider.Waiting, Due: what.Waiting.GetDueTime().AsTime(), Reason: what.Waiting.GetReason()}, false
+	case *recordv1.JournalEntry_Held:
+		return &Left{State: postrider.Held, Reason: what.Held.GetReason()}, false
+	case *recordv1.JournalEntry_Dead:
+		return &Left{State: postrider.Dead, Reason: what.Dead.GetCause()}, false
+	case *recordv1.JournalEntry_Cancelled:
+		return nil, true
+	}
+	return nil, false
+}
+
+func readAttempted(a *recordv1.Attempted) (l *Left, ended bool) {
+	state := postrider.DeliveryState(a.GetState())
+	switch state {
+	case postrider.Delivered, postrider.Cancelled:
+		return nil, true
+	case postrider.Waiting, postrider.Held, postrider.Dead:
+		l = &Left{State: state, Attempted: trim(a), Reason: a.GetReason()}
+		if a.GetNextAttemptTime() != nil {
+			l.Due = a.GetNextAttemptTime().AsTime()
+		}
+		return l, false
+	case postrider.Pending:
+	}
+	return nil, false // a test
+}
+
+// trim keeps what a record or a dead letter needs of an attempt.
+func trim(a *recordv1.Attempted) *recordv1.Attempted {
+	return &recordv1.Attempted{
+		AttemptId: a.GetAttemptId(), Number: a.GetNumber(), Outcome: a.GetOutcome(), ErrorClass: a.GetErrorClass(),
+		ErrorMessage: a.GetErrorMessage(), StartTime: a.GetStartTime(), DurationUs: a.GetDurationUs(),
+		RequestMethod: a.GetRequestMethod(), RequestUrl: a.GetRequestUrl(), StatusCode: a.GetStatusCode(),
+		Trigger: a.GetTrigger(), State: a.GetState(), NextAttemptTime: a.GetNextAttemptTime(), Reason: a.GetReason(),
+	}
+}
+
+func key(source Source, sequence uint64) uint64 { return sequence<<1 | uint64(source) }

@@ -1,0 +1,141 @@
+package evidence_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"pgregory.net/rapid"
+
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/services/dispatcher/internal/evidence"
+)
+
+var start = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+
+func TestSettledMessagesAreRemembered(t *testing.T) {
+	t.Parallel()
+	m := evidence.NewMemory()
+	require.False(t, m.Settled(evidence.Deliveries, 5))
+	m.Settle(evidence.Deliveries, 5)
+	require.True(t, m.Settled(evidence.Deliveries, 5))
+	require.False(t, m.Settled(evidence.Due, 5))
+	require.False(t, m.Settled(evidence.Deliveries, 4))
+	require.False(t, m.Settled(evidence.Deliveries, 6))
+}
+
+// The memory never claims what did not happen, and forgets only what is far behind.
+func TestTheMemoryIsRightAboutTheNewestTwoMillion(t *testing.T) {
+	t.Parallel()
+	const covered = 1 << 21
+	rapid.Check(t, func(t *rapid.T) {
+		m := evidence.NewMemory()
+		model := map[uint64]bool{}
+		at, newest := rapid.Uint64Range(1, 1<<40).Draw(t, "start"), uint64(0)
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			step := rapid.SampledFrom([]uint64{0, 1, 1, 2, 63, 64, 65, 1000, covered - 1, covered, covered + 1, 5 * covered}).Draw(t, "step")
+			if at += step; rapid.IntRange(0, 5).Draw(t, "back") == 0 {
+				at -= min(at-1, rapid.Uint64Range(0, 2*covered).Draw(t, "by"))
+			}
+			m.Settle(evidence.Due, at)
+			model[at] = true
+			newest = max(newest, at)
+			for s := range model {
+				for _, near := range []uint64{s - 64, s - 1, s, s + 1, s + 64, s + covered} {
+					got, want := m.Settled(evidence.Due, near), model[near]
+					if got && !want || !got && want && newest-near < covered {
+						t.Fatalf("sequence %d with newest %d: %v", near, newest, got)
+					}
+				}
+			}
+		}
+	})
+}
+
+func attempted(a *recordv1.Attempted) *recordv1.JournalEntry {
+	return &recordv1.JournalEntry{DeliveryId: "dlv_1", DueSequence: 9, What: &recordv1.JournalEntry_Attempted{Attempted: a}}
+}
+
+func TestTheTailSaysWhatWasLeft(t *testing.T) {
+	t.Parallel()
+	due := start.Add(time.Hour)
+	for name, test := range map[string]struct {
+		entry   *recordv1.JournalEntry
+		settled bool
+		want    *evidence.Left
+	}{
+		"a delivered one is settled": {entry: attempted(&recordv1.Attempted{State: "delivered"}), settled: true},
+		"a cancelled one is settled": {
+			entry:   &recordv1.JournalEntry{DueSequence: 9, What: &recordv1.JournalEntry_Cancelled{Cancelled: &recordv1.Cancelled{}}},
+			settled: true,
+		},
+		"a failed one may lack its record": {
+			entry: attempted(&recordv1.Attempted{
+				State: "waiting", Number: 3, NextAttemptTime: timestamppb.New(due), Reason: "timeout", ResponseBody: []byte("long"),
+			}),
+			want: &evidence.Left{
+				State: postrider.Waiting, Due: due, Reason: "timeout",
+				Attempted: &recordv1.Attempted{State: "waiting", Number: 3, NextAttemptTime: timestamppb.New(due), Reason: "timeout"},
+			},
+		},
+		"a dead one may lack its dead letter": {
+			entry: attempted(&recordv1.Attempted{State: "dead", Reason: "exhausted"}),
+			want: &evidence.Left{
+				State: postrider.Dead, Reason: "exhausted", Attempted: &recordv1.Attempted{State: "dead", Reason: "exhausted"},
+			},
+		},
+		"a parked one may lack its record": {
+			entry: &recordv1.JournalEntry{DueSequence: 9, What: &recordv1.JournalEntry_Waiting{
+				Waiting: &recordv1.Waiting{DueTime: timestamppb.New(due), Reason: "rate"},
+			}},
+			want: &evidence.Left{State: postrider.Waiting, Due: due, Reason: "rate"},
+		},
+		"a held one may lack its record": {
+			entry: &recordv1.JournalEntry{DueSequence: 9, What: &recordv1.JournalEntry_Held{Held: &recordv1.Held{Reason: "paused"}}},
+			want:  &evidence.Left{State: postrider.Held, Reason: "paused"},
+		},
+		"one that died without attempt may lack its dead letter": {
+			entry: &recordv1.JournalEntry{DueSequence: 9, What: &recordv1.JournalEntry_Dead{Dead: &recordv1.Dead{Cause: "expired"}}},
+			want:  &evidence.Left{State: postrider.Dead, Reason: "expired"},
+		},
+		"a test says nothing":      {entry: attempted(&recordv1.Attempted{Trigger: "test"})},
+		"a release says nothing":   {entry: &recordv1.JournalEntry{DueSequence: 9, What: &recordv1.JournalEntry_Released{}}},
+		"an empty entry is no end": {entry: &recordv1.JournalEntry{DueSequence: 9}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := evidence.NewMemory()
+			m.Load(test.entry, start)
+			require.Equal(t, test.settled, m.Settled(evidence.Due, 9))
+			require.Equal(t, test.want, m.Left(evidence.Due, 9, start))
+			require.Nil(t, m.Left(evidence.Deliveries, 9, start))
+			require.Nil(t, m.Left(evidence.Due, 9, start.Add(time.Hour)), "it is not kept for ever")
+		})
+	}
+}
+
+func TestWhatIsSettledIsLeftNoLonger(t *testing.T) {
+	t.Parallel()
+	m := evidence.NewMemory()
+	m.Load(attempted(&recordv1.Attempted{State: "waiting"}), start)
+	m.Settle(evidence.Due, 9)
+	require.Nil(t, m.Left(evidence.Due, 9, start))
+	require.True(t, m.Settled(evidence.Due, 9))
+}
+
+func TestDeliveredDeliveriesAreRemembered(t *testing.T) {
+	t.Parallel()
+	m := evidence.NewMemory()
+	m.Load(attempted(&recordv1.Attempted{State: "delivered"}), start)
+	require.True(t, m.Delivered("dlv_1"))
+	require.False(t, m.Delivered("dlv_2"))
+	for i := range 100_000 {
+		m.Deliver(fmt.Sprint("dlv_x", i))
+	}
+	require.True(t, m.Delivered("dlv_x99999"))
+	require.True(t, m.Delivered("dlv_x40000"))
+}
