@@ -17,6 +17,7 @@ import (
 	"github.com/postrider/postrider/pkg/access"
 	"github.com/postrider/postrider/pkg/conf"
 	"github.com/postrider/postrider/pkg/config"
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/rpc"
 	"github.com/postrider/postrider/pkg/seal"
 	"github.com/postrider/postrider/pkg/service"
@@ -131,10 +132,17 @@ func (s *Service) openREST(ctx context.Context) error {
 	return nil
 }
 
+// Rules is the scope that each method of the public management services needs, for a server that
+// serves others beside them.
+func Rules() map[string]postrider.Scope { return manage.Rules() }
+
+// Authenticator knows every key while the service runs, for such a server.
+func (s *Service) Authenticator() *access.Authenticator { return s.auth }
+
 // Guards are the options of a server that serves the public management services: every call needs
 // a credential with the scope of its method.
 func (s *Service) Guards() []rpc.Option {
-	return []rpc.Option{rpc.WithUnary(access.Unary(s.auth, manage.Rules())), rpc.WithStream(access.Stream(s.auth, manage.Rules()))}
+	return []rpc.Option{rpc.WithUnary(access.Unary(s.auth, Rules())), rpc.WithStream(access.Stream(s.auth, Rules()))}
 }
 
 // Start begins to follow the keys and to record the journal.
