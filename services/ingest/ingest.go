@@ -172,10 +172,14 @@ func (s *Service) handlers() config.Handlers {
 	}
 }
 
+// Rules is the scope that each method of the EventService needs, for a server that serves others
+// beside it.
+func Rules() map[string]postrider.Scope { return grpcapi.Rules() }
+
 // Guards are the options of a server that serves the EventService: every call needs a credential
 // with the scope of its method.
 func (s *Service) Guards() []rpc.Option {
-	rules := grpcapi.Rules()
+	rules := Rules()
 	return []rpc.Option{rpc.WithUnary(access.Unary(s.auth, rules)), rpc.WithStream(access.Stream(s.auth, rules))}
 }
 
