@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -249,4 +250,40 @@ func BenchmarkConsumeAndAck(b *testing.B) {
 	})
 	<-done
 	b.StopTimer()
+}
+
+// What the server sent to a run that ended must not wait for the ack wait: another run gets it at
+// once.
+func TestARunThatEndsGivesBackWhatWasOnItsWay(t *testing.T) {
+	t.Parallel()
+	c := client(t, natstest.Start(t), quick())
+	queue(t, c, jetstream.WorkQueuePolicy)
+	const n = 2000
+	p := c.NewPublisher("test", 0)
+	for i := range n {
+		require.NoError(t, p.Publish(t.Context(), message("work.a", "", strconv.Itoa(i)), func(stream.Ack, error) {}))
+	}
+	require.NoError(t, p.Flush(t.Context()))
+	con, err := c.NewConsumer(t.Context(), "WORK", "w", func(ctx context.Context) error {
+		return c.EnsureConsumer(ctx, "WORK", jetstream.ConsumerConfig{Durable: "w", AckPolicy: jetstream.AckExplicitPolicy, AckWait: stream.AckWait, MaxAckPending: n})
+	})
+	require.NoError(t, err)
+	began := time.Now()
+	seen := map[string]bool{}
+	for len(seen) < n {
+		ctx, cancel := context.WithTimeout(t.Context(), deadline)
+		handled := 0
+		require.NoError(t, con.Consume(ctx, func(m *stream.Msg) {
+			if err := m.Ack(); err != nil {
+				t.Error(err)
+			}
+			seen[string(m.Data())] = true
+			if handled++; handled%100 == 0 || len(seen) == n {
+				cancel()
+			}
+		}))
+		cancel()
+		require.Less(t, time.Since(began), stream.AckWait, "nothing waited for the ack wait")
+		require.NotZero(t, handled)
+	}
 }

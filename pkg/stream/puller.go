@@ -22,6 +22,8 @@ const (
 	pullSilence = 2*pullHeartbeat + time.Second
 	pullTick    = time.Second
 	checkWait   = 2 * time.Second
+	// drainWait bounds how long an ending run waits for the server to stop sending.
+	drainWait = 2 * time.Second
 )
 
 // puller is one run of a Consumer: its reader asks for messages and queues them, its caller's
@@ -66,11 +68,12 @@ func (p *puller) run(ctx context.Context, handle func(*Msg)) error {
 	p.handle(ctx, handle)
 	cancel(nil)
 	reader.Wait()
-	_ = sub.Unsubscribe()
 	err = context.Cause(ctx)
-	if !errors.Is(err, errDeleted) {
-		p.giveBack()
+	if errors.Is(err, errDeleted) {
+		_ = sub.Unsubscribe()
+		return err
 	}
+	p.giveBack(sub)
 	return err
 }
 
@@ -292,21 +295,43 @@ func (p *puller) keep(now time.Time) {
 	}
 }
 
-// giveBack returns what was not handled, so that it need not wait for the ack wait to pass.
-func (p *puller) giveBack() {
+// giveBack returns what was not handled, so that it need not wait for the ack wait to pass. What the
+// server sent before it learned that we are going is given back too: the subscription is drained,
+// not dropped.
+func (p *puller) giveBack(sub *nats.Subscription) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for m := p.queue.pop(); m != nil; m = p.queue.pop() {
 		_ = m.Nak(0)
 	}
+	drained := make(chan struct{})
+	sub.SetClosedHandler(func(string) { close(drained) })
+	if err := sub.Drain(); err != nil {
+		_ = sub.Unsubscribe()
+		return
+	}
+	// Without a connection there is nothing to wait for, and nobody to give it to.
+	late := time.NewTimer(drainWait)
+	defer late.Stop()
 	for {
 		select {
 		case raw := <-p.arrived:
-			if m, ok := newMsg(p.con.c.nc, raw); ok {
-				_ = m.Nak(0)
+			p.refuse(raw)
+		case <-drained:
+			for len(p.arrived) > 0 {
+				p.refuse(<-p.arrived)
 			}
-		default:
+			return
+		case <-late.C:
+			_ = sub.Unsubscribe()
 			return
 		}
+	}
+}
+
+// refuse gives one message back.
+func (p *puller) refuse(raw *nats.Msg) {
+	if m, ok := newMsg(p.con.c.nc, raw); ok {
+		_ = m.Nak(0)
 	}
 }
