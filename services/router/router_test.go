@@ -1,0 +1,306 @@
+package router_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/postrider/postrider/pkg/config"
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
+	"github.com/postrider/postrider/pkg/stream/journal"
+	"github.com/postrider/postrider/pkg/stream/retrystream"
+	"github.com/postrider/postrider/pkg/telemetry"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+	"github.com/postrider/postrider/services/router"
+	"github.com/postrider/postrider/test/fixture/logtest"
+	"github.com/postrider/postrider/test/fixture/natstest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+// bench is a router on real streams.
+type bench struct {
+	server     *natstest.Server
+	client     *stream.Client
+	store      *config.Store
+	events     *eventstream.Stream
+	deliveries *deliverystream.Streams
+	retries    *retrystream.Streams
+	journal    *journal.Journal
+	account    postrider.AccountID
+}
+
+// away is a scheduler that nobody reaches.
+type away struct{ schedulerv1.SchedulerServiceClient }
+
+func (away) ScheduleRetry(context.Context, *schedulerv1.ScheduleRetryRequest, ...grpc.CallOption) (*schedulerv1.ScheduleRetryResponse, error) {
+	return nil, errors.New("nobody there")
+}
+
+func setup(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{server: natstest.Start(t), account: postrider.NewAccountID()}
+	var err error
+	b.client, err = stream.New(b.server.Connect(t), stream.Default())
+	require.NoError(t, err)
+	t.Cleanup(b.client.Close)
+	b.store, err = config.Ensure(t.Context(), b.client)
+	require.NoError(t, err)
+	b.events, err = eventstream.Ensure(t.Context(), b.client, eventstream.Default())
+	require.NoError(t, err)
+	b.deliveries, err = deliverystream.Ensure(t.Context(), b.client)
+	require.NoError(t, err)
+	b.retries, err = retrystream.Ensure(t.Context(), b.client, retrystream.Default())
+	require.NoError(t, err)
+	t.Cleanup(b.retries.Close)
+	b.journal, err = journal.Ensure(t.Context(), b.client, journal.Default())
+	require.NoError(t, err)
+	return b
+}
+
+func (b *bench) start(t *testing.T) *router.Service {
+	t.Helper()
+	svc, err := router.New(router.Default(), router.Deps{
+		Streams: b.client, Events: b.events, Deliveries: b.deliveries, Retries: b.retries, Journal: b.journal,
+		Scheduler: away{}, Instance: "router-test", Logger: logtest.New(t), Telemetry: telemetry.Noop(),
+	})
+	require.NoError(t, err)
+	require.NoError(t, svc.Start(t.Context()))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+		defer cancel()
+		require.NoError(t, svc.Stop(ctx))
+	})
+	return svc
+}
+
+func (b *bench) webhook(t *testing.T, patterns ...string) string {
+	t.Helper()
+	w := &postriderv1.Webhook{
+		Id: string(postrider.NewWebhookID()), AccountId: string(b.account), EventTypes: patterns,
+		State: postriderv1.WebhookState_WEBHOOK_STATE_ACTIVE, CreateTime: timestamppb.Now(),
+	}
+	_, err := b.store.CreateWebhook(t.Context(), &recordv1.Webhook{Webhook: w})
+	require.NoError(t, err)
+	return w.GetId()
+}
+
+func (b *bench) publish(t *testing.T, change ...func(*recordv1.Event)) *recordv1.Event {
+	t.Helper()
+	ev := &recordv1.Event{
+		Id: string(postrider.NewEventID()), AccountId: string(b.account), Type: "release.live", Time: timestamppb.Now(),
+		AcceptTime: timestamppb.Now(), ContentType: "application/json", Data: []byte(`{"n":9007199254740993}`),
+	}
+	for _, c := range change {
+		c(ev)
+	}
+	done := make(chan error, 1)
+	require.NoError(t, b.events.Publish(t.Context(), ev, func(_ eventstream.Stored, err error) { done <- err }))
+	require.NoError(t, <-done)
+	return ev
+}
+
+// take consumes n deliveries of the one shard.
+func (b *bench) take(t *testing.T, n int) []*recordv1.Delivery {
+	t.Helper()
+	consumer, err := b.deliveries.Consumer(t.Context(), 0)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var got []*recordv1.Delivery
+	require.NoError(t, consumer.Consume(ctx, func(m *stream.Msg) {
+		d, err := deliverystream.Decode(m)
+		if err == nil {
+			err = m.Ack()
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		if got = append(got, d); len(got) == n {
+			cancel()
+		}
+	}))
+	require.Len(t, got, n)
+	return got
+}
+
+// routed reads the event's routed entries until they name as many matches as they promise.
+func (b *bench) routed(t *testing.T, event string) []*recordv1.Routed {
+	t.Helper()
+	var entries []*recordv1.Routed
+	require.Eventually(t, func() bool {
+		entries = nil
+		named, total := 0, -1
+		err := b.journal.Tail(t.Context(), journal.Routed, time.Hour, func(e *recordv1.JournalEntry) error {
+			if e.GetEventId() == event {
+				entries = append(entries, e.GetRouted())
+				named += len(e.GetRouted().GetDeliveries())
+				total = int(e.GetRouted().GetMatchedTotal())
+			}
+			return nil
+		})
+		return err == nil && named == total
+	}, patience, 10*time.Millisecond)
+	return entries
+}
+
+func (b *bench) awaitRouted(t *testing.T) {
+	t.Helper()
+	consumer, err := b.events.Router(t.Context())
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		info, err := consumer.Info(t.Context())
+		return err == nil && info.Pending == 0 && info.AckPending == 0
+	}, patience, 10*time.Millisecond)
+}
+
+func TestAnEventBecomesOneDeliveryForEachWebhookThatWantsIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	wants, other := b.webhook(t, "release.*"), b.webhook(t, "track.*")
+	b.start(t)
+	added := b.webhook(t, "*") // created after the start, before the event
+	ev := b.publish(t)
+	got := map[string]*recordv1.Delivery{}
+	for _, d := range b.take(t, 2) {
+		got[d.GetWebhookId()] = d
+	}
+	for _, id := range []string{wants, added} {
+		require.Equal(t, string(postrider.DeliveryIDFor(postrider.EventID(ev.GetId()), postrider.WebhookID(id), "")), got[id].GetId())
+		require.Equal(t, ev.GetData(), got[id].GetData())
+		require.Equal(t, ev.GetId(), got[id].GetEventId())
+	}
+	entries := b.routed(t, ev.GetId())
+	require.Len(t, entries, 1)
+	require.EqualValues(t, 2, entries[0].GetMatchedTotal())
+	require.EqualValues(t, 1, entries[0].GetUnmatchedTotal())
+	require.Equal(t, other, entries[0].GetUnmatched()[0].GetWebhookId())
+	require.Equal(t, "event_type", entries[0].GetUnmatched()[0].GetReason())
+}
+
+func TestAnEventThatMatchesNothingIsRoutedToNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.start(t)
+	ev := b.publish(t)
+	b.awaitRouted(t)
+	entries := b.routed(t, ev.GetId())
+	require.Len(t, entries, 1)
+	require.Zero(t, entries[0].GetMatchedTotal())
+}
+
+func TestALargePayloadIsReferredTo(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.webhook(t, "*")
+	b.start(t)
+	b.publish(t, func(ev *recordv1.Event) { ev.Data = []byte(`"` + strings.Repeat("x", 100_000) + `"`) })
+	d := b.take(t, 1)[0]
+	require.True(t, d.GetDataByReference())
+	require.Empty(t, d.GetData())
+	ev, err := b.events.Get(t.Context(), d.GetEventSequence())
+	require.NoError(t, err)
+	require.Len(t, ev.GetData(), 100_002)
+}
+
+func TestTenThousandMatchesAreRoutedOnceEach(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const n = 10_000
+	for range n {
+		b.webhook(t, "release.*")
+	}
+	b.start(t)
+	ev := b.publish(t)
+	seen := map[string]bool{}
+	for _, d := range b.take(t, n) {
+		seen[d.GetId()] = true
+	}
+	require.Len(t, seen, n)
+	entries := b.routed(t, ev.GetId())
+	require.Len(t, entries, n/1000)
+	b.awaitRouted(t)
+	consumer, err := b.events.Router(t.Context())
+	require.NoError(t, err)
+	info, err := consumer.Info(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, info.Redelivered, "one event, given once")
+}
+
+func TestRoutingTwiceYieldsOneDelivery(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.webhook(t, "*")
+	svc := b.start(t)
+	ev := b.publish(t)
+	b.awaitRouted(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.NoError(t, svc.Stop(ctx))
+	// The durable is gone and so is its checkpoint: everything is routed again.
+	require.NoError(t, b.client.JetStream().DeleteConsumer(t.Context(), "EVENTS", "router"))
+	require.NoError(t, b.client.JetStream().DeleteKeyValue(t.Context(), "checkpoints"))
+	var err error
+	b.events, err = eventstream.Ensure(t.Context(), b.client, eventstream.Default())
+	require.NoError(t, err)
+	b.start(t)
+	last := b.publish(t)
+	got := b.take(t, 2)
+	require.Equal(t, []string{ev.GetId(), last.GetId()}, []string{got[0].GetEventId(), got[1].GetEventId()})
+}
+
+func TestADelayedEventWaitsAsARecordAlsoWithoutTheScheduler(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	hook := b.webhook(t, "*")
+	b.start(t)
+	due := time.Now().Add(time.Hour).Truncate(time.Microsecond)
+	big := []byte(`"` + strings.Repeat("x", 10_000) + `"`)
+	ev := b.publish(t, func(ev *recordv1.Event) { ev.DeliverAt, ev.Data = timestamppb.New(due), big })
+	id := postrider.DeliveryIDFor(postrider.EventID(ev.GetId()), postrider.WebhookID(hook), "")
+	var record *retrystream.Record
+	require.Eventually(t, func() bool {
+		var err error
+		record, err = b.retries.Last(t.Context(), b.account, postrider.WebhookID(hook), id)
+		return err == nil
+	}, patience, 10*time.Millisecond)
+	require.Equal(t, recordv1.RetryKind_RETRY_KIND_DELAYED, record.Retry.GetKind())
+	require.True(t, due.Equal(record.Retry.GetDueTime().AsTime()))
+	require.Equal(t, big, record.Retry.GetDelivery().GetData(), "what may outlive EVENTS carries its payload")
+	b.awaitRouted(t)
+}
+
+func TestNothingIsLostWhenNATSRestartsWhileRouting(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.webhook(t, "*")
+	b.start(t)
+	const n = 500
+	for i := range n {
+		b.publish(t, func(ev *recordv1.Event) { ev.GivenId = fmt.Sprint(i) })
+		if i == n/2 {
+			b.server.Restart(t)
+		}
+	}
+	b.awaitRouted(t)
+	seen := map[string]bool{}
+	for _, d := range b.take(t, n) {
+		seen[d.GetEventGivenId()] = true
+	}
+	require.Len(t, seen, n)
+}
