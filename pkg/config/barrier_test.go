@@ -146,13 +146,57 @@ func (w *worker) work() {
 	}
 }
 
-// TestNothingBeginsOnWhatAConfirmedWriteReplaced is the barrier's promise, with mirrors that come
-// and go without a word, connections that are lost and a server that restarts.
+// TestNothingBeginsOnWhatAConfirmedWriteReplaced is the barrier's promise, with connections that
+// are lost and servers that restart.
 func TestNothingBeginsOnWhatAConfirmedWriteReplaced(t *testing.T) {
 	t.Parallel()
-	server := natstest.Start(t)
-	s := open(t, client(t, server.Connect(t), 1))
-	b := newBarrier(t, server.Connect(t), 1)
+	t.Run("on one server that restarts", func(t *testing.T) {
+		t.Parallel()
+		server := natstest.Start(t)
+		promise(t, func() *nats.Conn { return server.Connect(t) }, 1, 120, func(i int) {
+			if i%50 == 0 {
+				server.Restart(t)
+			}
+		})
+	})
+	t.Run("in a cluster that loses its leader", func(t *testing.T) {
+		t.Parallel()
+		cluster := natstest.StartCluster(t, 3)
+		n := 0
+		connect := func() *nats.Conn {
+			n++
+			return cluster.Nodes[n%3].Connect(t)
+		}
+		promise(t, connect, 3, 100, func(i int) {
+			if i%50 == 25 {
+				stopStreamLeader(t, cluster, "KV_webhooks")
+			}
+		})
+	})
+}
+
+// stopStreamLeader restarts the node that leads a stream.
+func stopStreamLeader(t *testing.T, cluster *natstest.Cluster, stream string) {
+	t.Helper()
+	for _, node := range cluster.Nodes {
+		s := node.Server()
+		if s == nil {
+			continue
+		}
+		acc, err := s.LookupAccount("$G")
+		require.NoError(t, err)
+		if acc.JetStreamIsStreamLeader(stream) {
+			node.Restart(t)
+			return
+		}
+	}
+	t.Log("nobody led the stream")
+}
+
+func promise(t *testing.T, connect func() *nats.Conn, replicas, writes int, disturb func(i int)) {
+	t.Helper()
+	s := open(t, client(t, connect(), replicas))
+	b := newBarrier(t, connect(), replicas)
 	_, err := s.CreateWebhook(t.Context(), webhook("acc_1", "wh_1", "0"))
 	require.NoError(t, err)
 
@@ -160,10 +204,10 @@ func TestNothingBeginsOnWhatAConfirmedWriteReplaced(t *testing.T) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	var workers []*worker
-	for range 3 {
+	for i := range 3 {
 		w := &worker{confirmed: &confirmed}
-		nc := server.Connect(t)
-		w.mirror = startMirror(t, nc, 1, w.handlers())
+		nc := connect()
+		w.mirror = startMirror(t, nc, replicas, w.handlers())
 		workers = append(workers, w)
 		wg.Go(func() {
 			for running := true; running; {
@@ -172,21 +216,23 @@ func TestNothingBeginsOnWhatAConfirmedWriteReplaced(t *testing.T) {
 			}
 		})
 		wg.Go(func() { // its connection is lost now and then
-			for rest(done, 700*time.Millisecond) {
+			for rest(done, time.Duration(50+30*i)*time.Millisecond) {
 				_ = nc.ForceReconnect()
 			}
 		})
 	}
-	for i := 1; i <= 12; i++ {
-		if i%5 == 0 {
-			server.Restart(t)
-		}
+	started := time.Now()
+	for i := 1; i <= writes; i++ {
+		disturb(i)
 		write(t, s, strconv.Itoa(i), b)
 		confirmed.Store(int64(i))
+		rest(done, 10*time.Millisecond) // so that the writes meet the disturbances in every state
 	}
+	t.Logf("%d confirmed writes in %s", writes, time.Since(started))
 	close(done)
 	wg.Wait()
 	for _, w := range workers {
+		t.Logf("work was begun %d times", w.begun.Load())
 		require.Positive(t, w.begun.Load(), "the worker worked")
 		require.Zero(t, w.stale.Load(), "work began on a state that was replaced")
 	}

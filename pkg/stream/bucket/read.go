@@ -13,7 +13,9 @@ import (
 // Get reads a key from the leader. With ErrNotFound the entry still has the revision of the marker
 // that deleted the key, or 0 if there is none: the revision to expect when it is to be created.
 func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
-	raw, err := b.stream.GetLastMsgForSubject(ctx, b.prefix+key)
+	raw, err := retried(ctx, b, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return b.stream.GetLastMsgForSubject(ctx, b.prefix+key)
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Entry{Key: key}, ErrNotFound
 	}
@@ -30,7 +32,9 @@ func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 // Next reads, from the leader, the first message at or after a revision, which may be a marker;
 // ErrNotFound if there is none.
 func (b *Bucket) Next(ctx context.Context, from uint64) (Entry, error) {
-	raw, err := b.stream.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(b.prefix+">"))
+	raw, err := retried(ctx, b, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return b.stream.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(b.prefix+">"))
+	})
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Entry{}, ErrNotFound
 	}
@@ -73,7 +77,9 @@ func (b *Bucket) Keys(ctx context.Context, pattern string) ([]string, error) {
 }
 
 func (b *Bucket) info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
-	info, err := b.stream.Info(ctx, opts...)
+	info, err := retried(ctx, b, func(ctx context.Context) (*jetstream.StreamInfo, error) {
+		return b.stream.Info(ctx, opts...)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("ask for bucket %s: %w", b.name, err)
 	}
@@ -81,6 +87,21 @@ func (b *Bucket) info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (*je
 		return nil, fmt.Errorf("ask for bucket %s: %w", b.name, ErrUnproven)
 	}
 	return info, nil
+}
+
+// retried asks until there is an answer, or the budget of a publish is spent, or ctx ends. An
+// answer that was lost with a server or a connection would else be waited for until ctx ends.
+func retried[T any](ctx context.Context, b *Bucket, ask func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.PublishBudget)
+	defer cancel()
+	for {
+		try, done := context.WithTimeout(ctx, b.cfg.PublishTimeout)
+		v, err := ask(try)
+		done()
+		if again, _ := classify(err); err == nil || !again || !pause(ctx, retryPause) {
+			return v, err
+		}
+	}
 }
 
 // heardWithin is how long ago a leader must have heard from its peers. It is less than the 4 s for

@@ -78,7 +78,9 @@ func (b *Bucket) write(ctx context.Context, key string, m *nats.Msg, expected ui
 // isOurs finds out whether the last message of a subject is the one with this id. If it is not,
 // ours may still have been stored and replaced since.
 func (b *Bucket) isOurs(ctx context.Context, subject, id string) (uint64, bool) {
-	raw, err := b.stream.GetLastMsgForSubject(ctx, subject)
+	raw, err := retried(ctx, b, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return b.stream.GetLastMsgForSubject(ctx, subject)
+	})
 	if err != nil || raw.Header.Get(jetstream.MsgIDHeader) != id {
 		return 0, false
 	}
@@ -97,8 +99,10 @@ func classify(err error) (again, maybe bool) {
 	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
 		return true, false // nobody took it
 	}
-	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrMaxPayload) {
-		return false, false
+	for _, final := range []error{nats.ErrConnectionClosed, nats.ErrMaxPayload, jetstream.ErrMsgNotFound, jetstream.ErrStreamNotFound} {
+		if errors.Is(err, final) {
+			return false, false
+		}
 	}
 	return true, true
 }
