@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -37,24 +36,8 @@ type request struct {
 	StartTime *time.Time `json:"start_time,omitempty"`
 }
 
-// The leader's words for a message that is not there.
-const (
-	codeNoMessage        = 10037 // JSNoMessageFoundErr
-	codeSequenceNotFound = 10043 // JSSequenceNotFoundErrF
-	codeDeleteFailed     = 10057 // JSStreamMsgDeleteFailedF, for any reason
-)
-
-// missing reports whether the message asked for is not there. A failed deletion says why in its
-// text only.
-func (e *ackError) missing() bool {
-	switch e.ErrCode {
-	case codeNoMessage, codeSequenceNotFound:
-		return true
-	case codeDeleteFailed:
-		return strings.Contains(e.Description, "no message found") || strings.Contains(e.Description, "deleted message")
-	}
-	return false
-}
+// codeNoMessage is the leader's word for a message that is not there (JSNoMessageFoundErr).
+const codeNoMessage = 10037
 
 // readTimeout bounds one try of a read.
 const readTimeout = 2 * time.Second
@@ -120,7 +103,7 @@ func (c *Client) fromLeader(ctx context.Context, stream string, req request) (*S
 		return nil, fmt.Errorf("malformed answer: %w", err)
 	}
 	switch {
-	case answer.Error != nil && answer.Error.missing():
+	case answer.Error != nil && answer.Error.ErrCode == codeNoMessage:
 		return nil, ErrNotFound
 	case answer.Error != nil:
 		return nil, answer.Error
@@ -180,7 +163,15 @@ func directMsg(m *nats.Msg) (*Stored, error) {
 // DeleteMessage removes a message by its sequence without overwriting it on disk. ErrNotFound if
 // it is not there.
 func (c *Client) DeleteMessage(ctx context.Context, stream string, sequence uint64) error {
-	return c.command(ctx, "$JS.API.STREAM.MSG.DELETE."+stream, map[string]any{"seq": sequence, "no_erase": true}, nil)
+	err := c.command(ctx, "$JS.API.STREAM.MSG.DELETE."+stream, map[string]any{"seq": sequence, "no_erase": true}, nil)
+	var refused *ackError
+	if errors.As(err, &refused) {
+		// The server says in its text alone that the message is not there, each store its own way.
+		if _, missing := c.fromLeader(ctx, stream, request{Seq: sequence}); errors.Is(missing, ErrNotFound) {
+			return fmt.Errorf("delete sequence %d of %s: %w", sequence, stream, ErrNotFound)
+		}
+	}
+	return err
 }
 
 // Purge removes the messages whose subject matches and whose sequence is below the given one, and
@@ -219,9 +210,6 @@ func (c *Client) command(ctx context.Context, subject string, req, into any) err
 		return fmt.Errorf("%s: malformed answer: %w", subject, err)
 	}
 	if answer.Error != nil {
-		if answer.Error.missing() {
-			return fmt.Errorf("%s: %w", subject, ErrNotFound)
-		}
 		return fmt.Errorf("%s: %w", subject, answer.Error)
 	}
 	if into != nil {

@@ -24,6 +24,9 @@ type Scan struct {
 	// Parts reads that many ranges of sequences side by side, so messages come out of order.
 	// Only without Since; at most 8.
 	Parts int
+	// HeadersOnly leaves the bodies out, which is several times as quick where there is one
+	// replica. A filter that the stream's own consumers share is then read by pages, with bodies.
+	HeadersOnly bool
 }
 
 const (
@@ -48,6 +51,16 @@ func (c *Client) Scan(ctx context.Context, stream string, scan Scan, fn func(*St
 	state := s.CachedInfo().State
 	if state.Msgs == 0 {
 		return nil
+	}
+	if scan.HeadersOnly && c.cfg.Replicas == 1 && scan.Since.IsZero() {
+		read, err := c.scanHeaders(ctx, stream, scan, state.LastSeq, fn)
+		if !errors.Is(err, errFallback) {
+			if err != nil {
+				return fmt.Errorf("scan %s: %w", stream, err)
+			}
+			return nil
+		}
+		scan.From = max(scan.From, read+1)
 	}
 	r := &scanner{c: c, stream: stream, scan: scan, fn: fn, arrived: make(chan *nats.Msg, maxParts*(pageMessages+2))}
 	r.plan(state.FirstSeq, state.LastSeq)
