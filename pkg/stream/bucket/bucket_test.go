@@ -148,6 +148,10 @@ func TestALeaderProvesItself(t *testing.T) {
 	b := open(t, client(t, nc, 3), bucket.Spec{Name: "things"})
 	rev, err := b.Put(t.Context(), "a", []byte("one"), 0)
 	require.NoError(t, err)
+	_, err = b.Put(t.Context(), "a", []byte("two"), 0)
+	require.ErrorIs(t, err, bucket.ErrConflict)
+	_, err = b.Delete(t.Context(), "a", rev+1, time.Hour)
+	require.ErrorIs(t, err, bucket.ErrConflict)
 	// Idle followers must be heard of too: heartbeats come every second.
 	deadline := time.Now().Add(4 * time.Second)
 	for time.Now().Before(deadline) {

@@ -264,11 +264,18 @@ func (m *member) take(ctx context.Context, n int) {
 	if s.holder != "" && !m.gone(ctx, s.holder) {
 		return // it was written by a member whose sign of life is still to come
 	}
-	revision, err := m.bucket.Put(ctx, shardPrefix+strconv.Itoa(n), []byte(m.id), s.revision)
-	if err != nil {
-		return // another got it, or it shows in the view that we did
+	key := shardPrefix + strconv.Itoa(n)
+	revision, err := m.bucket.Put(ctx, key, []byte(m.id), s.revision)
+	switch {
+	case err == nil:
+		m.view.setShard(n, m.id, revision)
+	case errors.Is(err, bucket.ErrConflict):
+		// Another got it, which is on its way to us; or what we know of the key is gone, and will
+		// not come.
+		if e, err := m.bucket.Get(ctx, key); err == nil || errors.Is(err, bucket.ErrNotFound) {
+			m.view.shards[n] = shardKey{holder: holderOf(e), revision: e.Revision}
+		}
 	}
-	m.view.setShard(n, m.id, revision)
 }
 
 // giveBack frees a shard that is drained.
