@@ -3,6 +3,7 @@ package access
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,7 +38,8 @@ type Authenticator struct {
 // configuration, or none if it is empty.
 func NewAuthenticator(adminKey string) *Authenticator {
 	a := &Authenticator{now: time.Now, keys: make(map[keyHash]*grant)}
-	if adminKey != "" {
+	// A key that comes from a file ends in a line break, and no credential begins or ends in space.
+	if adminKey = strings.TrimSpace(adminKey); adminKey != "" {
 		a.bootstrap = &grant{
 			hash:      sha256.Sum256([]byte(adminKey)),
 			principal: Principal{KeyID: bootstrapKeyID, Admin: true, Scopes: []postrider.Scope{postrider.ScopeAdmin}},
