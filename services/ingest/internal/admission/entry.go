@@ -232,7 +232,12 @@ func (e *entry) receipt(id ulid.ULID, sequence uint64, duplicate bool) *postride
 
 const eventIDPrefix = "evt_"
 
-func eventID(id ulid.ULID) postrider.EventID { return postrider.EventID(eventIDPrefix + id.String()) }
+func eventID(id ulid.ULID) postrider.EventID {
+	var text [len(eventIDPrefix) + ulid.EncodedSize]byte
+	copy(text[:], eventIDPrefix)
+	_ = id.MarshalTextTo(text[len(eventIDPrefix):]) // the size is right
+	return postrider.EventID(text[:])
+}
 
 // parseEventID is the inverse of eventID.
 func parseEventID(id string) (ulid.ULID, error) {

@@ -3,7 +3,6 @@ package admission
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"hash"
 	"maps"
 	"slices"
 
@@ -19,53 +18,47 @@ import (
 // absent is told from what is empty where that makes a difference. Its value is stored with
 // events: it must not change between versions.
 func fingerprint(ev *postriderv1.EventInput, contentType string) dedup.Fingerprint {
-	h := hasher{Hash: sha256.New()}
-	h.text(ev.GetId())
-	h.text(ev.GetSource())
-	h.text(ev.GetType())
-	h.time(ev.GetTime())
-	h.pairs(ev.GetLabels())
-	h.text(contentType)
-	h.text(ev.GetOrderingKey())
-	h.time(ev.GetDeliverAt())
-	h.pairs(ev.GetExtensions())
-	h.number(uint64(len(ev.GetData())))
+	p := make(parts, 0, 512)
+	p = p.text(ev.GetId())
+	p = p.text(ev.GetSource())
+	p = p.text(ev.GetType())
+	p = p.time(ev.GetTime())
+	p = p.pairs(ev.GetLabels())
+	p = p.text(contentType)
+	p = p.text(ev.GetOrderingKey())
+	p = p.time(ev.GetDeliverAt())
+	p = p.pairs(ev.GetExtensions())
+	p = p.number(uint64(len(ev.GetData())))
+	h := sha256.New()
+	h.Write(p)
 	h.Write(ev.GetData())
 	var sum [sha256.Size]byte
 	return dedup.Fingerprint(h.Sum(sum[:0])[:16])
 }
 
-type hasher struct {
-	hash.Hash
+// parts collects what is hashed.
+type parts []byte
 
-	buf []byte
-}
+func (p parts) number(n uint64) parts { return binary.BigEndian.AppendUint64(p, n) }
 
-func (h *hasher) number(n uint64) {
-	h.buf = binary.BigEndian.AppendUint64(h.buf[:0], n)
-	h.Write(h.buf)
-}
+func (p parts) text(s string) parts { return append(p.number(uint64(len(s))), s...) }
 
-func (h *hasher) text(s string) {
-	h.buf = binary.BigEndian.AppendUint64(h.buf[:0], uint64(len(s)))
-	h.buf = append(h.buf, s...)
-	h.Write(h.buf)
-}
-
-func (h *hasher) time(t *timestamppb.Timestamp) {
+func (p parts) time(t *timestamppb.Timestamp) parts {
 	if t == nil {
-		h.number(0)
-		return
+		return p.number(0)
 	}
-	h.number(1)
-	h.number(uint64(t.GetSeconds())) //nolint:gosec // the same bits, for a hash
-	h.number(uint64(t.GetNanos()))   //nolint:gosec // the same bits, for a hash
+	return p.number(1).
+		number(uint64(t.GetSeconds())). //nolint:gosec // the same bits, for a hash
+		number(uint64(t.GetNanos()))    //nolint:gosec // the same bits, for a hash
 }
 
-func (h *hasher) pairs(m map[string]string) {
-	h.number(uint64(len(m)))
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		h.text(k)
-		h.text(m[k])
+func (p parts) pairs(m map[string]string) parts {
+	p = p.number(uint64(len(m)))
+	if len(m) == 0 {
+		return p
 	}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		p = p.text(k).text(m[k])
+	}
+	return p
 }

@@ -224,6 +224,9 @@ func (e ruleError) Error() string { return string(e) }
 
 // mediaType is the lower-case media type without its parameters.
 func mediaType(contentType string) (string, error) {
+	if contentType == DefaultContentType {
+		return contentType, nil
+	}
 	if len(contentType) > maxContentTypeBytes {
 		return "", ruleError(fmt.Sprintf("must be at most %d bytes", maxContentTypeBytes))
 	}
