@@ -19,12 +19,12 @@ import (
 
 // Reasons of the errors that this package returns.
 const (
-	ReasonCredentialMissing = "CREDENTIAL_MISSING" // no bearer credential was given
-	ReasonCredentialInvalid = "CREDENTIAL_INVALID" // it is not, or no more, a key
-	ReasonCredentialExpired = "CREDENTIAL_EXPIRED" // the key's time is over
-	ReasonScopeMissing      = "SCOPE_MISSING"      // the key lacks the scope that the metadata names
-	ReasonAccountNotFound   = "ACCOUNT_NOT_FOUND"  // no such account, or not the key's own
-	ReasonMethodClosed      = "METHOD_CLOSED"      // no rule opens the method to anybody
+	ReasonKeyMissing      = "KEY_MISSING"       // no bearer credential was given
+	ReasonKeyInvalid      = "KEY_INVALID"       // it is not, or no more, a key
+	ReasonKeyExpired      = "KEY_EXPIRED"       // the key's time is over
+	ReasonScopeMissing    = "SCOPE_MISSING"     // the key lacks the scope that the metadata names
+	ReasonAccountNotFound = "ACCOUNT_NOT_FOUND" // no such account, or not the key's own
+	ReasonMethodClosed    = "METHOD_CLOSED"     // no rule opens the method to anybody
 )
 
 // Principal is who calls.
@@ -108,9 +108,9 @@ func FromContext(ctx context.Context) (Principal, error) {
 }
 
 func credentialMissing() error {
-	return fault.New(fault.Unauthenticated, ReasonCredentialMissing, "a bearer credential is required")
+	return fault.New(fault.Unauthenticated, ReasonKeyMissing, "a bearer credential is required")
 }
 
 func credentialInvalid() error {
-	return fault.New(fault.Unauthenticated, ReasonCredentialInvalid, "the credential is not valid")
+	return fault.New(fault.Unauthenticated, ReasonKeyInvalid, "the credential is not valid")
 }

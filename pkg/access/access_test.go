@@ -38,13 +38,18 @@ func issue(a *Authenticator, account postrider.AccountID, scopes ...string) (sec
 	return secret, rec
 }
 
-func requireFault(t *testing.T, err error, kind fault.Kind, reason string) *fault.Error {
+func requireFault(t *testing.T, err error, kind fault.Kind, reason string) {
+	t.Helper()
+	requireFaultThat(t, err, kind, reason, func(*fault.Error) {})
+}
+
+func requireFaultThat(t *testing.T, err error, kind fault.Kind, reason string, that func(*fault.Error)) {
 	t.Helper()
 	e, ok := fault.As(err)
 	require.True(t, ok, "%v", err)
 	require.Equal(t, kind, e.Kind)
 	require.Equal(t, reason, e.Reason)
-	return e
+	that(e)
 }
 
 func TestAuthenticate(t *testing.T) {
@@ -78,7 +83,7 @@ func TestAuthenticate(t *testing.T) {
 	t.Run("no credential", func(t *testing.T) {
 		t.Parallel()
 		_, err := a.Authenticate("")
-		requireFault(t, err, fault.Unauthenticated, ReasonCredentialMissing)
+		requireFault(t, err, fault.Unauthenticated, ReasonKeyMissing)
 	})
 	for name, header := range map[string]string{
 		"another scheme":         "Basic " + secret,
@@ -94,8 +99,9 @@ func TestAuthenticate(t *testing.T) {
 		t.Run(name+" is not valid", func(t *testing.T) {
 			t.Parallel()
 			_, err := a.Authenticate(header)
-			e := requireFault(t, err, fault.Unauthenticated, ReasonCredentialInvalid)
-			require.NotContains(t, e.Error(), secret)
+			requireFaultThat(t, err, fault.Unauthenticated, ReasonKeyInvalid, func(e *fault.Error) {
+				require.NotContains(t, e.Error(), secret)
+			})
 		})
 	}
 }
@@ -110,9 +116,9 @@ func TestTheBootstrapKeyIsAnAdmins(t *testing.T) {
 
 	none := NewAuthenticator("")
 	_, err = none.Authenticate("Bearer ")
-	requireFault(t, err, fault.Unauthenticated, ReasonCredentialInvalid)
+	requireFault(t, err, fault.Unauthenticated, ReasonKeyInvalid)
 	_, err = none.Authenticate("Bearer admin-key-of-the-process")
-	requireFault(t, err, fault.Unauthenticated, ReasonCredentialInvalid)
+	requireFault(t, err, fault.Unauthenticated, ReasonKeyInvalid)
 }
 
 func TestAKeyEnds(t *testing.T) {
@@ -129,7 +135,7 @@ func TestAKeyEnds(t *testing.T) {
 	require.NoError(t, err)
 	now = now.Add(time.Nanosecond)
 	_, err = a.Authenticate("Bearer " + secret)
-	requireFault(t, err, fault.Unauthenticated, ReasonCredentialExpired)
+	requireFault(t, err, fault.Unauthenticated, ReasonKeyExpired)
 
 	rec.Key.ExpireTime = nil
 	a.PutKey(rec)
@@ -137,7 +143,7 @@ func TestAKeyEnds(t *testing.T) {
 	require.NoError(t, err)
 	a.DeleteKey(rec.GetHash())
 	_, err = a.Authenticate("Bearer " + secret)
-	requireFault(t, err, fault.Unauthenticated, ReasonCredentialInvalid)
+	requireFault(t, err, fault.Unauthenticated, ReasonKeyInvalid)
 }
 
 func TestAMalformedKeyOpensNothing(t *testing.T) {
@@ -156,7 +162,7 @@ func TestAMalformedKeyOpensNothing(t *testing.T) {
 			change(rec)
 			a.PutKey(rec)
 			_, err := a.Authenticate("Bearer " + secret)
-			requireFault(t, err, fault.Unauthenticated, ReasonCredentialInvalid)
+			requireFault(t, err, fault.Unauthenticated, ReasonKeyInvalid)
 		})
 	}
 	a := NewAuthenticator("")
@@ -191,9 +197,10 @@ func TestScopes(t *testing.T) {
 					got = append(got, s)
 					continue
 				}
-				e := requireFault(t, test.principal.Require(s), fault.Denied, ReasonScopeMissing)
-				require.Contains(t, e.Message, string(s))
-				require.Equal(t, string(s), e.Metadata["scope"])
+				requireFaultThat(t, test.principal.Require(s), fault.Denied, ReasonScopeMissing, func(e *fault.Error) {
+					require.Contains(t, e.Message, string(s))
+					require.Equal(t, string(s), e.Metadata["scope"])
+				})
 			}
 			require.Equal(t, test.want, got)
 			require.Equal(t, test.principal.Admin, test.principal.Allows("x"), "a scope that does not exist")
@@ -219,8 +226,9 @@ func TestFor(t *testing.T) {
 	require.Equal(t, theirs, got)
 	for _, requested := range []string{"", "acc_1"} {
 		_, err := admin.For(requested)
-		e := requireFault(t, err, fault.Invalid, "INVALID_ARGUMENT")
-		require.Equal(t, "account_id", e.Violations[0].Field)
+		requireFaultThat(t, err, fault.Invalid, "INVALID_ARGUMENT", func(e *fault.Error) {
+			require.Equal(t, "account_id", e.Violations[0].Field)
+		})
 	}
 	_, err = Principal{}.For("")
 	requireFault(t, err, fault.NotFound, ReasonAccountNotFound)
@@ -252,18 +260,19 @@ func TestUnary(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, rec.GetKey().GetId(), p.KeyID)
 	_, err = call(t, a, "/s/Manage", "Bearer "+secret)
-	e := requireFault(t, err, fault.Denied, ReasonScopeMissing)
-	require.Contains(t, e.Message, "manage")
+	requireFaultThat(t, err, fault.Denied, ReasonScopeMissing, func(e *fault.Error) {
+		require.Contains(t, e.Message, "manage")
+	})
 	_, err = call(t, a, "/s/Publish", "")
-	requireFault(t, err, fault.Unauthenticated, ReasonCredentialMissing)
+	requireFault(t, err, fault.Unauthenticated, ReasonKeyMissing)
 	_, err = call(t, a, "/s/Publish", "Bearer x")
-	requireFault(t, err, fault.Unauthenticated, ReasonCredentialInvalid)
+	requireFault(t, err, fault.Unauthenticated, ReasonKeyInvalid)
 	_, err = call(t, a, "/s/Forgotten", "Bearer "+secret)
 	requireFault(t, err, fault.Denied, ReasonMethodClosed)
 	_, err = call(t, a, "/s/Forgotten", "")
-	requireFault(t, err, fault.Unauthenticated, ReasonCredentialMissing)
+	requireFault(t, err, fault.Unauthenticated, ReasonKeyMissing)
 	_, err = call(t, a, "/grpc.health.v1.Health/Check", "")
-	requireFault(t, err, fault.Unauthenticated, ReasonCredentialMissing) // by the handler, which asked who it is
+	requireFault(t, err, fault.Unauthenticated, ReasonKeyMissing) // by the handler, which asked who it is
 }
 
 // fakeStream delivers messages without end.
@@ -290,9 +299,9 @@ func TestARevokedKeyEndsAStream(t *testing.T) {
 		a.DeleteKey(rec.GetHash())
 		return ss.RecvMsg(nil)
 	})
-	requireFault(t, err, fault.Unauthenticated, ReasonCredentialInvalid)
+	requireFault(t, err, fault.Unauthenticated, ReasonKeyInvalid)
 	err = intercept(nil, &fakeStream{ctx: ctx}, info, func(any, grpc.ServerStream) error { return nil })
-	requireFault(t, err, fault.Unauthenticated, ReasonCredentialInvalid)
+	requireFault(t, err, fault.Unauthenticated, ReasonKeyInvalid)
 	err = intercept(nil, &fakeStream{ctx: ctx}, &grpc.StreamServerInfo{FullMethod: "/grpc.reflection.v1.ServerReflection/X"},
 		func(any, grpc.ServerStream) error { return nil })
 	require.NoError(t, err)
@@ -370,7 +379,7 @@ func FuzzAuthenticate(f *testing.F) {
 			require.True(t, strings.Contains(header, secret) || strings.Contains(header, adminKey))
 			return
 		}
-		require.Zero(t, p.KeyID)
+		require.Empty(t, p.KeyID)
 		kind, _ := fault.KindOf(err)
 		require.Equal(t, fault.Unauthenticated, kind)
 	})

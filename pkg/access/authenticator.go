@@ -136,7 +136,7 @@ func (a *Authenticator) check(hash keyHash) (Principal, error) {
 	case found == nil:
 		return Principal{}, credentialInvalid()
 	case !found.expires.IsZero() && !a.now().Before(found.expires):
-		return Principal{}, fault.New(fault.Unauthenticated, ReasonCredentialExpired, "the credential has expired")
+		return Principal{}, fault.New(fault.Unauthenticated, ReasonKeyExpired, "the credential has expired")
 	}
 	return found.principal, nil
 }

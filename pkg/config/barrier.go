@@ -47,12 +47,24 @@ type sighting struct {
 	since    time.Time
 }
 
-// NewBarrier makes a barrier; it subscribes with the first Confirm.
+// NewBarrier makes a barrier. Start it so that the first Confirm is as quick as those after it;
+// one that was not started subscribes with its first Confirm.
 func NewBarrier(c *stream.Client, log *slog.Logger) *Barrier {
 	return &Barrier{
 		client: c, nc: c.JetStream().Conn(), log: log,
 		heard: make(map[string]heard), seen: make(map[string]sighting), changed: make(chan struct{}),
 	}
+}
+
+// Name is for logs of the barrier's life cycle.
+func (b *Barrier) Name() string { return "configuration barrier" }
+
+// Start subscribes to what mirrors announce.
+func (b *Barrier) Start(ctx context.Context) error {
+	if _, err := b.open(ctx); err != nil {
+		return fmt.Errorf("start configuration barrier: %w", err)
+	}
+	return nil
 }
 
 // Confirm returns when no mirror works any more on a state of the bucket older than revision rev:

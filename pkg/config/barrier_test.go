@@ -2,7 +2,6 @@ package config_test
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -254,7 +253,7 @@ func write(t *testing.T, s *config.Store, version string, b *config.Barrier) {
 			return
 		}
 		require.NoError(t, ctx.Err(), "last error: %v", err)
-		require.False(t, errors.Is(err, config.ErrNotFound))
+		require.NotErrorIs(t, err, config.ErrNotFound)
 		rest(nil, 10*time.Millisecond)
 	}
 }

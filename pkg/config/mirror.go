@@ -180,7 +180,7 @@ func (m *Mirror) open(ctx context.Context) ([]*watch, *bucket.Bucket, error) {
 		}
 		w := &watch{bucket: b, wake: make(chan struct{}, 1)}
 		w.view = newView(s, func(key string, err error) {
-			m.log.Error("configuration record cannot be used", "bucket", s.bucket, "key", key, "error", err)
+			m.log.ErrorContext(ctx, "configuration record cannot be used", "bucket", s.bucket, "key", key, "error", err)
 		})
 		watches = append(watches, w)
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/pkg/stream/bucket"
@@ -134,8 +135,7 @@ func (v *view) answer(a answer) (renewed bool) {
 
 // settle finds the newest answer that was reached and makes the view fresh by it.
 func (v *view) settle() {
-	for i := len(v.answers) - 1; i >= 0; i-- {
-		a := v.answers[i]
+	for i, a := range slices.Backward(v.answers) {
 		if a.last > v.pos || a.began < v.gap {
 			continue
 		}

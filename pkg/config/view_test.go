@@ -104,7 +104,7 @@ func TestAFreshViewIsNeverOlderThanTheAnswer(t *testing.T) {
 					check()
 				}
 			},
-			"ask": func(t *rapid.T) {
+			"ask": func(*rapid.T) {
 				now++
 				a := answer{began: now, until: registered, before: v.pos, last: uint64(len(m.log)), created: time.Unix(1, 0)}
 				answers[a.began] = a.last

@@ -144,7 +144,8 @@ func (f *Follower) watch(ctx context.Context, status <-chan nats.Status) error {
 		return because(ctx, err)
 	}
 	messages, err := consumer.Messages(
-		jetstream.PullMaxMessages(followBatch), jetstream.PullExpiry(followExpiry), jetstream.PullHeartbeat(followHeartbeat))
+		jetstream.PullMaxMessages(followBatch), jetstream.PullExpiry(followExpiry), jetstream.PullHeartbeat(followHeartbeat),
+	)
 	if err != nil {
 		return fmt.Errorf("read bucket %s: %w", f.bucket.name, err)
 	}

@@ -94,11 +94,9 @@ type member struct {
 	done   chan struct{}
 }
 
-func join(t *testing.T, nc *nats.Conn, l *ledger, name string, shards, replicas int) *member {
+func join(t *testing.T, nc *nats.Conn, l *ledger, name string, shards int) *member {
 	t.Helper()
-	cfg := stream.Default()
-	cfg.Replicas = replicas
-	c, err := stream.New(nc, cfg)
+	c, err := stream.New(nc, stream.Default())
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	leases, err := shardlease.New(c, name, shards, quick(), logtest.New(t))
@@ -136,13 +134,13 @@ func TestMembersShareTheShards(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t)
 	l := newLedger()
-	a := join(t, server.Connect(t), l, "a", 8, 1)
+	a := join(t, server.Connect(t), l, "a", 8)
 	requireHolders(t, l, map[string]int{"a": 8})
 	require.Eventually(t, func() bool { return len(a.leases.Held()) == 8 }, within, time.Millisecond)
 
-	b := join(t, server.Connect(t), l, "b", 8, 1)
+	b := join(t, server.Connect(t), l, "b", 8)
 	requireHolders(t, l, map[string]int{"a": 4, "b": 4})
-	c := join(t, server.Connect(t), l, "c", 8, 1)
+	c := join(t, server.Connect(t), l, "c", 8)
 	requireHolders(t, l, map[string]int{"a": 3, "b": 3, "c": 2})
 	require.Equal(t, 8, len(a.leases.Held())+len(b.leases.Held())+len(c.leases.Held()))
 
@@ -170,9 +168,9 @@ func TestShardsOfALostMemberAreTakenOver(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t)
 	l := newLedger()
-	lost := join(t, server.Connect(t), l, "lost", 4, 1)
+	lost := join(t, server.Connect(t), l, "lost", 4)
 	requireHolders(t, l, map[string]int{"lost": 4})
-	join(t, server.Connect(t), l, "other", 4, 1)
+	join(t, server.Connect(t), l, "other", 4)
 	requireHolders(t, l, map[string]int{"lost": 2, "other": 2})
 
 	lost.nc.Close()
@@ -193,8 +191,8 @@ func TestAServerThatRestartsGivesTheShardsBack(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t)
 	l := newLedger()
-	join(t, server.Connect(t), l, "a", 4, 1)
-	join(t, server.Connect(t), l, "b", 4, 1)
+	join(t, server.Connect(t), l, "a", 4)
+	join(t, server.Connect(t), l, "b", 4)
 	requireHolders(t, l, map[string]int{"a": 2, "b": 2})
 	server.Stop()
 	requireHolders(t, l, map[string]int{})
@@ -207,7 +205,7 @@ func TestABucketThatIsLostIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t)
 	l := newLedger()
-	a := join(t, server.Connect(t), l, "a", 4, 1)
+	a := join(t, server.Connect(t), l, "a", 4)
 	requireHolders(t, l, map[string]int{"a": 4})
 	c, err := stream.New(server.Connect(t), stream.Default())
 	require.NoError(t, err)
@@ -243,7 +241,7 @@ func TestAShardIsDrainedBeforeItIsHandedOver(t *testing.T) {
 	}()
 	<-working
 	l := newLedger()
-	join(t, server.Connect(t), l, "next", 1, 1)
+	join(t, server.Connect(t), l, "next", 1)
 	leave()
 	// Much longer than a dead member's shard would be left alone.
 	require.Never(t, func() bool { return len(l.holders()) > 0 }, 2*quick().Takeover, 10*time.Millisecond)
@@ -263,7 +261,7 @@ func TestNeverTwoHolders(t *testing.T) {
 	n := 0
 	add := func() {
 		n++
-		members = append(members, join(t, server.Connect(t), l, fmt.Sprintf("m%d", n), 6, 1))
+		members = append(members, join(t, server.Connect(t), l, fmt.Sprintf("m%d", n), 6))
 	}
 	for range 3 {
 		add()
