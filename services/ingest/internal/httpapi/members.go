@@ -51,7 +51,7 @@ func members(body []byte, visit func(name string, value json.RawMessage)) error 
 	dec := json.NewDecoder(bytes.NewReader(body))
 	start, err := dec.Token()
 	if err != nil {
-		return notJSON(err)
+		return notJSON(dec, err)
 	}
 	if start != json.Delim('{') {
 		return malformed("the body must be a JSON object")
@@ -60,7 +60,7 @@ func members(body []byte, visit func(name string, value json.RawMessage)) error 
 	for dec.More() {
 		token, err := dec.Token()
 		if err != nil {
-			return notJSON(err)
+			return notJSON(dec, err)
 		}
 		name, ok := token.(string)
 		if !ok {
@@ -68,7 +68,7 @@ func members(body []byte, visit func(name string, value json.RawMessage)) error 
 		}
 		var value json.RawMessage
 		if err := dec.Decode(&value); err != nil {
-			return notJSON(err)
+			return notJSON(dec, err)
 		}
 		if seen[name] {
 			return malformed(fmt.Sprintf("the member %q comes twice", name))
@@ -77,7 +77,7 @@ func members(body []byte, visit func(name string, value json.RawMessage)) error 
 		visit(name, value)
 	}
 	if _, err := dec.Token(); err != nil {
-		return notJSON(err)
+		return notJSON(dec, err)
 	}
 	return atEnd(dec)
 }
@@ -87,7 +87,7 @@ func elements(body []byte, limit int) ([]json.RawMessage, error) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	start, err := dec.Token()
 	if err != nil {
-		return nil, notJSON(err)
+		return nil, notJSON(dec, err)
 	}
 	if start != json.Delim('[') {
 		return nil, malformed("the body must be a JSON array")
@@ -99,12 +99,12 @@ func elements(body []byte, limit int) ([]json.RawMessage, error) {
 		}
 		var one json.RawMessage
 		if err := dec.Decode(&one); err != nil {
-			return nil, notJSON(err)
+			return nil, notJSON(dec, err)
 		}
 		all = append(all, one)
 	}
 	if _, err := dec.Token(); err != nil {
-		return nil, notJSON(err)
+		return nil, notJSON(dec, err)
 	}
 	return all, atEnd(dec)
 }
@@ -116,15 +116,16 @@ func atEnd(dec *json.Decoder) error {
 	return nil
 }
 
-func notJSON(err error) error {
-	var syntax *json.SyntaxError
-	switch {
-	case errors.As(err, &syntax):
-		return malformed(fmt.Sprintf("the body is not JSON: %s at byte %d", syntax.Error(), syntax.Offset))
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+// notJSON says where the body stopped being JSON: after the last token that could be read.
+func notJSON(dec *json.Decoder, err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return malformed("the body is not JSON: it ends too early")
 	}
-	return malformed("the body is not JSON")
+	what := "the body is not JSON"
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		what += ": " + syntax.Error()
+	}
+	return malformed(fmt.Sprintf("%s, after byte %d", what, dec.InputOffset()))
 }
 
 func isNull(value json.RawMessage) bool { return string(value) == "null" }
