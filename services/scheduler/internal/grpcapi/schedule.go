@@ -23,7 +23,7 @@ const (
 	// indexTimeout bounds how long an answer waits for the index.
 	indexTimeout = time.Second
 	// gateTime is how long the index is left alone after it did not answer.
-	gateTime = time.Second
+	gateTime = 250 * time.Millisecond
 )
 
 // ScheduleRetry stores records and indexes them.
@@ -123,7 +123,10 @@ func (s *Server) index(ctx context.Context, entries []retryset.Entry) {
 	err := errAway
 	if s.gate.open(s.deps.Now()) {
 		call, cancel := context.WithTimeout(ctx, indexTimeout)
-		err = s.deps.Index.Add(call, entries...)
+		if err = s.deps.Index.Add(call, entries...); err != nil && call.Err() == nil {
+			// A connection that broke while nobody used it fails once.
+			err = s.deps.Index.Add(call, entries...)
+		}
 		cancel()
 	}
 	if err != nil {

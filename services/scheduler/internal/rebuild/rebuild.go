@@ -187,7 +187,7 @@ func (r *Rebuilder) read(ctx context.Context, fn func(retryset.Entry) error) err
 			if e.Kind == recordv1.RetryKind_RETRY_KIND_HELD {
 				return nil // waits for its webhook, not for a time
 			}
-			return fn(retryset.Entry{Member: retryset.Member{Shard: shard, Sequence: e.Sequence}, Due: e.Due})
+			return fn(retryset.Entry{Member: retryset.Member{Shard: shard, Sequence: e.Sequence}, Due: e.Due.Add(retryset.Tick)})
 		})
 		if err != nil {
 			return fmt.Errorf("read the records of shard %d: %w", shard, err)

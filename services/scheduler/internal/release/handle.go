@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"time"
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/scheduler/internal/retryset"
 	"github.com/postrider/postrider/services/scheduler/internal/webhooks"
 )
-
-// early is how much before its due time a record may be met: the index rounds to milliseconds.
-const early = 2 * time.Millisecond
 
 // handle brings claimed members of one shard to an outcome. Each member gets exactly one.
 //
@@ -47,7 +43,7 @@ func (l *Loop) handle(ctx context.Context, members []retryset.Member) {
 			l.outcomes <- outcome{member: members[i]}
 			continue
 		}
-		if due := rec.Retry.GetDueTime().AsTime(); due.After(now.Add(early)) {
+		if due := rec.Retry.GetDueTime().AsTime(); due.After(now) {
 			l.deps.Metrics.postponed(ctx)
 			l.outcomes <- outcome{member: members[i], due: due}
 			continue

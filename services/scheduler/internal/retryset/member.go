@@ -67,11 +67,15 @@ func ParseMember(s string) (Member, error) {
 	return m, nil
 }
 
+// Tick is what to add to a due time that was cut to milliseconds, so that nothing is claimed
+// before it is due.
+const Tick = time.Millisecond
+
 // score is a time as the index sorts it: Unix milliseconds, rounded up, so that nothing is
 // claimed before it is due.
 func score(t time.Time) int64 {
 	if t.IsZero() || t.Unix() < 0 {
 		return 0
 	}
-	return t.Add(time.Millisecond - time.Nanosecond).UnixMilli()
+	return t.Add(Tick - time.Nanosecond).UnixMilli()
 }

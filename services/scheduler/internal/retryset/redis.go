@@ -1,6 +1,7 @@
 package retryset
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -189,12 +190,14 @@ func (x *Redis) Claim(ctx context.Context, now time.Time, lease time.Duration, l
 	x.run(ctx, claimScript, calls)
 
 	var got Claimed
-	var errs []error
+	var first error // the others say the same
+	var failed int
 	var lost Slots
 	for slot := range calls {
 		reply, err := parseClaim(calls[slot].reply)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("claim slot %d: %w", slot, err))
+			failed++
+			first = cmp.Or(first, err)
 			continue
 		}
 		got.Members = append(got.Members, reply.members...)
@@ -204,6 +207,10 @@ func (x *Redis) Claim(ctx context.Context, now time.Time, lease time.Duration, l
 		if x.observe(slot, sent[slot], reply.epoch) {
 			lost = lost.With(slot)
 		}
+	}
+	var errs []error
+	if failed > 0 {
+		errs = append(errs, fmt.Errorf("claim %d of %d slots: %w", failed, slotCount, first))
 	}
 	if lost != 0 {
 		errs = append(errs, fmt.Errorf("%d of %d slots: %w", lost.Count(), slotCount, ErrEpochLost))

@@ -171,7 +171,7 @@ func (p *pass) entry(ctx context.Context, e retrystream.Entry) error {
 		p.look[e.Webhook] = true
 	}
 	p.indexed++
-	p.pending = append(p.pending, retryset.Entry{Member: retryset.Member{Shard: p.shard, Sequence: e.Sequence}, Due: e.Due})
+	p.pending = append(p.pending, retryset.Entry{Member: retryset.Member{Shard: p.shard, Sequence: e.Sequence}, Due: e.Due.Add(retryset.Tick)})
 	if len(p.pending) < batch {
 		return nil
 	}
