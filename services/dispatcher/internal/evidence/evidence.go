@@ -157,7 +157,7 @@ func readAttempted(a *recordv1.Attempted) (l *Left, ended bool) {
 	case postrider.Delivered, postrider.Cancelled:
 		return nil, true
 	case postrider.Waiting, postrider.Held, postrider.Dead:
-		l = &Left{State: state, Attempted: trim(a), Reason: a.GetReason()}
+		l = &Left{State: state, Attempted: Trim(a), Reason: a.GetReason()}
 		if a.GetNextAttemptTime() != nil {
 			l.Due = a.GetNextAttemptTime().AsTime()
 		}
@@ -167,8 +167,8 @@ func readAttempted(a *recordv1.Attempted) (l *Left, ended bool) {
 	return nil, false // a test
 }
 
-// trim keeps what a record or a dead letter needs of an attempt.
-func trim(a *recordv1.Attempted) *recordv1.Attempted {
+// Trim keeps what a record or a dead letter needs of an attempt.
+func Trim(a *recordv1.Attempted) *recordv1.Attempted {
 	return &recordv1.Attempted{
 		AttemptId: a.GetAttemptId(), Number: a.GetNumber(), Outcome: a.GetOutcome(), ErrorClass: a.GetErrorClass(),
 		ErrorMessage: a.GetErrorMessage(), StartTime: a.GetStartTime(), DurationUs: a.GetDurationUs(),

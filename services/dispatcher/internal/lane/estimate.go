@@ -45,22 +45,36 @@ func (l *Lane[J]) current(now time.Time) time.Duration {
 // that receivers that hang can never hold all slots.
 func (l *Lane[J]) allowed(now time.Time) int {
 	n := l.concurrency.Limit()
-	if l.cfg.Pressure == nil {
-		return n
-	}
-	if p := l.cfg.Pressure(); p > 0.5 {
-		if latency := l.current(now); latency == 0 || latency > l.cfg.SlowAfter {
-			return max(1, int(float64(n)*2*(1-p)))
-		}
-	}
-	return n
+	return max(1, int(float64(n)*l.yield(now, l.cfg.Pressure)))
 }
 
-// reach is the concurrency that estimates reckon with. A lane that is still growing is taken for
-// grown, or the backlog of a fast receiver would be parked for its slow start.
+// patience is the longest estimated wait in memory.
+func (l *Lane[J]) patience(now time.Time) time.Duration {
+	return time.Duration(float64(l.cfg.ParkAfter) * l.yield(now, l.cfg.Crowding))
+}
+
+// yield is the share, 0 to 1, that the lane takes of what it could have. It is below 1 only when
+// the dispatcher runs short, for a lane that is slow or of which nothing is known.
+func (l *Lane[J]) yield(now time.Time, short func() float64) float64 {
+	if short == nil {
+		return 1
+	}
+	p := short()
+	if p <= 0.5 {
+		return 1
+	}
+	if latency := l.current(now); latency > 0 && latency <= l.cfg.SlowAfter {
+		return 1
+	}
+	return max(0, 2*(1-p))
+}
+
+// reach is the concurrency that estimates reckon with. A lane that is still growing, because
+// attempts do come back, is taken for grown, or the backlog of a fast receiver would be parked for
+// its slow start.
 func (l *Lane[J]) reach(now time.Time) int {
 	n := l.allowed(now)
-	if n == l.concurrency.Limit() {
+	if l.latency > 0 && n == l.concurrency.Limit() {
 		return l.concurrency.Reach()
 	}
 	return n
@@ -82,10 +96,10 @@ func (l *Lane[J]) estimate(now time.Time, ahead int) (wait time.Duration, reason
 func (l *Lane[J]) fitting(now time.Time) int {
 	n := l.waiting()
 	if latency := l.current(now); latency > 0 {
-		n = min(n, int(float64(l.reach(now))*float64(l.cfg.ParkAfter)/float64(latency)))
+		n = min(n, int(float64(l.reach(now))*float64(l.patience(now))/float64(latency)))
 	}
 	if rate := l.bucket.Rate(); rate > 0 {
-		n = min(n, int(rate*l.cfg.ParkAfter.Seconds()))
+		n = min(n, int(rate*l.patience(now).Seconds()))
 	}
 	return n
 }

@@ -37,8 +37,11 @@ type Config struct {
 	// Breaker is the policy of the webhooks' breakers.
 	Breaker breaker.Config
 	// Pressure says how much of the dispatcher's attempt slots is taken, 0 to 1. Lanes that are
-	// slow, or of which nothing is known yet, take less when it is high. Default: none.
+	// slow, or of which nothing is known yet, run less when it is high. Default: none.
 	Pressure func() float64
+	// Crowding says how much of the shard's room for unsettled messages is taken, 0 to 1. Such
+	// lanes queue less when it is high. Default: none.
+	Crowding func() float64
 	// Random returns numbers in [0, 1).
 	Random func() float64
 }
@@ -172,7 +175,7 @@ func (l *Lane[J]) Offer(now time.Time, job J, retry bool) (d Decision, probe boo
 		l.begin(now)
 		return Run, false, p
 	}
-	if wait, reason := l.estimate(now, l.waiting()); wait > l.cfg.ParkAfter {
+	if wait, reason := l.estimate(now, l.waiting()); wait > l.patience(now) {
 		return Park, false, l.park(job, now.Add(l.cfg.ParkAfter), reason)
 	}
 	if retry {
@@ -253,6 +256,20 @@ func (l *Lane[J]) Drain(take func(J) bool) []J {
 	return append(l.first.drain(take), l.retries.drain(take)...)
 }
 
+// Waiting is how many deliveries are queued.
+func (l *Lane[J]) Waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.waiting()
+}
+
+// Broken reports whether the webhook's breaker is not closed.
+func (l *Lane[J]) Broken() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.breaker.State() != breaker.Closed
+}
+
 // Idle reports whether the lane has had nothing to do and nothing to remember since the time.
 func (l *Lane[J]) Idle(since, now time.Time) bool {
 	l.mu.Lock()
@@ -280,7 +297,7 @@ func (l *Lane[J]) advance(now time.Time, m *Moves[J]) {
 		m.Run = append(m.Run, Ticket[J]{Job: l.pop()})
 	}
 	if n := l.waiting(); n > 0 {
-		if wait, reason := l.estimate(now, n-1); wait > l.cfg.ParkAfter {
+		if wait, reason := l.estimate(now, n-1); wait > l.patience(now) {
 			l.parkBeyond(l.fitting(now), now.Add(l.cfg.ParkAfter), reason, m)
 		}
 	}

@@ -38,6 +38,7 @@ type Webhook struct {
 	record *recordv1.Webhook
 	opts   *Options
 	gone   atomic.Bool
+	told   atomic.Bool
 	once   sync.Once
 	ready  Ready
 	err    error
@@ -81,6 +82,9 @@ func (w *Webhook) Held() (reason string, held bool) {
 // MarkGone holds the webhook's deliveries, at this revision, until the configuration says so
 // itself. It reports whether that is new.
 func (w *Webhook) MarkGone() bool { return w.gone.CompareAndSwap(false, true) }
+
+// Complain reports true once, so that trouble with the webhook is logged once for its revision.
+func (w *Webhook) Complain() bool { return w.told.CompareAndSwap(false, true) }
 
 // MaxInFlight is the most attempts at once.
 func (w *Webhook) MaxInFlight() int {

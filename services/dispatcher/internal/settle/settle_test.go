@@ -51,13 +51,16 @@ func (s *stores) note(store, id string) error {
 	return nil
 }
 
+func (s *stores) refuses() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail["refuse"]--
+	return s.fail["refuse"] >= 0
+}
+
 func (s *stores) Write(_ context.Context, _ int, e *recordv1.JournalEntry, done func(error)) error {
-	if err := s.note("refuse", e.GetDeliveryId()); err == nil {
-		s.mu.Lock()
-		s.order = s.order[:len(s.order)-1]
-		s.mu.Unlock()
-	} else {
-		return err
+	if s.refuses() {
+		return errAway
 	}
 	go func() { done(s.note("journal", e.GetDeliveryId())) }()
 	return nil
@@ -121,6 +124,9 @@ type bench struct {
 
 func setup(t *testing.T, s *stores) *bench {
 	t.Helper()
+	if s.fail == nil {
+		s.fail = map[string]int{}
+	}
 	m, err := meters.New(telemetry.Noop().Meter(""))
 	require.NoError(t, err)
 	settler := settle.New(settle.Deps{

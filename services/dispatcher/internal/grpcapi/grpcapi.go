@@ -1,0 +1,138 @@
+// Package grpcapi serves the dispatcher's gRPC API: attempts on request.
+package grpcapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	dispatcherv1 "github.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+
+	"github.com/postrider/postrider/pkg/fault"
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/services/dispatcher/internal/attempt"
+	"github.com/postrider/postrider/services/dispatcher/internal/meters"
+	"github.com/postrider/postrider/services/dispatcher/internal/registry"
+)
+
+// recordTimeout bounds how long an attempt that was made waits for the journal.
+const recordTimeout = 10 * time.Second
+
+// mirror tells whether the registry is what the configuration's leader has.
+type mirror interface {
+	Fresh() bool
+	WaitFresh(ctx context.Context) error
+}
+
+// journalWriter is all that the API needs of the journal.
+type journalWriter interface {
+	Write(ctx context.Context, shard int, e *recordv1.JournalEntry, done func(error)) error
+}
+
+// Deps are what the API works with.
+type Deps struct {
+	Mirror   mirror
+	Registry *registry.Registry
+	Maker    *attempt.Maker
+	Journal  journalWriter
+	Meters   *meters.Meters
+	// Shards is how many there are, to find the journal of a webhook.
+	Shards int
+	// Slots is how many tests are made at once.
+	Slots int
+}
+
+// Server is the dispatcher's gRPC API.
+type Server struct {
+	dispatcherv1.UnimplementedDispatcherServiceServer
+
+	deps  Deps
+	slots chan struct{}
+}
+
+// New returns the API.
+func New(deps Deps) *Server { return &Server{deps: deps, slots: make(chan struct{}, deps.Slots)} }
+
+// SendTest makes one attempt now. It is outside of the webhook's limits and of its state: an owner
+// tests a paused webhook before resuming it.
+func (s *Server) SendTest(ctx context.Context, req *dispatcherv1.SendTestRequest) (*dispatcherv1.SendTestResponse, error) {
+	d := req.GetDelivery()
+	if d.GetWebhookId() == "" || d.GetAccountId() == "" {
+		return nil, fault.InvalidFields(fault.Violation{Field: "delivery", Rule: "must name its account and webhook"})
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		return nil, fault.New(fault.Exhausted, "TOO_MANY_TESTS", "too many tests are being sent").WithRetryAfter(time.Second)
+	}
+	prepared, result, err := s.prepare(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	if prepared != nil {
+		result = s.deps.Maker.Send(ctx, prepared)
+	}
+	if result.Aborted {
+		return nil, fmt.Errorf("send test for %s: %w", d.GetWebhookId(), context.Cause(ctx))
+	}
+	s.deps.Meters.Attempt(ctx, accountClass(s.deps.Registry, d), result.Outcome, result.Class, "test", result.End.Sub(result.Start))
+	if err := s.record(ctx, d, result); err != nil {
+		return nil, err
+	}
+	return &dispatcherv1.SendTestResponse{Attempt: result.Record}, nil
+}
+
+// prepare renders and signs with a fresh configuration.
+func (s *Server) prepare(ctx context.Context, d *recordv1.Delivery) (*attempt.Prepared, *attempt.Result, error) {
+	if !s.deps.Mirror.Fresh() {
+		if err := s.deps.Mirror.WaitFresh(ctx); err != nil {
+			return nil, nil, fault.New(fault.Unavailable, "CONFIGURATION_STALE", "the configuration is not known to be current").WithCause(err)
+		}
+	}
+	w := s.deps.Registry.Webhook(d.GetWebhookId())
+	if w == nil || w.Config.GetAccountId() != d.GetAccountId() {
+		return nil, nil, fault.New(fault.NotFound, "WEBHOOK_NOT_FOUND", "there is no such webhook")
+	}
+	prepared, result, err := s.deps.Maker.Prepare(ctx, &attempt.Input{
+		Delivery: d, Webhook: w, Account: s.deps.Registry.Account(d.GetAccountId()), Data: d.GetData(), Trigger: attempt.TriggerTest,
+	})
+	if errors.Is(err, attempt.ErrNotReady) {
+		return nil, nil, fault.New(fault.Precondition, "WEBHOOK_NOT_READY", "the webhook cannot be attempted").WithCause(err)
+	}
+	return prepared, result, err
+}
+
+// record journals the attempt, also when the caller has gone: it was made.
+func (s *Server) record(ctx context.Context, d *recordv1.Delivery, r *attempt.Result) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	stored := make(chan error, 1)
+	err := s.deps.Journal.Write(ctx, postrider.ShardOf(postrider.WebhookID(d.GetWebhookId()), s.deps.Shards), &recordv1.JournalEntry{
+		Time: timestamppb.New(r.End), AccountId: d.GetAccountId(), EventId: d.GetEventId(), DeliveryId: d.GetId(),
+		WebhookId: d.GetWebhookId(), EventType: d.GetEventType(),
+		What: &recordv1.JournalEntry_Attempted{Attempted: r.Record},
+	}, func(err error) { stored <- err })
+	if err == nil {
+		select {
+		case err = <-stored:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	if err != nil {
+		return fault.New(fault.Unavailable, "NOT_RECORDED", "the test was sent and could not be recorded").WithCause(err)
+	}
+	return nil
+}
+
+func accountClass(r *registry.Registry, d *recordv1.Delivery) string {
+	if class := r.Account(d.GetAccountId()).GetAccountClass(); class != "" {
+		return class
+	}
+	return "standard"
+}

@@ -1,0 +1,184 @@
+package pipeline
+
+import (
+	"log/slog"
+	"time"
+
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+
+	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
+	"github.com/postrider/postrider/pkg/stream/retrystream"
+	"github.com/postrider/postrider/services/dispatcher/internal/evidence"
+	"github.com/postrider/postrider/services/dispatcher/internal/lane"
+)
+
+// Reasons for ending or parking a delivery that no attempt gave.
+const (
+	cancelledByRequest = "request"
+	cancelledByDelete  = "webhook_deleted"
+	parkedUnready      = "configuration"
+	causeExhausted     = "exhausted"
+	causePermanent     = "permanent"
+	causeExpired       = "expired"
+)
+
+// What was found about messages that came again, for the metric.
+const (
+	foundSettled    = "settled"
+	foundLeft       = "left"
+	foundInFlight   = "in_flight"
+	foundSuperseded = "superseded"
+	foundDelivered  = "delivered"
+	foundNothing    = "nothing"
+)
+
+// twinPause is after how long a message is asked for again whose delivery is being worked on
+// through another message.
+const twinPause = 2 * time.Second
+
+// handle takes a message: it is settled at once, queued, or given to a worker. It waits only for
+// what all deliveries wait for: room in memory, a fresh configuration, a journal that takes more.
+func (s *shard) handle(source evidence.Source, m *stream.Msg) {
+	if !s.waitRoom(source) || !s.waitFresh() {
+		s.nak(m, 0)
+		return
+	}
+	j := s.decode(source, m)
+	if j == nil || s.settledBefore(j) {
+		return
+	}
+	if other := s.enter(j); other != nil {
+		s.twin(j, other)
+		return
+	}
+	if left := s.left(j); left != nil {
+		s.p.deps.Meters.Redelivered(s.p.ctx, foundLeft)
+		s.finish(j, left)
+		return
+	}
+	s.admit(j)
+}
+
+func (s *shard) nak(m *stream.Msg, delay time.Duration) {
+	if err := m.Nak(delay); err != nil {
+		s.p.deps.Logger.DebugContext(s.p.ctx, "message not given back", slog.Any("error", err))
+	}
+}
+
+// ack ends a message about which there is nothing to store.
+func (s *shard) ack(m *stream.Msg) {
+	if err := m.Ack(); err != nil {
+		s.p.deps.Logger.DebugContext(s.p.ctx, "message not acknowledged", slog.Any("error", err))
+	}
+}
+
+func (s *shard) waitFresh() bool {
+	return s.p.deps.Mirror.Fresh() || s.p.deps.Mirror.WaitFresh(s.ctx) == nil
+}
+
+// decode reads a message. One that cannot be read never will be, so it must not come again.
+func (s *shard) decode(source evidence.Source, m *stream.Msg) *job {
+	j := &job{shard: s, source: source, msg: m}
+	var err error
+	if source == evidence.Due {
+		var r *recordv1.Retry
+		if r, j.fired, err = retrystream.DecodeDue(m); err == nil {
+			j.delivery, j.kind = r.GetDelivery(), r.GetKind()
+		}
+	} else {
+		j.delivery, err = deliverystream.Decode(m)
+	}
+	if err == nil && j.delivery.GetId() != "" && j.delivery.GetWebhookId() != "" {
+		return j
+	}
+	s.p.deps.Meters.Malformed(s.p.ctx)
+	s.p.deps.Logger.ErrorContext(s.p.ctx, "message cannot be decoded",
+		slog.Int("shard", s.id), slog.Uint64("sequence", m.Sequence()), slog.Any("error", err))
+	if err := m.Term("malformed"); err != nil {
+		s.p.deps.Logger.DebugContext(s.p.ctx, "message not terminated", slog.Any("error", err))
+	}
+	return nil
+}
+
+// settledBefore acknowledges a message of which everything is known to be stored: it came again
+// because its acknowledgement did not get there, or it was due and its delivery is delivered.
+func (s *shard) settledBefore(j *job) bool {
+	switch {
+	case j.msg.Deliveries() > 1 && s.memory.Settled(j.source, j.msg.Sequence()):
+		s.p.deps.Meters.Redelivered(s.p.ctx, foundSettled)
+	case j.source == evidence.Due && s.memory.Delivered(j.delivery.GetId()):
+		s.p.deps.Meters.Redelivered(s.p.ctx, foundDelivered)
+	default:
+		return false
+	}
+	s.ack(j.msg)
+	return true
+}
+
+// twin deals with a message whose delivery is being worked on. The same message, given again, is
+// settled by the work on the first; another message of the delivery has to wait for its end.
+func (s *shard) twin(j, other *job) {
+	s.p.deps.Meters.Redelivered(s.p.ctx, foundInFlight)
+	if j.source == other.source && j.msg.Sequence() == other.msg.Sequence() {
+		return
+	}
+	s.nak(j.msg, twinPause)
+}
+
+func (s *shard) left(j *job) *evidence.Left {
+	if j.msg.Deliveries() <= 1 {
+		return nil
+	}
+	return s.memory.Left(j.source, j.msg.Sequence(), time.Now())
+}
+
+// admit asks the webhook's configuration and then its lane what becomes of the delivery.
+func (s *shard) admit(j *job) {
+	w, cancelled := s.p.deps.Registry.Find(j.delivery.GetWebhookId(), j.delivery.GetId())
+	if settle := s.obstacle(j, w, cancelled); settle != nil {
+		settle()
+		return
+	}
+	now := time.Now()
+	j.lane = s.lane(w, now)
+	decision, probe, parking := j.lane.Offer(now, j, j.retry())
+	switch decision {
+	case lane.Run:
+		j.probe = probe
+		s.run(j)
+	case lane.Queued:
+		s.lanes.watch(j.lane)
+	case lane.Park:
+		s.park(j, parking.Until, parking.Reason)
+	}
+}
+
+// run gives the job to a worker of its own kind: a storm of retries cannot take the slots of first
+// attempts.
+func (s *shard) run(j *job) {
+	if j.retry() {
+		s.p.retries.push(j)
+	} else {
+		s.p.first.push(j)
+	}
+}
+
+// move does what a lane set free.
+func (s *shard) move(m *lane.Moves[*job]) {
+	for _, ticket := range m.Run {
+		ticket.Job.probe = ticket.Probe
+		ticket.Job.shard.run(ticket.Job)
+	}
+	for _, p := range m.Park {
+		p.Job.shard.park(p.Job, p.Until, p.Reason)
+	}
+	m.Reset()
+}
+
+// release gives a job's place in its lane back.
+func (s *shard) release(j *job) {
+	var moves lane.Moves[*job]
+	j.lane.Release(time.Now(), j.probe, &moves)
+	s.move(&moves)
+}

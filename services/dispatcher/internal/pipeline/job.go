@@ -1,0 +1,61 @@
+package pipeline
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+
+	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/services/dispatcher/internal/evidence"
+	"github.com/postrider/postrider/services/dispatcher/internal/lane"
+)
+
+// job is one message on its way through the pipeline.
+type job struct {
+	shard    *shard
+	source   evidence.Source
+	msg      *stream.Msg
+	delivery *recordv1.Delivery
+	// kind and fired are of a due message: why it waited, and whether the server fired it itself.
+	kind  recordv1.RetryKind
+	fired bool
+	// lane and probe are set while the job holds a place in its webhook's lane.
+	lane  *lane.Lane[*job]
+	probe bool
+	// task is what a worker does with it, in place of an attempt.
+	task func(*job)
+
+	// Links of the shard's list of unsettled messages, ordered by touched.
+	prev, next *job
+	touched    time.Time
+}
+
+func (j *job) retry() bool { return j.source == evidence.Due }
+
+// entry begins a journal entry that settles the job's message.
+func (j *job) entry(at time.Time) *recordv1.JournalEntry {
+	e := &recordv1.JournalEntry{
+		Time:       timestamppb.New(at),
+		AccountId:  j.delivery.GetAccountId(),
+		EventId:    j.delivery.GetEventId(),
+		DeliveryId: j.delivery.GetId(),
+		WebhookId:  j.delivery.GetWebhookId(),
+		EventType:  j.delivery.GetEventType(),
+	}
+	if j.source == evidence.Due {
+		e.DueSequence = j.msg.Sequence()
+	} else {
+		e.DeliverySequence = j.msg.Sequence()
+	}
+	return e
+}
+
+// progress is the delivery's, made if it has none yet.
+func (j *job) progress() *recordv1.Progress {
+	if j.delivery.GetProgress() == nil {
+		j.delivery.Progress = &recordv1.Progress{}
+	}
+	return j.delivery.GetProgress()
+}

@@ -1,0 +1,201 @@
+// Package pipeline takes the deliveries of the shards that are held, attempts them, and hands over
+// what became of them. The order of a delivery's stations stands in attempt.go: check the webhook
+// and the cancel mark, admit, prepare, begin, send, judge, settle. It owns messages that are taken
+// and not acknowledged; losing them, with the process, makes JetStream give them again.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+
+	"github.com/postrider/postrider/pkg/conf"
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/retrystream"
+	"github.com/postrider/postrider/services/dispatcher/internal/attempt"
+	"github.com/postrider/postrider/services/dispatcher/internal/breaker"
+	"github.com/postrider/postrider/services/dispatcher/internal/meters"
+	"github.com/postrider/postrider/services/dispatcher/internal/payload"
+	"github.com/postrider/postrider/services/dispatcher/internal/registry"
+	"github.com/postrider/postrider/services/dispatcher/internal/settle"
+)
+
+// Config is how a pipeline works.
+type Config struct {
+	// Slots is how many first attempts are made at once. Default 1024.
+	Slots int `conf:"slots" help:"first attempts at once"`
+	// RetrySlots is how many retries are made at once. Default 512.
+	RetrySlots int `conf:"retry-slots" help:"retries at once, so that a storm of them cannot hold up first attempts"`
+	// MaxUnsettled is how many messages of one stream are taken and not settled. Default 4096.
+	MaxUnsettled int `conf:"max-unsettled" help:"messages of one stream that are taken and not acknowledged"`
+	// InitialConcurrency is what a webhook begins with. Default 8.
+	InitialConcurrency int `conf:"initial-concurrency" help:"attempts at once that a webhook begins with; success raises it"`
+	// ParkAfter is the longest wait for a turn in memory. Default 1 s.
+	ParkAfter time.Duration `conf:"park-after" help:"longest estimated wait for a webhook's turn in memory; what would wait longer is parked"`
+	// SlowAfter is when a receiver that does not answer is taken for slow. Default 250 ms.
+	SlowAfter time.Duration `conf:"slow-after" help:"time without any answer after which a receiver is taken for slow"`
+	// HoldMax is how long a delivery waits for a paused or disabled webhook. Default 7 days.
+	HoldMax time.Duration `conf:"hold-max" help:"how long a delivery is held for a paused or disabled webhook before it is a dead letter"`
+	// Breaker is the policy of the webhooks' breakers.
+	Breaker breaker.Config `conf:"breaker"`
+}
+
+// Default returns the defaults.
+func Default() Config {
+	return Config{
+		Slots: 1024, RetrySlots: 512, MaxUnsettled: 4096, InitialConcurrency: 8,
+		ParkAfter: time.Second, SlowAfter: 250 * time.Millisecond, HoldMax: 7 * 24 * time.Hour, Breaker: breaker.Default(),
+	}
+}
+
+// Validate says everything that is wrong.
+func (c Config) Validate() error {
+	return errors.Join(
+		conf.Between("slots", c.Slots, 1, 1<<16),
+		conf.Between("retry-slots", c.RetrySlots, 1, 1<<16),
+		conf.Between("max-unsettled", c.MaxUnsettled, 1, 1<<20),
+		conf.Between("initial-concurrency", c.InitialConcurrency, 1, 1024),
+		conf.Positive("park-after", c.ParkAfter),
+		conf.Positive("slow-after", c.SlowAfter),
+		conf.Positive("hold-max", c.HoldMax),
+	)
+}
+
+// mirror tells whether the registry is what the configuration's leader has.
+type mirror interface {
+	Fresh() bool
+	WaitFresh(ctx context.Context) error
+}
+
+// deliveries gives the consumers of first attempts.
+type deliveries interface {
+	Consumer(ctx context.Context, shard int) (*stream.Consumer, error)
+}
+
+// retries gives the consumers of what is due, and tells whether a record of a delivery stands.
+type retries interface {
+	Due(ctx context.Context, shard int) (*stream.Consumer, error)
+	Last(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID) (*retrystream.Record, error)
+}
+
+// journalTail reads what a predecessor finished.
+type journalTail interface {
+	Tail(ctx context.Context, shard int, window time.Duration, fn func(*recordv1.JournalEntry) error) error
+}
+
+// Disabler has a webhook disabled by those who own the configuration. Disabled is false if the
+// webhook was changed since the revision, and left as it is.
+type Disabler interface {
+	Disable(ctx context.Context, account, webhook, reason string, revision uint64) (disabled bool, err error)
+}
+
+// Deps are what a pipeline works with.
+type Deps struct {
+	Mirror     mirror
+	Registry   *registry.Registry
+	Maker      *attempt.Maker
+	Payloads   *payload.Cache
+	Settler    *settle.Settler
+	Deliveries deliveries
+	Retries    retries
+	Journal    journalTail
+	Disabler   Disabler
+	// EventsMaxAge is how long EVENTS keeps what deliveries refer to.
+	EventsMaxAge time.Duration
+	Meters       *meters.Meters
+	Logger       *slog.Logger
+}
+
+// Pipeline attempts the deliveries of the shards that it is given.
+type Pipeline struct {
+	cfg     Config
+	deps    Deps
+	first   *pool
+	retries *pool
+	gone    *goneQueue
+
+	// ctx outlasts the shards: what is in flight is finished and recorded also when a shard is
+	// given up. It ends when the process cannot wait any longer.
+	ctx    context.Context //nolint:containedctx // the pipeline's own lifetime
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	shards map[*shard]struct{}
+}
+
+// New returns a pipeline that has not started.
+func New(cfg Config, deps Deps) *Pipeline {
+	p := &Pipeline{cfg: cfg, deps: deps, shards: map[*shard]struct{}{}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.first = newPool(cfg.Slots, p.work)
+	p.retries = newPool(cfg.RetrySlots, p.work)
+	p.gone = newGoneQueue(p)
+	return p
+}
+
+// Start begins the work that belongs to no shard.
+func (p *Pipeline) Start() { p.gone.start() }
+
+// Close ends what RunShard has not ended: attempts that are still in flight are cut off, and their
+// deliveries given back. Call it after every RunShard was told to end; it does not wait for them.
+func (p *Pipeline) Close() {
+	p.cancel()
+	p.gone.close()
+}
+
+// Wait waits for the workers. Call it after Close, when every RunShard has returned.
+func (p *Pipeline) Wait() {
+	p.first.close()
+	p.retries.close()
+}
+
+// random is for jitter.
+func random() float64 {
+	return rand.Float64() //nolint:gosec // jitter is no secret
+}
+
+// InFlight is how many attempts are being made or wait for a slot.
+func (p *Pipeline) InFlight() int64 { return p.first.load() + p.retries.load() }
+
+// Slots is how many attempts can be made at once.
+func (p *Pipeline) Slots() int64 { return int64(p.cfg.Slots + p.cfg.RetrySlots) }
+
+// Unsettled is how many messages are taken and not settled.
+func (p *Pipeline) Unsettled() int64 {
+	var n int64
+	p.each(func(s *shard) { n += int64(s.size()) })
+	return n
+}
+
+// Shards is how many shards are being worked on.
+func (p *Pipeline) Shards() int64 {
+	var n int64
+	p.each(func(*shard) { n++ })
+	return n
+}
+
+// Lanes is how many webhooks have a lane, and how many of their breakers are not closed.
+func (p *Pipeline) Lanes() (lanes, broken int64) {
+	p.each(func(s *shard) {
+		l, b := s.countLanes()
+		lanes, broken = lanes+l, broken+b
+	})
+	return lanes, broken
+}
+
+func (p *Pipeline) each(fn func(*shard)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for s := range p.shards {
+		fn(s)
+	}
+}
+
+// pressure is how much of the slots is taken.
+func (p *Pipeline) pressure() float64 { return max(p.first.pressure(), p.retries.pressure()) }
