@@ -88,6 +88,7 @@ func (m *Mirror) register(ctx context.Context, members *bucket.Bucket) {
 				m.log.WarnContext(ctx, "configuration mirror cannot register", "error", err)
 			}
 			failing = true
+			_ = members.Again(ctx) // if it was lost; if not, the next registration says what is wrong
 		}
 		if !rest(ctx, wait) {
 			break

@@ -106,3 +106,32 @@ func TestTheEndOfAMarkIsTold(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "expired acc_1 dlv_1", <-told)
 }
+
+func TestMembersThatAreLostRegisterAgain(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t)
+	cfg := stream.Default()
+	cfg.PublishTimeout, cfg.PublishBudget = 200*time.Millisecond, 400*time.Millisecond
+	c, err := stream.New(server.Connect(t), cfg)
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	m := NewMirror(c, "router", Handlers{AccountDeleted: func(string, uint64) {}}, logtest.New(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, m.Start(ctx))
+	t.Cleanup(func() { require.NoError(t, m.Stop(context.WithoutCancel(ctx))) })
+	require.NoError(t, ForgetMembers(ctx, c))
+	require.Eventually(t, func() bool {
+		_, err := c.JetStream().Stream(ctx, "KV_"+bucketMembers)
+		if err != nil {
+			return false
+		}
+		members, err := bucket.Ensure(ctx, c, spec(bucketMembers))
+		if err != nil {
+			return false
+		}
+		keys, err := members.Keys(ctx, ">")
+		return err == nil && len(keys) == 1
+	}, 20*time.Second, 20*time.Millisecond)
+	require.NoError(t, m.WaitFresh(ctx))
+}

@@ -59,20 +59,32 @@ type Bucket struct {
 	js     jetstream.JetStream
 	nc     *nats.Conn
 	stream jetstream.Stream
+	made   jetstream.StreamConfig
 	cfg    stream.Config
 }
 
 // Ensure makes the bucket, or brings it to the spec.
 func Ensure(ctx context.Context, c *stream.Client, spec Spec) (*Bucket, error) {
 	js := c.JetStream()
-	s, err := js.CreateOrUpdateStream(ctx, config(spec, c.Config().Replicas))
+	made := config(spec, c.Config().Replicas)
+	s, err := js.CreateOrUpdateStream(ctx, made)
 	if err != nil {
 		return nil, fmt.Errorf("ensure bucket %s: %w", spec.Name, err)
 	}
 	return &Bucket{
 		name: spec.Name, prefix: "$KV." + spec.Name + ".",
-		js: js, nc: js.Conn(), stream: s, cfg: c.Config(),
+		js: js, nc: js.Conn(), stream: s, made: made, cfg: c.Config(),
 	}, nil
+}
+
+// Again makes the bucket again if it is gone, for owners that can bear the loss of what it held.
+func (b *Bucket) Again(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.PublishTimeout)
+	defer cancel()
+	if _, err := b.js.CreateOrUpdateStream(ctx, b.made); err != nil {
+		return fmt.Errorf("ensure bucket %s: %w", b.name, err)
+	}
+	return nil
 }
 
 func config(spec Spec, replicas int) jetstream.StreamConfig {

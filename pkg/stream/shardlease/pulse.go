@@ -88,6 +88,7 @@ func (p *pulse) run(ctx context.Context, g *guard) {
 				p.leases.log.WarnContext(ctx, "shard leases cannot be renewed", "error", err)
 			}
 			failing = true
+			_ = p.bucket.Again(ctx) // if it was lost; if not, the next renewal says what is wrong
 		}
 		p.rest(ctx, wait)
 	}

@@ -209,9 +209,7 @@ func TestABucketThatIsLostIsMadeAgain(t *testing.T) {
 	requireHolders(t, l, map[string]int{"a": 4})
 	c, err := stream.New(server.Connect(t), stream.Default())
 	require.NoError(t, err)
-	s, err := c.JetStream().Stream(t.Context(), "KV_shards")
-	require.NoError(t, err)
-	require.NoError(t, s.Purge(t.Context()))
+	require.NoError(t, shardlease.Forget(t.Context(), c))
 	// It is another member now, and takes what nobody holds.
 	require.Eventually(t, func() bool {
 		l.mu.Lock()
