@@ -62,47 +62,54 @@ func New(deps Deps) (*Recorder, error) {
 // Run records until ctx ends.
 func (r *Recorder) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	pulled := make(chan error, 1)
+	var pullErr error
+	ended := make(chan struct{})
 	go func() {
-		pulled <- r.deps.Source.Consume(ctx, func(m *stream.Msg) {
+		defer close(ended)
+		pullErr = r.deps.Source.Consume(ctx, func(m *stream.Msg) {
 			select {
 			case r.queue <- m:
 			case <-ctx.Done():
 			}
 		})
 	}()
+	err := r.recordAll(ctx, ended)
+	cancel()
+	<-ended
+	return errors.Join(ignoreCancel(err), ignoreCancel(pullErr))
+}
+
+// recordAll records batch after batch until pulling has ended or ctx has.
+func (r *Recorder) recordAll(ctx context.Context, ended <-chan struct{}) error {
 	for {
-		batch, err := r.collect(ctx, pulled)
-		if err != nil {
-			cancel()
-			return err
+		batch := r.collect(ended)
+		if len(batch) == 0 {
+			return nil
 		}
 		if err := r.record(ctx, batch); err != nil {
-			cancel()
-			return errors.Join(ignoreCancel(err), ignoreCancel(<-pulled))
+			return err
 		}
 	}
 }
 
-// collect waits for a message and takes what else is there.
-func (r *Recorder) collect(ctx context.Context, pulled <-chan error) ([]*stream.Msg, error) {
+// collect waits for a message and takes what else is there; nothing once pulling has ended.
+func (r *Recorder) collect(ended <-chan struct{}) []*stream.Msg {
 	var batch []*stream.Msg
 	select {
 	case m := <-r.queue:
 		batch = append(batch, m)
-	case err := <-pulled:
-		return nil, ignoreCancel(err)
+	case <-ended:
+		return nil
 	}
 	for len(batch) < maxBatch {
 		select {
 		case m := <-r.queue:
 			batch = append(batch, m)
 		default:
-			return batch, nil
+			return batch
 		}
 	}
-	return batch, ctx.Err()
+	return batch
 }
 
 // record stores a batch and then acks it: a crash in between records it twice, which the store
