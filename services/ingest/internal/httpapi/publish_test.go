@@ -199,7 +199,7 @@ func TestRequestsThatCannotBeRead(t *testing.T) {
 		detail string
 	}{
 		"no JSON":                     {`{"type":`, nil, 400, ReasonMalformed, "ends too early"},
-		"broken JSON":                 {`{"type":}`, nil, 400, ReasonMalformed, "after byte 7"},
+		"broken JSON":                 {`{"type":}`, nil, 400, ReasonMalformed, "after byte 8"},
 		"nothing":                     {``, nil, 400, ReasonMalformed, "ends too early"},
 		"no object":                   {`"a"`, nil, 400, ReasonMalformed, "object"},
 		"something behind":            {envelope + `{}`, nil, 400, ReasonMalformed, "after"},
