@@ -113,11 +113,20 @@ func (c *Consumer) report(err error) {
 	}
 }
 
-// Info asks the server. It costs the leader work: not for a hot path.
+// Info asks the server. It costs the leader work: not for a hot path. ErrNotFound if the durable
+// is gone.
 func (c *Consumer) Info(ctx context.Context) (ConsumerInfo, error) {
-	con, err := c.c.js.Consumer(ctx, c.stream, c.durable)
+	return c.c.ConsumerInfo(ctx, c.stream, c.durable)
+}
+
+// ConsumerInfo is for the owner of a stream; see Consumer.Info.
+func (c *Client) ConsumerInfo(ctx context.Context, stream, durable string) (ConsumerInfo, error) {
+	con, err := c.js.Consumer(ctx, stream, durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return ConsumerInfo{}, fmt.Errorf("consumer %s of %s: %w", durable, stream, ErrNotFound)
+	}
 	if err != nil {
-		return ConsumerInfo{}, fmt.Errorf("info of consumer %s of %s: %w", c.durable, c.stream, err)
+		return ConsumerInfo{}, fmt.Errorf("info of consumer %s of %s: %w", durable, stream, err)
 	}
 	info := con.CachedInfo()
 	return ConsumerInfo{

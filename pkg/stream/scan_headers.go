@@ -116,12 +116,15 @@ func (h *headerScan) take(ctx context.Context, raw *nats.Msg) (more bool, err er
 	switch status := raw.Header.Get("Status"); status {
 	case "":
 	case "408":
-		// All that was still to come may have been removed.
+		// What was still to come may have been removed, or is just slow to come.
 		info, err := h.con.Info(ctx)
-		if err != nil || info.NumPending > 0 {
+		if err != nil {
 			return false, errFallback
 		}
-		return false, nil
+		if info.NumPending == 0 && info.Delivered.Consumer == h.count {
+			return false, nil
+		}
+		return true, h.ask()
 	default:
 		return false, errFallback
 	}

@@ -2,10 +2,13 @@ package retrystream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/postrider/postrider/pkg/stream"
 )
 
 // countEvery is how often the number of messages of a shard is read anew while records are put.
@@ -51,13 +54,15 @@ func (s *Streams) Count(ctx context.Context, shard int) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	due, err := s.Due(ctx, shard)
-	if err != nil {
-		return 0, err
+	due, err := s.c.ConsumerInfo(ctx, name(shard), durable)
+	if errors.Is(err, stream.ErrNotFound) {
+		// Nobody has consumed the shard yet. With the consumer, what fired meanwhile is told apart.
+		if _, err = s.Due(ctx, shard); err == nil {
+			due, err = s.c.ConsumerInfo(ctx, name(shard), durable)
+		}
 	}
-	info, err := due.Info(ctx)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("count records of shard %d: %w", shard, err)
 	}
-	return max(all-int64(info.Pending)-int64(info.AckPending), 0), nil //nolint:gosec // far below 1<<63
+	return max(all-int64(due.Pending)-int64(due.AckPending), 0), nil //nolint:gosec // far below 1<<63
 }

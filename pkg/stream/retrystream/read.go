@@ -142,7 +142,7 @@ const indexParts = 4
 // ScanIndex gives an entry for every record of a shard to fn without decoding any, for the
 // rebuild of an index. Entries may come out of order of sequence; fn is called by one goroutine.
 func (s *Streams) ScanIndex(ctx context.Context, shard int, fn func(Entry) error) error {
-	scan := stream.Scan{Filter: recordPrefix(shard) + ">", Parts: indexParts}
+	scan := stream.Scan{Filter: recordPrefix(shard) + ">", HeadersOnly: true, Parts: indexParts}
 	return s.c.Scan(ctx, name(shard), scan, func(m *stream.Stored) error {
 		e, err := entry(shard, m)
 		if err != nil {
