@@ -10,7 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/bucket"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
@@ -55,13 +56,16 @@ type Stored struct {
 type Stream struct {
 	c           *stream.Client
 	publisher   *stream.Publisher
-	checkpoints jetstream.KeyValue
+	checkpoints *bucket.Bucket
 	incarnation string
 	maxAge      time.Duration
 }
 
 // Ensure creates EVENTS, or brings its limits to the configuration.
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) {
+	if limit := c.Conn().MaxPayload(); int64(cfg.MaxMessageBytes) > limit {
+		return nil, fmt.Errorf("events may have %d bytes, but the NATS server takes messages of %d only: raise its max_payload", cfg.MaxMessageBytes, limit)
+	}
 	info, err := c.EnsureStream(ctx, jetstream.StreamConfig{
 		Name: name, Description: "events as accepted", Subjects: []string{prefix + ">"},
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
@@ -70,16 +74,14 @@ func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) 
 	if err != nil {
 		return nil, err
 	}
-	kv, err := c.EnsureBucket(ctx, jetstream.KeyValueConfig{
-		Bucket: "checkpoints", Description: "how far routing is", History: 1, Storage: jetstream.FileStorage,
-	})
-	if err != nil {
+	s := &Stream{c: c, publisher: c.NewPublisher("events", 0), maxAge: cfg.MaxAge}
+	if err := s.openCheckpoints(ctx); err != nil {
 		return nil, err
 	}
-	return &Stream{
-		c: c, publisher: c.NewPublisher("events", 0), checkpoints: kv,
-		incarnation: strconv.FormatInt(info.Created.UnixNano(), 36), maxAge: cfg.MaxAge,
-	}, nil
+	if err := s.settle(ctx, info); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // MsgID is the JetStream message id of an event: a hash of its account and deduplication key, or
@@ -94,6 +96,9 @@ func MsgID(ev *recordv1.Event) string {
 
 // Publish stores an event. See stream.Publisher.Publish for when done is called.
 func (s *Stream) Publish(ctx context.Context, ev *recordv1.Event, done func(Stored, error)) error {
+	if err := stream.CheckTokens(append(strings.Split(ev.GetType(), "."), ev.GetAccountId())...); err != nil {
+		return fmt.Errorf("subject of event %s: %w", ev.GetId(), err)
+	}
 	data, err := proto.Marshal(ev)
 	if err != nil {
 		return fmt.Errorf("encode event %s: %w", ev.GetId(), err)

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
@@ -140,6 +142,84 @@ func TestADeletedRouterGoesOnAtItsCheckpoint(t *testing.T) {
 	require.NoError(t, s.Checkpoint(t.Context(), 5), "moves only forward")
 	require.NoError(t, c.JetStream().DeleteConsumer(t.Context(), "EVENTS", "router"))
 	require.EqualValues(t, 8, first())
+}
+
+func TestARestoredStreamIsAnotherIncarnation(t *testing.T) {
+	t.Parallel()
+	s, c := open(t, natstest.Start(t), eventstream.Default())
+	for i := range 10 {
+		_, err := publish(t, s, event("acc_1", fmt.Sprint(i)))
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Checkpoint(t.Context(), 5))
+	again := func() *eventstream.Stream {
+		t.Helper()
+		s, err := eventstream.Ensure(t.Context(), c, eventstream.Default())
+		require.NoError(t, err)
+		return s
+	}
+	require.Equal(t, s.Incarnation(), again().Incarnation(), "a restart changes nothing")
+
+	// A backup from before event 5 was stored. A restore keeps the time of creation, so what is
+	// left to see it by is the checkpoint, here moved instead of the stream.
+	require.NoError(t, s.Checkpoint(t.Context(), 11))
+	restored := again()
+	require.NotEqual(t, s.Incarnation(), restored.Incarnation())
+	require.Equal(t, restored.Incarnation(), again().Incarnation(), "it is told once")
+
+	// The old checkpoint says nothing about this stream: routing begins with the first event.
+	consumer, err := restored.Router(t.Context())
+	require.NoError(t, err)
+	info, err := consumer.Info(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 10, info.Pending)
+	require.NoError(t, restored.Checkpoint(t.Context(), 3), "and checkpoints begin anew")
+	require.NoError(t, c.JetStream().DeleteConsumer(t.Context(), "EVENTS", "router"))
+	consumer, err = restored.Router(t.Context())
+	require.NoError(t, err)
+	info, err = consumer.Info(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 7, info.Pending)
+
+	require.NoError(t, c.JetStream().DeleteStream(t.Context(), "EVENTS"))
+	require.NotEqual(t, restored.Incarnation(), again().Incarnation(), "a stream made anew is another too")
+}
+
+func TestAServerThatTakesTooLittleIsRefusedAtTheStart(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t, natstest.WithOptions(func(o *server.Options) { o.MaxPayload = 1 << 20 }))
+	c, err := stream.New(s.Connect(t), stream.Default())
+	require.NoError(t, err)
+	_, err = eventstream.Ensure(t.Context(), c, eventstream.Default())
+	require.ErrorContains(t, err, "max_payload")
+}
+
+func TestATypeThatWouldChangeTheSubjectIsRefused(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, natstest.Start(t), eventstream.Default())
+	for _, typ := range []string{"", "a..b", "a.*", ">", "a b", "a\r\nb"} {
+		ev := event("acc_1", "")
+		ev.Type = typ
+		require.ErrorIs(t, s.Publish(t.Context(), ev, nil), stream.ErrRefused, "type %q", typ)
+	}
+}
+
+func TestAnUpgradedRouterKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	s, c := open(t, natstest.Start(t), eventstream.Default())
+	_, err := c.JetStream().CreateConsumer(t.Context(), "EVENTS", jetstream.ConsumerConfig{
+		Durable: "router", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Second, MaxAckPending: 10,
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: 3,
+	})
+	require.NoError(t, err)
+	_, err = s.Router(t.Context())
+	require.NoError(t, err)
+	con, err := c.JetStream().Consumer(t.Context(), "EVENTS", "router")
+	require.NoError(t, err)
+	cfg := con.CachedInfo().Config
+	require.Equal(t, stream.AckWait, cfg.AckWait)
+	require.Equal(t, 8192, cfg.MaxAckPending)
+	require.EqualValues(t, 3, cfg.OptStartSeq)
 }
 
 func TestScanGivesEveryEventInOrder(t *testing.T) {

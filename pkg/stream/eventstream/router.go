@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/bucket"
 )
 
 const (
@@ -32,13 +33,16 @@ func (s *Stream) Router(ctx context.Context) (*stream.Consumer, error) {
 
 func (s *Stream) ensureRouter(ctx context.Context) error {
 	js := s.c.JetStream()
-	_, err := js.Consumer(ctx, name, router)
-	if err == nil || !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return err
-	}
 	cfg := jetstream.ConsumerConfig{
 		Durable: router, AckPolicy: jetstream.AckExplicitPolicy, AckWait: stream.AckWait,
 		MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
+	}
+	con, err := js.Consumer(ctx, name, router)
+	if err == nil {
+		return s.updateRouter(ctx, con.CachedInfo().Config, cfg)
+	}
+	if !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return err
 	}
 	last, _, err := s.checkpoint(ctx)
 	if err != nil {
@@ -51,6 +55,17 @@ func (s *Stream) ensureRouter(ctx context.Context) error {
 	if errors.Is(err, jetstream.ErrConsumerExists) {
 		return nil // another router was quicker
 	}
+	return err
+}
+
+// updateRouter brings what can be changed of the standing durable to the configuration. Where it
+// began stays as it is.
+func (s *Stream) updateRouter(ctx context.Context, standing, want jetstream.ConsumerConfig) error {
+	if standing.AckWait == want.AckWait && standing.MaxAckPending == want.MaxAckPending && standing.MaxDeliver == want.MaxDeliver {
+		return nil
+	}
+	standing.AckWait, standing.MaxAckPending, standing.MaxDeliver = want.AckWait, want.MaxAckPending, want.MaxDeliver
+	_, err := s.c.JetStream().UpdateConsumer(ctx, name, standing)
 	return err
 }
 
@@ -68,28 +83,26 @@ func (s *Stream) Checkpoint(ctx context.Context, floor uint64) error {
 		return err
 	}
 	// By compare-and-set: of two routers that write at once, the one that lost writes again soon.
-	if revision == 0 {
-		_, err = s.checkpoints.Create(ctx, router, value)
-	} else {
-		_, err = s.checkpoints.Update(ctx, router, value, revision)
-	}
-	if err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
+	_, err = s.checkpoints.Put(ctx, router, value, revision)
+	if err != nil && !errors.Is(err, bucket.ErrConflict) {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
 	return nil
 }
 
+// checkpoint reads what its leader holds, so that a replica that is behind cannot take routing
+// back.
 func (s *Stream) checkpoint(ctx context.Context) (checkpoint, uint64, error) {
 	entry, err := s.checkpoints.Get(ctx, router)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return checkpoint{}, 0, nil
+	if errors.Is(err, bucket.ErrNotFound) {
+		return checkpoint{}, entry.Revision, nil
 	}
 	if err != nil {
 		return checkpoint{}, 0, fmt.Errorf("read checkpoint: %w", err)
 	}
 	var c checkpoint
-	if err := json.Unmarshal(entry.Value(), &c); err != nil {
+	if err := json.Unmarshal(entry.Value, &c); err != nil {
 		return checkpoint{}, 0, fmt.Errorf("read checkpoint: %w", err)
 	}
-	return c, entry.Revision(), nil
+	return c, entry.Revision, nil
 }
