@@ -62,12 +62,18 @@ type world struct {
 	account     string
 	secret      string
 
+	barrier   *config.Barrier
 	scheduler *smallScheduler
 	disabler  *disabler
 	ledger    *ledger
 }
 
 func newWorld(t testing.TB) *world {
+	t.Helper()
+	return newWorldWith(t, retrystream.Default())
+}
+
+func newWorldWith(t testing.TB, retries retrystream.Config) *world {
 	t.Helper()
 	w := &world{server: natstest.Start(t), log: logtest.New(t), account: string(postrider.NewAccountID()), secret: signature.GenerateHMAC()}
 	w.nc = w.server.Connect(t)
@@ -85,7 +91,7 @@ func newWorld(t testing.TB) *world {
 	require.NoError(t, err)
 	w.deliveries, err = deliverystream.Ensure(t.Context(), w.client)
 	require.NoError(t, err)
-	w.retries, err = retrystream.Ensure(t.Context(), w.client, retrystream.Default())
+	w.retries, err = retrystream.Ensure(t.Context(), w.client, retries)
 	require.NoError(t, err)
 	t.Cleanup(w.retries.Close)
 	w.journal, err = journal.Ensure(t.Context(), w.client, journal.Default())
@@ -98,6 +104,8 @@ func newWorld(t testing.TB) *world {
 	require.NoError(t, err)
 	_, err = w.store.CreateAccount(t.Context(), &recordv1.Account{Account: &postriderv1.Account{Id: w.account, TimeZone: "UTC"}})
 	require.NoError(t, err)
+	w.barrier = config.NewBarrier(w.client, w.log)
+	t.Cleanup(func() { _ = w.barrier.Stop(context.WithoutCancel(t.Context())) })
 	w.scheduler = &smallScheduler{retries: w.retries}
 	t.Cleanup(w.scheduler.stop)
 	w.disabler = &disabler{store: w.store}
@@ -111,14 +119,18 @@ func testConfig() dispatcher.Config {
 	return cfg
 }
 
-// dispatch runs a dispatcher until the test ends or the returned function is called.
-func (w *world) dispatch(t testing.TB, cfg dispatcher.Config, change ...func(*dispatcher.Deps)) (s *dispatcher.Service, stop func()) {
-	t.Helper()
-	deps := dispatcher.Deps{
+func (w *world) deps() dispatcher.Deps {
+	return dispatcher.Deps{
 		Streams: w.client, Events: w.events, Deliveries: w.deliveries, Retries: w.retries, Journal: w.journal,
 		DeadLetters: w.deadLetters, Sealer: w.sealer, Scheduler: w.scheduler, Disabler: w.disabler,
 		Instance: "test", Logger: w.log, Telemetry: telemetry.Noop(),
 	}
+}
+
+// dispatch runs a dispatcher until the test ends or the returned function is called.
+func (w *world) dispatch(t testing.TB, cfg dispatcher.Config, change ...func(*dispatcher.Deps)) (s *dispatcher.Service, stop func()) {
+	t.Helper()
+	deps := w.deps()
 	for _, c := range change {
 		c(&deps)
 	}
@@ -139,6 +151,28 @@ func (w *world) dispatch(t testing.TB, cfg dispatcher.Config, change ...func(*di
 	return s, stop
 }
 
+// depsOn is the deps of a dispatcher with a connection of its own.
+func (w *world) depsOn(t testing.TB, nc *nats.Conn) dispatcher.Deps {
+	t.Helper()
+	deps := w.deps()
+	var err error
+	deps.Streams, err = stream.New(nc, w.client.Config())
+	require.NoError(t, err)
+	t.Cleanup(deps.Streams.Close)
+	deps.Events, err = eventstream.Ensure(t.Context(), deps.Streams, eventstream.Default())
+	require.NoError(t, err)
+	deps.Deliveries, err = deliverystream.Ensure(t.Context(), deps.Streams)
+	require.NoError(t, err)
+	deps.Retries, err = retrystream.Ensure(t.Context(), deps.Streams, retrystream.Default())
+	require.NoError(t, err)
+	t.Cleanup(deps.Retries.Close)
+	deps.Journal, err = journal.Ensure(t.Context(), deps.Streams, journal.Default())
+	require.NoError(t, err)
+	deps.DeadLetters, err = deadletterstream.Ensure(t.Context(), deps.Streams, deadletterstream.Default())
+	require.NoError(t, err)
+	return deps
+}
+
 // webhook stores a webhook with retries within milliseconds.
 func (w *world) webhook(t testing.TB, url string, change ...func(*postriderv1.Webhook)) *postriderv1.Webhook {
 	t.Helper()
@@ -151,10 +185,11 @@ func (w *world) webhook(t testing.TB, url string, change ...func(*postriderv1.We
 	}
 	sealed, err := w.sealer.Seal([]byte(w.secret), config.SecretContext(w.account, hook.GetId(), "sec_1"))
 	require.NoError(t, err)
-	_, err = w.store.CreateWebhook(t.Context(), &recordv1.Webhook{
+	rev, err := w.store.CreateWebhook(t.Context(), &recordv1.Webhook{
 		Webhook: hook, Secrets: []*recordv1.SealedSecret{{Id: "sec_1", Kind: "hmac", Ciphertext: sealed}},
 	})
 	require.NoError(t, err)
+	require.NoError(t, w.barrier.Confirm(t.Context(), config.BucketWebhooks, rev))
 	return hook
 }
 
@@ -166,8 +201,8 @@ func schedule(delays ...time.Duration) *postriderv1.RetrySchedule {
 	return s
 }
 
-// update changes a stored webhook.
-func (w *world) update(t testing.TB, id string, change func(*postriderv1.Webhook)) uint64 {
+// update changes a stored webhook, and returns when every dispatcher acts on that.
+func (w *world) update(t testing.TB, id string, change func(*postriderv1.Webhook)) {
 	t.Helper()
 	rec, rev, err := w.store.GetWebhook(t.Context(), w.account, id)
 	require.NoError(t, err)
@@ -175,7 +210,15 @@ func (w *world) update(t testing.TB, id string, change func(*postriderv1.Webhook
 	rec.Webhook.StateTime = timestamppb.Now()
 	rev, err = w.store.UpdateWebhook(t.Context(), rec, rev)
 	require.NoError(t, err)
-	return rev
+	require.NoError(t, w.barrier.Confirm(t.Context(), config.BucketWebhooks, rev))
+}
+
+// remove deletes a stored webhook, and returns when every dispatcher acts on that.
+func (w *world) remove(t testing.TB, id string) {
+	t.Helper()
+	rev, err := w.store.DeleteWebhook(t.Context(), w.account, id, 0)
+	require.NoError(t, err)
+	require.NoError(t, w.barrier.Confirm(t.Context(), config.BucketWebhooks, rev))
 }
 
 func setState(state postriderv1.WebhookState) func(*postriderv1.Webhook) {
