@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -55,9 +56,10 @@ type world struct {
 	journal *journal.Journal
 	store   *config.Store
 
-	mu   sync.Mutex
-	dues []due
-	more chan struct{} // closed with the next due delivery
+	mu      sync.Mutex
+	dues    []due
+	markers map[string]bool
+	more    chan struct{} // closed with the next due delivery
 }
 
 // due is a due delivery as a dispatcher got it.
@@ -75,7 +77,7 @@ const shards = 2
 func newWorld(t testing.TB, grace time.Duration) *world {
 	t.Helper()
 	server := natstest.Start(t)
-	w := &world{t: t, nc: server.Connect(t), log: logtest.New(t), more: make(chan struct{})}
+	w := &world{t: t, nc: server.Connect(t), log: logtest.New(t), more: make(chan struct{}), markers: make(map[string]bool)}
 	cfg := stream.Default()
 	cfg.Shards = shards
 	cfg.DuplicateWindow = 30 * time.Second
@@ -114,11 +116,7 @@ func (w *world) dispatch() {
 				if err != nil {
 					w.t.Errorf("decode a due delivery: %v", err)
 				}
-				w.mu.Lock()
-				w.dues = append(w.dues, due{retry: retry, fired: fired, at: time.Now()})
-				close(w.more)
-				w.more = make(chan struct{})
-				w.mu.Unlock()
+				w.take(due{retry: retry, fired: fired, at: time.Now()})
 				_ = m.Ack()
 			})
 		})
@@ -129,12 +127,47 @@ func (w *world) dispatch() {
 	})
 }
 
-// got returns the due deliveries so far.
-func (w *world) got() []due {
+// take writes a due delivery down.
+func (w *world) take(d due) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return append([]due(nil), w.dues...)
+	if d.retry.GetReason() == markerReason {
+		w.markers[d.delivery()] = true
+		return
+	}
+	w.dues = append(w.dues, d)
+	close(w.more)
+	w.more = make(chan struct{})
 }
+
+// got returns every delivery that has become due, also those on their way: behind a marker on
+// each shard nothing is on its way any more.
+func (w *world) got() []due {
+	w.t.Helper()
+	for shard := range shards {
+		marker := &hook{w: w, rec: &recordv1.Webhook{Webhook: &postriderv1.Webhook{AccountId: string(postrider.NewAccountID())}}}
+		for marker.id() == "" || marker.shard() != shard {
+			marker.rec.Webhook.Id = string(postrider.NewWebhookID())
+		}
+		retry := marker.retry(waiting, time.Now().Add(time.Hour))
+		retry.Reason = markerReason
+		released := make(chan error, 1)
+		rec := retrystream.Record{Shard: shard, Sequence: w.put(retry)[0], Retry: retry}
+		require.NoError(w.t, w.retries.Release(w.t.Context(), rec, func(err error) { released <- err }))
+		require.NoError(w.t, <-released)
+		w.eventually(func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.markers[retry.GetDelivery().GetId()]
+		}, "the marker arrives")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.dues)
+}
+
+// markerReason tells the markers of got apart.
+const markerReason = "marker"
 
 // await waits for n due deliveries and returns them all.
 func (w *world) await(n int) []due {
@@ -142,7 +175,7 @@ func (w *world) await(n int) []due {
 	deadline := time.After(patience)
 	for {
 		w.mu.Lock()
-		list, more := append([]due(nil), w.dues...), w.more
+		list, more := slices.Clone(w.dues), w.more
 		w.mu.Unlock()
 		if len(list) >= n {
 			return list

@@ -202,7 +202,7 @@ func (c *Cluster) environment(p *Process) []string {
 	set("api", "API_LOG_FILE", filepath.Join(c.opts.Dir, p.Name+".db"))
 	set("api", "API_RECORDER", "recorder-"+p.Name)
 	set("api", "API_ALLOW_HTTP", "true")
-	set("dispatcher", "DISPATCHER_ALLOW_CIDRS", "127.0.0.0/8,::1/128")
+	set("dispatcher", "DISPATCHER_EGRESS_ALLOW_NETWORKS", "127.0.0.0/8,::1/128")
 	for name, value := range c.opts.Env {
 		env[name] = value
 	}
@@ -237,6 +237,11 @@ func (c *Cluster) APITarget() string { return c.target("api", grpcPort) }
 
 // APIURLs are the base URLs of the REST servers.
 func (c *Cluster) APIURLs() []string { return urls(c.addresses("api", httpPort)) }
+
+// GRPCTarget is one replica of a service, for a gRPC client.
+func (c *Cluster) GRPCTarget(p *Process) string {
+	return "static:///127.0.0.1:" + strconv.Itoa(p.port+grpcPort)
+}
 
 // MetricsURL is the metrics page of a process.
 func (c *Cluster) MetricsURL(p *Process) string {

@@ -53,6 +53,11 @@ func StartStandalone(ctx context.Context, bin, dir string, extra map[string]stri
 	return s, nil
 }
 
+// MetricsURL is the process's metrics page.
+func (s *Standalone) MetricsURL() string {
+	return "http://127.0.0.1:" + strconv.Itoa(s.port+metricsPort) + "/metrics"
+}
+
 // Stop asks the process to stop, and ends it if it does not within 20 s.
 func (s *Standalone) Stop() error {
 	s.Terminate()

@@ -14,7 +14,7 @@ import (
 // The one process keeps nothing of its retry index and its deduplication window on disk: both are
 // rebuilt from the record at start.
 func TestOneProcessKeepsItsStateOverKillAndRestart(t *testing.T) {
-	p, s := startStandalone(t, map[string]string{"POSTRIDER_DISPATCHER_RETRY_SCALE": "0.1"})
+	p, s := startStandalone(t, map[string]string{"POSTRIDER_DISPATCHER_RETRY_TIME_SCALE": "0.1"})
 	a := s.newAccount(t)
 	r := receivertest.New(t).Respond(500)
 	hook := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}, Profile: "jewelmusic"}).GetWebhook()

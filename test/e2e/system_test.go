@@ -71,8 +71,8 @@ func startCluster(t *testing.T, opts cluster.Options) (*cluster.Cluster, *system
 	if opts.Env == nil {
 		opts.Env = map[string]string{}
 	}
-	if opts.Env["POSTRIDER_DISPATCHER_RETRY_SCALE"] == "" {
-		opts.Env["POSTRIDER_DISPATCHER_RETRY_SCALE"] = retryScaleText
+	if opts.Env["POSTRIDER_DISPATCHER_RETRY_TIME_SCALE"] == "" {
+		opts.Env["POSTRIDER_DISPATCHER_RETRY_TIME_SCALE"] = retryScaleText
 	}
 	c, err := cluster.Start(t.Context(), opts)
 	require.NoError(t, err)
@@ -94,8 +94,8 @@ func startStandalone(t *testing.T, env map[string]string) (*cluster.Standalone, 
 	if env == nil {
 		env = map[string]string{}
 	}
-	if env["POSTRIDER_DISPATCHER_RETRY_SCALE"] == "" {
-		env["POSTRIDER_DISPATCHER_RETRY_SCALE"] = retryScaleText
+	if env["POSTRIDER_DISPATCHER_RETRY_TIME_SCALE"] == "" {
+		env["POSTRIDER_DISPATCHER_RETRY_TIME_SCALE"] = retryScaleText
 	}
 	s, err := cluster.StartStandalone(t.Context(), binaries(t), t.TempDir(), env)
 	require.NoError(t, err)

@@ -117,45 +117,46 @@ func (c *Canceller) Records(ctx context.Context, list []retrystream.Record, reas
 	return removed, nil
 }
 
-// Webhook ends everything that waits for a webhook. It returns how many records it removed.
-// The webhook's own state, which the caller set and confirmed, keeps more from coming.
+// Webhook ends everything that waits for a webhook when the call begins. It returns how many
+// records it removed. The webhook's own state, which the caller set and confirmed, keeps more
+// from coming.
 func (c *Canceller) Webhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, reason string) (int64, error) {
 	shard := postrider.ShardOf(webhook, c.deps.Records.Shards())
-	filter := retrystream.Filter{Account: account, Webhook: webhook}
 	var removed int64
-	for from := uint64(0); ; {
-		list := make([]retrystream.Record, 0, chunk)
-		err := c.deps.Records.Scan(ctx, shard, filter, from, func(rec retrystream.Record) error {
-			list = append(list, rec)
-			if len(list) == chunk {
-				return errEnough
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errEnough) {
-			return removed, fmt.Errorf("read what waits for %s: %w", webhook, err)
-		}
+	list := make([]retrystream.Record, 0, chunk)
+	flush := func() error {
 		if len(list) == 0 {
-			return removed, nil
+			return nil
 		}
 		if err := c.deps.Journal.Cancelled(ctx, list, reason); err != nil {
-			return removed, fmt.Errorf("cancel what waits for %s: %w", webhook, err)
+			return err
 		}
 		// Every record of the webhook up to this one was read and journalled, in this or in an
 		// earlier turn, so the purge up to it removes nothing unread.
-		last := list[len(list)-1].Sequence
-		n, err := c.deps.Records.RemoveWebhook(ctx, account, webhook, last)
+		n, err := c.deps.Records.RemoveWebhook(ctx, account, webhook, list[len(list)-1].Sequence)
 		removed += n
 		if err != nil {
-			return removed, fmt.Errorf("remove what waits for %s: %w", webhook, err)
+			return err
 		}
 		c.drop(ctx, list)
-		from = last + 1
+		list = list[:0]
+		return nil
 	}
+	err := c.deps.Records.Scan(ctx, shard, retrystream.Filter{Account: account, Webhook: webhook}, 0, func(rec retrystream.Record) error {
+		list = append(list, rec)
+		if len(list) == chunk {
+			return flush()
+		}
+		return nil
+	})
+	if err == nil {
+		err = flush()
+	}
+	if err != nil {
+		return removed, fmt.Errorf("cancel what waits for %s: %w", webhook, err)
+	}
+	return removed, nil
 }
-
-// errEnough ends a scan.
-var errEnough = errors.New("enough")
 
 // drop takes members of removed records out of the index. Those that stay are dropped when
 // they are due, because their records are gone.

@@ -8,12 +8,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
+	"github.com/postrider/postrider/services/scheduler/internal/hold"
 	"github.com/postrider/postrider/services/scheduler/internal/retryset"
 )
 
@@ -36,6 +39,12 @@ func (s *Server) ScheduleRetry(ctx context.Context, req *schedulerv1.ScheduleRet
 	retries := req.GetRetries()
 	if err := checkRetries(retries); err != nil {
 		return nil, err
+	}
+	for _, r := range retries {
+		if r.GetKind() == recordv1.RetryKind_RETRY_KIND_HELD {
+			// A held record that is due soon would only be met and held again.
+			r.DueTime = timestamppb.New(hold.Until(s.deps.Now()))
+		}
 	}
 	results := s.store(ctx, retries)
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -22,9 +23,16 @@ const (
 	// holdFor is how far ahead a held record is due. When it fires by itself, whoever meets it
 	// looks at the webhook again, so that nothing is held for ever by a mistake.
 	holdFor = time.Hour
+	// holdSpread is added at random, so that what is held at once does not fire at once.
+	holdSpread = 6 * time.Minute
 	// holdChunk is how many records are journalled and replaced together.
 	holdChunk = 128
 )
+
+// Until is when a record that is held now fires by itself.
+func Until(now time.Time) time.Time {
+	return now.Add(holdFor + rand.N(holdSpread)) //nolint:gosec // spread needs no secrecy
+}
 
 // Holdable reports whether a record of an inactive webhook is to be held now. One that waits
 // for the time its event asked for is not, before that time: a hold forgets when the record was
@@ -149,7 +157,7 @@ func (m *Manager) held(ctx context.Context, w webhooks.Webhook, r *recordv1.Retr
 	return &recordv1.Retry{
 		Delivery:        delivery,
 		Kind:            recordv1.RetryKind_RETRY_KIND_HELD,
-		DueTime:         timestamppb.New(m.deps.Now().Add(holdFor)),
+		DueTime:         timestamppb.New(Until(m.deps.Now())),
 		WebhookRevision: w.Revision,
 		Reason:          string(w.State),
 	}, nil

@@ -85,8 +85,16 @@ func New(cfg Config, deps Deps) *Manager {
 	return &Manager{cfg: cfg, deps: deps, agenda: newAgenda()}
 }
 
-// Check asks for a look at a webhook. It does not wait for it.
-func (m *Manager) Check(id postrider.WebhookID) { m.agenda.add(id, m.deps.Now()) }
+// Check asks for a look at a webhook. It does not wait for it. A deleted one is looked at a little
+// later: who deleted it asks for the cancellation and wants to know how much it was, and the look
+// is for the case that nobody does.
+func (m *Manager) Check(id postrider.WebhookID) {
+	at := m.deps.Now()
+	if w, ok := m.deps.Registry.Lookup(id); ok && w.State == postrider.WebhookDeleted {
+		at = at.Add(pauseAfterDelete)
+	}
+	m.agenda.add(id, at)
+}
 
 // Run looks at webhooks until the context ends, and returns when no look is going on.
 func (m *Manager) Run(ctx context.Context) error {
@@ -158,6 +166,8 @@ func (m *Manager) look(ctx context.Context, id postrider.WebhookID) {
 const (
 	// pauseAfterError is how long a webhook rests whose look ended in an error.
 	pauseAfterError = 2 * time.Second
+	// pauseAfterDelete is how long it rests when it was deleted.
+	pauseAfterDelete = 2 * time.Second
 	// pauseAfterLock is how long it rests when another replica is at it.
 	pauseAfterLock = 2 * time.Second
 )

@@ -45,6 +45,8 @@ const (
 	batch = 4096
 	// callTimeout bounds a call of the index.
 	callTimeout = 5 * time.Second
+	// keepAlive is how often a rebuild shows that it goes on.
+	keepAlive = 3 * time.Second
 	// pause is the least time between the starts of two passes, so that an index that is lost
 	// again and again, or that another replica is rebuilding, does not keep this one busy.
 	pause = 250 * time.Millisecond
@@ -138,16 +140,9 @@ func (r *Rebuilder) fill(ctx context.Context, build *retryset.Rebuild) (int64, e
 	full := make(chan []retryset.Entry, 2)
 	added := make(chan error, 1)
 	go func() {
-		var failed error
-		for entries := range full {
-			if failed == nil {
-				failed = r.refill(ctx, build, entries)
-			}
-			if failed != nil {
-				cancel(failed) // the reader stops; what it still sends is drained here
-			}
-		}
-		added <- failed
+		err := r.add(ctx, build, full)
+		cancel(err) // stops the reader, if it is not the reader that ended
+		added <- err
 	}()
 
 	var n int64
@@ -178,6 +173,27 @@ func (r *Rebuilder) fill(ctx context.Context, build *retryset.Rebuild) (int64, e
 	}
 	close(full)
 	return n, errors.Join(<-added, read)
+}
+
+// add adds what the reader sends until it ends. While it sends nothing, because it reads records
+// that need no index, the rebuild is kept alive.
+func (r *Rebuilder) add(ctx context.Context, build *retryset.Rebuild, full <-chan []retryset.Entry) error {
+	alive := time.NewTicker(keepAlive)
+	defer alive.Stop()
+	for {
+		var entries []retryset.Entry
+		select {
+		case list, more := <-full:
+			if !more {
+				return nil
+			}
+			entries = list
+		case <-alive.C:
+		}
+		if err := r.refill(ctx, build, entries); err != nil {
+			return err
+		}
+	}
 }
 
 // read gives every record that waits for a due time.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
@@ -19,6 +20,10 @@ import (
 // replicas, and the server that may fire the record, exactly one makes the delivery due.
 func (l *Loop) handle(ctx context.Context, members []retryset.Member) {
 	shard := members[0].Shard
+	if shard >= l.deps.Records.Shards() {
+		l.giveBack(members, time.Time{}) // of another deployment that used this Redis
+		return
+	}
 	sequences := make([]uint64, 0, len(members))
 	for _, m := range members {
 		sequences = append(sequences, m.Sequence)

@@ -30,6 +30,7 @@ type index interface {
 type records interface {
 	GetAll(ctx context.Context, shard int, sequences []uint64) ([]*retrystream.Record, error)
 	Release(ctx context.Context, r retrystream.Record, done func(error)) error
+	Shards() int
 }
 
 // holder holds records of inactive webhooks.
@@ -206,11 +207,14 @@ func (l *Loop) claimOnce(ctx context.Context, limit int) (retryset.Claimed, erro
 	if errors.Is(err, retryset.ErrEpochLost) {
 		l.deps.Lost()
 	}
-	if err != nil && len(got.Members) == 0 && got.Next.IsZero() && !errors.Is(err, retryset.ErrEpochLost) {
+	if err != nil && !errors.Is(err, retryset.ErrEpochLost) {
 		l.deps.Metrics.claimFailed(ctx, err, l.deps.Logger)
-		return got, err
+		if len(got.Members) == 0 && got.Next.IsZero() {
+			return got, err
+		}
+		return got, nil // a part of the index is away; the rest goes on
 	}
-	l.deps.Metrics.claimed(ctx, len(got.Members), now, got.Next, l.deps.Logger)
+	l.deps.Metrics.claimed(ctx, now, got.Next, l.deps.Logger)
 	return got, nil
 }
 
@@ -251,7 +255,7 @@ func (l *Loop) give(ctx context.Context, list []retryset.Member) {
 	}
 }
 
-// giveBack makes claimed members due again.
+// giveBack makes claimed members due again, or drops them if due is zero.
 func (l *Loop) giveBack(list []retryset.Member, due time.Time) {
 	for _, m := range list {
 		l.outcomes <- outcome{member: m, due: due}

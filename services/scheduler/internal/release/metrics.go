@@ -44,7 +44,7 @@ func NewMetrics(m metric.Meter) (*Metrics, error) {
 	}, errors.Join(err1, err2, err3, err4)
 }
 
-func (m *Metrics) claimed(ctx context.Context, _ int, now, next time.Time, log *slog.Logger) {
+func (m *Metrics) claimed(ctx context.Context, now, next time.Time, log *slog.Logger) {
 	lag := 0.0
 	if !next.IsZero() && next.Before(now) {
 		lag = now.Sub(next).Seconds()

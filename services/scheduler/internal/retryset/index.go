@@ -68,7 +68,8 @@ type Index interface {
 	// BeginRebuild begins a rebuild of the slots that are lost and that no other replica is
 	// rebuilding; there may be none. The caller reads the records after this call, never before.
 	BeginRebuild(ctx context.Context) (*Rebuild, error)
-	// Refill adds those of the entries that belong to the rebuild.
+	// Refill adds those of the entries that belong to the rebuild. It is called every few
+	// seconds, without entries if need be: a rebuild that is silent for long is taken for dead.
 	Refill(ctx context.Context, r *Rebuild, entries []Entry) error
 	// EndRebuild declares the rebuilt slots whole. It returns those that it could not, because
 	// they were lost again meanwhile or another replica took them over; they stay lost.

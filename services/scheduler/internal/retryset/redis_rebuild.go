@@ -73,6 +73,7 @@ func (x *Redis) Refill(ctx context.Context, r *Rebuild, entries []Entry) error {
 		}
 		// GT: what is leased while the records are read keeps its lease.
 		zadd(ctx, pipe, slot, list, redis.ZAddArgs{GT: true})
+		// Should the lock be another replica's by now, both rebuild, and its token ends this one.
 		pipe.PExpire(ctx, lockKeys[slot], rebuildLock)
 	}
 	if pipe.Len() == 0 {

@@ -102,8 +102,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 func (s *Sweeper) turn(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	// The lock is not released: it is what keeps the other replicas from sweeping in the same
-	// interval. Each process sweeps at its start all the same, in case it is the first.
+	// The lock is not released: it keeps the other replicas from sweeping in the same interval.
 	_, ok, err := s.deps.Index.TryLock(call, "sweep", s.cfg.Interval/2)
 	if err == nil && !ok {
 		return nil
