@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+)
+
+// parseCatalogue reads a catalogue of event types. What the API sets itself is left out, so that a
+// catalogue that was listed can be imported elsewhere.
+func parseCatalogue(text []byte) ([]*postriderv1.EventType, error) {
+	var file struct {
+		EventTypes []map[string]json.RawMessage `json:"event_types"`
+		NextPage   string                       `json:"next_page_token"`
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&file); err != nil {
+		return nil, fmt.Errorf("is no catalogue: %w", err)
+	}
+	if dec.More() {
+		return nil, errors.New("is no catalogue: something follows its end")
+	}
+	if len(file.EventTypes) == 0 {
+		return nil, errors.New("has no event_types")
+	}
+	out := make([]*postriderv1.EventType, len(file.EventTypes))
+	for i, entry := range file.EventTypes {
+		e, err := parseEventType(entry)
+		if err != nil {
+			return nil, fmt.Errorf("event_types[%d]: %w", i, err)
+		}
+		out[i] = e
+	}
+	return out, nil
+}
+
+func parseEventType(entry map[string]json.RawMessage) (*postriderv1.EventType, error) {
+	if example := bytes.TrimSpace(entry["example"]); len(example) > 0 && example[0] != '"' && !bytes.Equal(example, []byte("null")) {
+		text, err := json.Marshal(base64.StdEncoding.EncodeToString(example))
+		if err != nil {
+			return nil, err
+		}
+		entry["example"] = text
+	}
+	for _, name := range []string{"account_id", "create_time", "update_time", "etag"} {
+		delete(entry, name)
+	}
+	text, err := json.Marshal(entry)
+	if err != nil {
+		return nil, err
+	}
+	e := &postriderv1.EventType{}
+	if err := protojson.Unmarshal(text, e); err != nil {
+		return nil, err
+	}
+	if e.GetName() == "" {
+		return nil, errors.New("name is missing")
+	}
+	return e, nil
+}

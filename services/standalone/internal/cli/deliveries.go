@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+)
+
+const statePrefix = "DELIVERY_STATE_"
+
+func (p *program) deliveriesCommand() *cobra.Command {
+	return group(&cobra.Command{
+		Use:     "deliveries",
+		Aliases: []string{"delivery"},
+		Short:   "Deliveries: one event for one webhook each",
+		Long: `A delivery is one event for one webhook. It is pending, waiting (for its next attempt) or held
+(because its webhook is), until it is delivered, dead or cancelled. The log that these commands
+read is a moment behind.`,
+	}, p.deliveriesList(), p.deliveriesShow(), p.deliveriesAttempts(), p.deliveriesCancel(), p.deliveriesRetry(), p.deliveriesTail())
+}
+
+// deliveryFilter are the flags that choose deliveries.
+type deliveryFilter struct {
+	event, webhook, state, eventType, callID, since, until string
+}
+
+func (d *deliveryFilter) add(f *pflag.FlagSet) {
+	f.StringVar(&d.event, "event", "", "of this event")
+	f.StringVar(&d.webhook, "webhook", "", "of this webhook")
+	f.StringVar(&d.state, "state", "", "in this state: pending, waiting, delivered, dead, cancelled or held")
+	f.StringVar(&d.eventType, "type", "", "of this event type")
+	f.StringVar(&d.callID, "call-id", "", "with this UUID")
+	f.StringVar(&d.since, "since", "", "routed at or after, such as -1h or 2026-11-21T18:00:00Z")
+	f.StringVar(&d.until, "until", "", "routed before, such as -5m or 2026-11-21T18:00:00Z")
+}
+
+func (d *deliveryFilter) request(account string, now time.Time) (*postriderv1.ListDeliveriesRequest, error) {
+	state, err := choice("--state", d.state, statePrefix, postriderv1.DeliveryState_value)
+	if err != nil {
+		return nil, err
+	}
+	start, err := moment("--since", d.since, now)
+	if err != nil {
+		return nil, err
+	}
+	end, err := moment("--until", d.until, now)
+	if err != nil {
+		return nil, err
+	}
+	return &postriderv1.ListDeliveriesRequest{
+		AccountId: account, EventId: d.event, WebhookId: d.webhook, State: postriderv1.DeliveryState(state),
+		EventType: d.eventType, CallId: d.callID, StartTime: start, EndTime: end,
+	}, nil
+}
+
+func (p *program) deliveriesList() *cobra.Command {
+	var filter deliveryFilter
+	var limit int
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List deliveries, newest first",
+		Example: `  postrider deliveries list
+  postrider deliveries list --state waiting --webhook wh_01HF7YAT00ZZZZZZZZZZZZZZZZ
+  postrider deliveries list --event evt_01HF7YAT00ZZZZZZZZZZZZZZZZ
+  postrider deliveries list --since -1h --state dead --limit 0 -o json`,
+		Args: cobra.NoArgs,
+	}
+	filter.add(c.Flags())
+	limitFlag(c, &limit)
+	c.RunE = p.remote(func(ctx context.Context, cl *client, _ []string) error {
+		req, err := filter.request(cl.account, p.now())
+		if err != nil {
+			return err
+		}
+		list, next, err := pages(limit, func(size int32, token string) ([]*postriderv1.Delivery, string, error) {
+			req.PageSize, req.PageToken = size, token
+			resp, err := cl.deliveries.ListDeliveries(ctx, req)
+			return resp.GetDeliveries(), resp.GetNextPageToken(), err
+		})
+		if err != nil {
+			return err
+		}
+		defer p.more(len(list), next)
+		return p.show(&postriderv1.ListDeliveriesResponse{Deliveries: list, NextPageToken: next}, func(t *table) {
+			t.row("ID", "STATE", "ATTEMPTS", "LAST", "TYPE", "EVENT", "WEBHOOK", "CREATED", "NEXT ATTEMPT")
+			for _, d := range list {
+				t.row(d.GetId(), enum(d.GetState(), statePrefix), strconv.Itoa(int(d.GetAttemptCount())), cell(lastResult(d)), d.GetEventType(),
+					d.GetEventId(), d.GetWebhookId(), stamp(d.GetCreateTime()), cell(stamp(d.GetNextAttemptTime())))
+			}
+		})
+	})
+	return c
+}
+
+// lastResult is the last attempt in a word.
+func lastResult(d *postriderv1.Delivery) string {
+	if d.GetLastStatusCode() > 0 {
+		return strconv.Itoa(int(d.GetLastStatusCode()))
+	}
+	return d.GetLastErrorClass()
+}
+
+func (p *program) deliveriesShow() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "show DELIVERY",
+		Short:   "Show a delivery",
+		Example: "  postrider deliveries show dlv_6tzpwd6c3nq2e7m5r8k1xg4v0b9h",
+		Args:    cobra.ExactArgs(1),
+	}
+	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
+		resp, err := cl.deliveries.GetDelivery(ctx, &postriderv1.GetDeliveryRequest{AccountId: cl.account, DeliveryId: args[0]})
+		if err != nil {
+			return err
+		}
+		d := resp.GetDelivery()
+		return p.show(d, func(t *table) {
+			t.field("id", d.GetId())
+			t.field("state", enum(d.GetState(), statePrefix))
+			t.field("reason", d.GetReason())
+			t.field("event", d.GetEventId())
+			t.field("type", d.GetEventType())
+			t.field("webhook", d.GetWebhookId())
+			t.field("attempts", strconv.Itoa(int(d.GetAttemptCount())))
+			t.field("last result", lastResult(d))
+			t.field("next attempt", stamp(d.GetNextAttemptTime()))
+			t.field("created", stamp(d.GetCreateTime()))
+			t.field("updated", stamp(d.GetUpdateTime()))
+			t.field("replay", d.GetReplayId())
+			t.field("call id", d.GetCallId())
+		})
+	})
+	return c
+}
+
+func (p *program) deliveriesAttempts() *cobra.Command {
+	var limit int
+	c := &cobra.Command{
+		Use:     "attempts DELIVERY",
+		Short:   "List the attempts of a delivery, oldest first",
+		Long:    "List the attempts of a delivery, oldest first; -o json shows requests and responses too.",
+		Example: "  postrider deliveries attempts dlv_6tzpwd6c3nq2e7m5r8k1xg4v0b9h",
+		Args:    cobra.ExactArgs(1),
+	}
+	limitFlag(c, &limit)
+	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
+		list, next, err := pages(limit, func(size int32, token string) ([]*postriderv1.Attempt, string, error) {
+			resp, err := cl.deliveries.ListAttempts(ctx, &postriderv1.ListAttemptsRequest{AccountId: cl.account, DeliveryId: args[0], PageSize: size, PageToken: token})
+			return resp.GetAttempts(), resp.GetNextPageToken(), err
+		})
+		if err != nil {
+			return err
+		}
+		defer p.more(len(list), next)
+		return p.show(&postriderv1.ListAttemptsResponse{Attempts: list, NextPageToken: next}, func(t *table) {
+			t.row("NUMBER", "OUTCOME", "STATUS", "ERROR", "STARTED", "TOOK", "TRIGGER", "NEXT ATTEMPT", "RESPONSE")
+			for _, a := range list {
+				status := ""
+				if a.GetStatusCode() > 0 {
+					status = strconv.Itoa(int(a.GetStatusCode()))
+				}
+				t.row(strconv.Itoa(int(a.GetNumber())), a.GetOutcome(), cell(status), cell(a.GetErrorClass()), stamp(a.GetStartTime()),
+					a.GetDuration().AsDuration().Round(time.Millisecond).String(), a.GetTrigger(), cell(stamp(a.GetNextAttemptTime())), excerpt(a.GetResponseBody()))
+			}
+		})
+	})
+	return c
+}
+
+func (p *program) deliveriesCancel() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "cancel DELIVERY",
+		Short:   "End a delivery that was not delivered",
+		Example: "  postrider deliveries cancel dlv_6tzpwd6c3nq2e7m5r8k1xg4v0b9h",
+		Args:    cobra.ExactArgs(1),
+	}
+	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
+		resp, err := cl.deliveries.CancelDelivery(ctx, &postriderv1.CancelDeliveryRequest{AccountId: cl.account, DeliveryId: args[0]})
+		if err != nil {
+			return err
+		}
+		if resp.GetRemoved() {
+			return p.done(resp, "cancelled %s", args[0])
+		}
+		return p.done(resp, "%s is being attempted: it ends as cancelled unless this attempt succeeds", args[0])
+	})
+	return c
+}
+
+func (p *program) deliveriesRetry() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "retry DELIVERY",
+		Short:   "Attempt a waiting delivery now; its schedule goes on from there",
+		Example: "  postrider deliveries retry dlv_6tzpwd6c3nq2e7m5r8k1xg4v0b9h",
+		Args:    cobra.ExactArgs(1),
+	}
+	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
+		resp, err := cl.deliveries.RetryDelivery(ctx, &postriderv1.RetryDeliveryRequest{AccountId: cl.account, DeliveryId: args[0]})
+		if err != nil {
+			return err
+		}
+		return p.done(resp, "released %s", args[0])
+	})
+	return c
+}
