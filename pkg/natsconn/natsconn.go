@@ -158,7 +158,9 @@ func options(name string, wait, ping time.Duration, log *slog.Logger) []nats.Opt
 		nats.PingInterval(ping),
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			log.Warn("NATS disconnected", slog.Any("error", err))
+			if err != nil { // without one it was closed on purpose, which the other handler says
+				log.Warn("NATS disconnected", slog.Any("error", err))
+			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			log.Info("NATS reconnected", slog.String("server", nc.ConnectedServerName()))
