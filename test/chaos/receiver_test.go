@@ -1,0 +1,134 @@
+//go:build chaos
+
+package chaos
+
+import (
+	"encoding/json"
+	"hash/maphash"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// mood is how a webhook's receiver answers: the status for a delivery's n-th request, and how long
+// it takes. It is called under the ledger's lock.
+type mood struct {
+	status func(event string, requests int, now time.Time) int
+	delay  time.Duration
+}
+
+// fine takes everything at once.
+func fine() mood {
+	return mood{status: func(string, int, time.Time) int { return http.StatusOK }}
+}
+
+// slow takes everything after a while.
+func slow(delay time.Duration) mood {
+	m := fine()
+	m.delay = delay
+	return m
+}
+
+// flaky refuses a share of the requests, chosen by the event and the number of the request.
+func flaky(share float64) mood {
+	seed := maphash.MakeSeed()
+	const buckets = 1 << 20
+	limit := uint64(share * buckets)
+	return mood{status: func(event string, requests int, _ time.Time) int {
+		if maphash.Comparable(seed, pairOfStrings{event, strconv.Itoa(requests)})%buckets < limit {
+			return http.StatusInternalServerError
+		}
+		return http.StatusOK
+	}}
+}
+
+type pairOfStrings struct{ a, b string }
+
+// outages refuses everything for a while, again and again.
+func outages(begin time.Time, every, length time.Duration) mood {
+	return mood{status: func(_ string, _ int, now time.Time) int {
+		if now.Sub(begin)%every < length {
+			return http.StatusBadGateway
+		}
+		return http.StatusOK
+	}}
+}
+
+// stubborn refuses the first request of each delivery.
+func stubborn() mood {
+	return mood{status: func(_ string, requests int, _ time.Time) int {
+		if requests == 1 {
+			return http.StatusServiceUnavailable
+		}
+		return http.StatusOK
+	}}
+}
+
+// receiver is the HTTP server behind every webhook of a drill; the path names the webhook. It
+// enters every request in the ledger before it answers.
+type receiver struct {
+	ledger *ledger
+	moods  []mood
+	server *httptest.Server
+	ended  chan struct{}
+}
+
+func startReceiver(t *testing.T, l *ledger, moods []mood) *receiver {
+	t.Helper()
+	r := &receiver{ledger: l, moods: moods, ended: make(chan struct{})}
+	r.server = httptest.NewUnstartedServer(r)
+	r.server.Config.ErrorLog = log.New(io.Discard, "", 0) // senders are killed, which is the point
+	r.server.Start()
+	t.Cleanup(func() {
+		close(r.ended)
+		r.server.CloseClientConnections()
+		r.server.Close()
+	})
+	return r
+}
+
+func (r *receiver) url(hook int) string { return r.server.URL + "/" + strconv.Itoa(hook) }
+
+// ServeHTTP takes a delivery.
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return // the sender went away in the middle: there was no request
+	}
+	hook, err := strconv.Atoi(strings.TrimPrefix(req.URL.Path, "/"))
+	if err != nil || hook >= len(r.moods) {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	m := r.moods[hook]
+	if m.delay > 0 && !r.wait(req, m.delay) {
+		return
+	}
+	p, now := pair{hook, req.Header.Get("Webhook-Id")}, time.Now()
+	var content struct {
+		Number int `json:"number"`
+	}
+	if json.Unmarshal(body, &content) != nil {
+		content.Number = -1
+	}
+	r.ledger.body(p, content.Number, body)
+	w.WriteHeader(r.ledger.request(p, now, func(requests int) int { return m.status(p.event, requests, now) }))
+}
+
+func (r *receiver) wait(req *http.Request, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-req.Context().Done():
+		return false
+	case <-r.ended:
+		return false
+	}
+}

@@ -1,0 +1,133 @@
+//go:build chaos
+
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/test/cluster"
+)
+
+// streams looks at the deployment's streams from outside, as an operator does with the nats
+// command line; it writes nothing.
+type streams struct {
+	js jetstream.JetStream
+	kv jetstream.KeyValue // of shard leases; nil until it is asked for
+}
+
+func watchStreams(t *testing.T, c *cluster.Cluster) *streams {
+	t.Helper()
+	nc, err := nats.Connect(c.NATSURL)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	return &streams{js: js}
+}
+
+// held is the shards whose lease a replica holds: the value of shard.<n> is the name of the
+// instance and something of the run's own.
+func (s *streams) held(ctx context.Context, instance string) ([]int, error) {
+	if s.kv == nil {
+		kv, err := s.js.KeyValue(ctx, "shards")
+		if err != nil {
+			return nil, err
+		}
+		s.kv = kv
+	}
+	var out []int
+	for n := range shards {
+		e, err := s.kv.Get(ctx, "shard."+strconv.Itoa(n))
+		if err != nil {
+			return nil, fmt.Errorf("read the lease of shard %d: %w", n, err)
+		}
+		if strings.HasPrefix(string(e.Value()), instance+".") {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+// unacked is how many messages of some shards were given to a dispatcher and not acknowledged,
+// first attempts and retries.
+func (s *streams) unacked(ctx context.Context, of []int) (int, error) {
+	sum := 0
+	for _, n := range of {
+		for _, name := range []string{"DELIVERIES_", "RETRIES_"} {
+			c, err := s.js.Consumer(ctx, name+strconv.Itoa(n), "dispatcher")
+			if err != nil {
+				return 0, fmt.Errorf("look at the dispatcher's consumer of %s%d: %w", name, n, err)
+			}
+			sum += c.CachedInfo().NumAckPending
+		}
+	}
+	return sum, nil
+}
+
+// unrouted is how many events were given to a router and not acknowledged.
+func (s *streams) unrouted(ctx context.Context) (int, error) {
+	c, err := s.js.Consumer(ctx, "EVENTS", "router")
+	if err != nil {
+		return 0, fmt.Errorf("look at the router's consumer: %w", err)
+	}
+	return c.CachedInfo().NumAckPending, nil
+}
+
+// unfinished is how much is left to do: events that are not routed, deliveries that are not
+// settled, records that wait. At zero nothing can be attempted any more.
+func (s *streams) unfinished(ctx context.Context) (uint64, error) {
+	c, err := s.js.Consumer(ctx, "EVENTS", "router")
+	if err != nil {
+		return 0, fmt.Errorf("look at the router's consumer: %w", err)
+	}
+	sum := c.CachedInfo().NumPending + uint64(c.CachedInfo().NumAckPending)
+	for n := range shards {
+		for _, name := range []string{"DELIVERIES_", "RETRIES_"} {
+			st, err := s.js.Stream(ctx, name+strconv.Itoa(n))
+			if err != nil {
+				return 0, fmt.Errorf("look at %s%d: %w", name, n, err)
+			}
+			sum += st.CachedInfo().State.Msgs
+		}
+	}
+	return sum, nil
+}
+
+// connectRedis is a client of the deployment's Redis.
+func connectRedis(t *testing.T, c *cluster.Cluster) *redis.Client {
+	t.Helper()
+	opts, err := redis.ParseURL(c.RedisURL)
+	require.NoError(t, err)
+	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	client := redis.NewClient(opts)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+var commandLine = regexp.MustCompile(`(?m)^cmdstat_([a-z|]+):calls=(\d+),`)
+
+// calls is how often each command was called, those of scripts included: INFO commandstats.
+func calls(t *testing.T, client *redis.Client) map[string]int {
+	t.Helper()
+	info, err := client.Info(t.Context(), "commandstats").Result()
+	require.NoError(t, err)
+	out := map[string]int{}
+	for _, line := range commandLine.FindAllStringSubmatch(info, -1) {
+		n, err := strconv.Atoi(line[2])
+		require.NoError(t, err)
+		out[line[1]] = n
+	}
+	require.NotEmpty(t, out)
+	return out
+}
