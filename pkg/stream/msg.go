@@ -17,7 +17,6 @@ type Msg struct {
 	raw        *nats.Msg
 	nc         *nats.Conn
 	sequence   uint64
-	consumed   uint64 // place among the consumer's deliveries
 	deliveries uint64
 	pending    uint64
 	stored     int64 // unix nanoseconds
@@ -170,7 +169,7 @@ func newMsg(nc *nats.Conn, raw *nats.Msg) (*Msg, bool) {
 		fields[i] = n
 	}
 	return &Msg{
-		raw: raw, nc: nc, deliveries: fields[0], sequence: fields[1], consumed: fields[2],
+		raw: raw, nc: nc, deliveries: fields[0], sequence: fields[1],
 		stored:  int64(fields[3]), //nolint:gosec // nanoseconds since 1970 fit until 2262
 		pending: fields[4],
 	}, true

@@ -125,14 +125,6 @@ func TestScan(t *testing.T) {
 	require.Empty(t, scan(stream.Scan{Filter: "work.none"}))
 	require.Equal(t, all, scan(stream.Scan{Since: time.Now().Add(-time.Hour)}))
 	require.Empty(t, scan(stream.Scan{Since: time.Now().Add(time.Hour)}))
-	for range 2 { // the first leaves nothing behind that is in the second's way
-		require.Equal(t, all, scanHeaders(t, c, stream.Scan{}))
-		require.Equal(t, odd, scanHeaders(t, c, stream.Scan{Filter: "work.1"}))
-		require.Equal(t, all[100:], scanHeaders(t, c, stream.Scan{From: 101}))
-	}
-	require.Empty(t, scanHeaders(t, c, stream.Scan{Filter: "work.none"}))
-	worker(t, c) // sees every subject, so a work queue lets no other consumer see any
-	require.Equal(t, odd, scanHeaders(t, c, stream.Scan{Filter: "work.1"}))
 	for _, parts := range []int{2, 3, 8, 100} {
 		got := scan(stream.Scan{Parts: parts})
 		slices.Sort(got)
@@ -148,18 +140,6 @@ func TestScan(t *testing.T) {
 	}), stop)
 	require.Equal(t, 10, calls)
 	require.Error(t, c.Scan(t.Context(), "NONE", stream.Scan{}, nil))
-}
-
-func scanHeaders(t *testing.T, c *stream.Client, s stream.Scan) []uint64 {
-	t.Helper()
-	s.HeadersOnly = true
-	var got []uint64
-	require.NoError(t, c.Scan(t.Context(), "WORK", s, func(m *stream.Stored) error {
-		require.Regexp(t, `^work\.[01]$`, m.Subject)
-		got = append(got, m.Sequence)
-		return nil
-	}))
-	return got
 }
 
 // cluster is three servers with a stream WORK of three replicas.
@@ -277,12 +257,4 @@ func BenchmarkScan(b *testing.B) {
 			b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "msg/s")
 		})
 	}
-	b.Run("headers", func(b *testing.B) {
-		for b.Loop() {
-			count := 0
-			require.NoError(b, c.Scan(b.Context(), "WORK", stream.Scan{HeadersOnly: true}, func(*stream.Stored) error { count++; return nil }))
-			require.Equal(b, n, count)
-		}
-		b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "msg/s")
-	})
 }

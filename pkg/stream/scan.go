@@ -24,9 +24,6 @@ type Scan struct {
 	// Parts reads that many ranges of sequences side by side, so messages come out of order.
 	// Only without Since; at most 8.
 	Parts int
-	// HeadersOnly leaves the bodies out, which is several times as quick where there is one
-	// replica. A filter that the stream's own consumers share is then read by pages, with bodies.
-	HeadersOnly bool
 }
 
 const (
@@ -41,8 +38,11 @@ const (
 
 // Scan gives the messages stored when it began to fn, by one goroutine and in order of sequence
 // within a part. It stops at fn's first error and returns it. It reads whole pages from any
-// replica, without a consumer, so a work queue can be read too; what a replica does not have yet
-// is looked for at the leader.
+// replica, and what a replica does not have yet is looked for at the leader.
+//
+// It makes no consumer. On a work queue a consumer has to acknowledge, so one that only reads keeps
+// everything pending; and the server walks through all that is pending at every purge of a subject,
+// which is what releasing a record is.
 func (c *Client) Scan(ctx context.Context, stream string, scan Scan, fn func(*Stored) error) error {
 	s, err := c.js.Stream(ctx, stream)
 	if err != nil {
@@ -51,16 +51,6 @@ func (c *Client) Scan(ctx context.Context, stream string, scan Scan, fn func(*St
 	state := s.CachedInfo().State
 	if state.Msgs == 0 {
 		return nil
-	}
-	if scan.HeadersOnly && c.cfg.Replicas == 1 && scan.Since.IsZero() {
-		read, err := c.scanHeaders(ctx, stream, scan, state.LastSeq, fn)
-		if !errors.Is(err, errFallback) {
-			if err != nil {
-				return fmt.Errorf("scan %s: %w", stream, err)
-			}
-			return nil
-		}
-		scan.From = max(scan.From, read+1)
 	}
 	r := &scanner{c: c, stream: stream, scan: scan, fn: fn, arrived: make(chan *nats.Msg, maxParts*(pageMessages+2))}
 	r.plan(state.FirstSeq, state.LastSeq)

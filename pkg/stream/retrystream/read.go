@@ -137,13 +137,18 @@ type Entry struct {
 }
 
 // indexParts is how many ranges of a stream are read side by side for an index.
-const indexParts = 4
+const indexParts = 2
 
 // ScanIndex gives an entry for every record of a shard to fn without decoding any, for the
 // rebuild of an index. Entries may come out of order of sequence; fn is called by one goroutine.
+//
+// It reads without a filter and skips what is due: matching a pattern costs the server more than
+// the few due messages do.
 func (s *Streams) ScanIndex(ctx context.Context, shard int, fn func(Entry) error) error {
-	scan := stream.Scan{Filter: recordPrefix(shard) + ">", HeadersOnly: true, Parts: indexParts}
-	return s.c.Scan(ctx, name(shard), scan, func(m *stream.Stored) error {
+	return s.c.Scan(ctx, name(shard), stream.Scan{Parts: indexParts}, func(m *stream.Stored) error {
+		if !isRecord(m.Subject) {
+			return nil
+		}
 		e, err := entry(shard, m)
 		if err != nil {
 			return err
