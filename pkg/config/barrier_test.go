@@ -152,8 +152,8 @@ func TestNothingBeginsOnWhatAConfirmedWriteReplaced(t *testing.T) {
 	t.Run("on one server that restarts", func(t *testing.T) {
 		t.Parallel()
 		server := natstest.Start(t)
-		promise(t, func() *nats.Conn { return server.Connect(t) }, 1, 120, func(i int) {
-			if i%50 == 0 {
+		promise(t, func() *nats.Conn { return server.Connect(t) }, 1, 60, func(i int) {
+			if i%20 == 10 {
 				server.Restart(t)
 			}
 		})
@@ -166,8 +166,8 @@ func TestNothingBeginsOnWhatAConfirmedWriteReplaced(t *testing.T) {
 			n++
 			return cluster.Nodes[n%3].Connect(t)
 		}
-		promise(t, connect, 3, 100, func(i int) {
-			if i%50 == 25 {
+		promise(t, connect, 3, 45, func(i int) {
+			if i%20 == 10 {
 				stopStreamLeader(t, cluster, "KV_webhooks")
 			}
 		})
@@ -203,7 +203,8 @@ func promise(t *testing.T, connect func() *nats.Conn, replicas, writes int, dist
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	var workers []*worker
-	for i := range 3 {
+	var connections []*nats.Conn
+	for range 3 {
 		w := &worker{confirmed: &confirmed}
 		nc := connect()
 		w.mirror = startMirror(t, nc, replicas, w.handlers())
@@ -214,15 +215,14 @@ func promise(t *testing.T, connect func() *nats.Conn, replicas, writes int, dist
 				running = rest(done, 200*time.Microsecond)
 			}
 		})
-		wg.Go(func() { // its connection is lost now and then
-			for rest(done, time.Duration(50+30*i)*time.Millisecond) {
-				_ = nc.ForceReconnect()
-			}
-		})
+		connections = append(connections, nc)
 	}
 	started := time.Now()
 	for i := 1; i <= writes; i++ {
 		disturb(i)
+		if i%3 == 0 { // one of the mirrors loses its connection
+			_ = connections[i/3%len(connections)].ForceReconnect()
+		}
 		write(t, s, strconv.Itoa(i), b)
 		confirmed.Store(int64(i))
 		rest(done, 10*time.Millisecond) // so that the writes meet the disturbances in every state

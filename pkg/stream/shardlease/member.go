@@ -296,6 +296,8 @@ func (m *member) giveBack(ctx context.Context, n int) {
 	defer cancel()
 	revision, err := m.bucket.Delete(ctx, shardPrefix+strconv.Itoa(n), s.revision, 0)
 	if err != nil {
+		// It is still ours, or somebody's who took us for dead: look again when that is clear.
+		m.wait[n] = time.Now().Add(m.cfg.Renew)
 		m.log.WarnContext(ctx, "shard was not given back", "shard", n, "error", err)
 		return
 	}

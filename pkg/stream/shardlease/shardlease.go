@@ -140,10 +140,32 @@ func (l *Leases) Held() []int {
 // onAcquire that returns of its own accord gives the shard back too, and may get it again. Run
 // returns when every onAcquire has returned. It is called once.
 func (l *Leases) Run(ctx context.Context, onAcquire func(ctx context.Context, shard int)) error {
-	b, err := bucket.Ensure(ctx, l.client, bucket.Spec{Name: bucketName, Description: "postrider shard leases"})
+	b, err := l.open(ctx)
 	if err != nil {
-		return fmt.Errorf("join shard leases: %w", err)
+		return err
 	}
 	newMember(l, b, onAcquire).run(ctx)
 	return nil
+}
+
+// open makes the bucket if nobody has yet. A server that is away is waited for.
+func (l *Leases) open(ctx context.Context) (*bucket.Bucket, error) {
+	logged := false
+	for {
+		b, err := bucket.Ensure(ctx, l.client, bucket.Spec{Name: bucketName, Description: "postrider shard leases"})
+		if err == nil {
+			return b, nil
+		}
+		if !logged {
+			logged = true
+			l.log.WarnContext(ctx, "shard leases cannot be joined yet", "error", err)
+		}
+		t := time.NewTimer(l.cfg.Renew)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, fmt.Errorf("join shard leases: %w", err)
+		}
+	}
 }

@@ -29,6 +29,11 @@ func quick() shardlease.Config {
 	return shardlease.Config{Renew: 100 * time.Millisecond, Hold: time.Second, Takeover: 2 * time.Second}
 }
 
+// patient is for what must not depend on any of the times.
+func patient() shardlease.Config {
+	return shardlease.Config{Renew: time.Second, Hold: 20 * time.Second, Takeover: 40 * time.Second}
+}
+
 // interval is one holder's time with a shard.
 type interval struct {
 	member     string
@@ -94,12 +99,12 @@ type member struct {
 	done   chan struct{}
 }
 
-func join(t *testing.T, nc *nats.Conn, l *ledger, name string, shards int) *member {
+func join(t *testing.T, nc *nats.Conn, l *ledger, name string, shards int, cfg shardlease.Config) *member {
 	t.Helper()
 	c, err := stream.New(nc, stream.Default())
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	leases, err := shardlease.New(c, name, shards, quick(), logtest.New(t))
+	leases, err := shardlease.New(c, name, shards, cfg, logtest.New(t))
 	require.NoError(t, err)
 	ctx, leave := context.WithCancel(t.Context())
 	m := &member{leases: leases, nc: nc, leave: leave, done: make(chan struct{})}
@@ -134,13 +139,13 @@ func TestMembersShareTheShards(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t)
 	l := newLedger()
-	a := join(t, server.Connect(t), l, "a", 8)
+	a := join(t, server.Connect(t), l, "a", 8, patient())
 	requireHolders(t, l, map[string]int{"a": 8})
 	require.Eventually(t, func() bool { return len(a.leases.Held()) == 8 }, within, time.Millisecond)
 
-	b := join(t, server.Connect(t), l, "b", 8)
+	b := join(t, server.Connect(t), l, "b", 8, patient())
 	requireHolders(t, l, map[string]int{"a": 4, "b": 4})
-	c := join(t, server.Connect(t), l, "c", 8)
+	c := join(t, server.Connect(t), l, "c", 8, patient())
 	requireHolders(t, l, map[string]int{"a": 3, "b": 3, "c": 2})
 	require.Equal(t, 8, len(a.leases.Held())+len(b.leases.Held())+len(c.leases.Held()))
 
@@ -168,9 +173,9 @@ func TestShardsOfALostMemberAreTakenOver(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t)
 	l := newLedger()
-	lost := join(t, server.Connect(t), l, "lost", 4)
+	lost := join(t, server.Connect(t), l, "lost", 4, quick())
 	requireHolders(t, l, map[string]int{"lost": 4})
-	join(t, server.Connect(t), l, "other", 4)
+	join(t, server.Connect(t), l, "other", 4, quick())
 	requireHolders(t, l, map[string]int{"lost": 2, "other": 2})
 
 	lost.nc.Close()
@@ -191,8 +196,8 @@ func TestAServerThatRestartsGivesTheShardsBack(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t)
 	l := newLedger()
-	join(t, server.Connect(t), l, "a", 4)
-	join(t, server.Connect(t), l, "b", 4)
+	join(t, server.Connect(t), l, "a", 4, quick())
+	join(t, server.Connect(t), l, "b", 4, quick())
 	requireHolders(t, l, map[string]int{"a": 2, "b": 2})
 	server.Stop()
 	requireHolders(t, l, map[string]int{})
@@ -205,7 +210,7 @@ func TestABucketThatIsLostIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t)
 	l := newLedger()
-	a := join(t, server.Connect(t), l, "a", 4)
+	a := join(t, server.Connect(t), l, "a", 4, quick())
 	requireHolders(t, l, map[string]int{"a": 4})
 	c, err := stream.New(server.Connect(t), stream.Default())
 	require.NoError(t, err)
@@ -239,7 +244,7 @@ func TestAShardIsDrainedBeforeItIsHandedOver(t *testing.T) {
 	}()
 	<-working
 	l := newLedger()
-	join(t, server.Connect(t), l, "next", 1)
+	join(t, server.Connect(t), l, "next", 1, quick())
 	leave()
 	// Much longer than a dead member's shard would be left alone.
 	require.Never(t, func() bool { return len(l.holders()) > 0 }, 2*quick().Takeover, 10*time.Millisecond)
@@ -259,7 +264,7 @@ func TestNeverTwoHolders(t *testing.T) {
 	n := 0
 	add := func() {
 		n++
-		members = append(members, join(t, server.Connect(t), l, fmt.Sprintf("m%d", n), 6))
+		members = append(members, join(t, server.Connect(t), l, fmt.Sprintf("m%d", n), 6, quick()))
 	}
 	for range 3 {
 		add()
