@@ -48,6 +48,7 @@ const (
 // every due delivery and write down what they got.
 type world struct {
 	t       testing.TB
+	server  *natstest.Server
 	nc      *nats.Conn
 	log     *slog.Logger
 	client  *stream.Client
@@ -77,7 +78,7 @@ const shards = 2
 func newWorld(t testing.TB, grace time.Duration) *world {
 	t.Helper()
 	server := natstest.Start(t)
-	w := &world{t: t, nc: server.Connect(t), log: logtest.New(t), more: make(chan struct{}), markers: make(map[string]bool)}
+	w := &world{t: t, server: server, nc: server.Connect(t), log: logtest.New(t), more: make(chan struct{}), markers: make(map[string]bool)}
 	cfg := stream.Default()
 	cfg.Shards = shards
 	cfg.DuplicateWindow = 30 * time.Second
