@@ -201,7 +201,7 @@ func TestAMessageThatCannotBeReadIsTerminated(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	receiver := receivertest.New(t)
-	hook := onShard(w, t, 0, receiver.URL)
+	hook := onShard(t, w, 0, receiver.URL)
 	for _, data := range []string{"\xff\xff\xff", ""} {
 		_, err := w.client.JetStream().PublishMsg(t.Context(), &nats.Msg{
 			Subject: fmt.Sprintf("deliveries.0.%s.%s", w.account, hook.GetId()), Data: []byte(data),

@@ -309,7 +309,7 @@ func TestAnotherDispatcherTakesOver(t *testing.T) {
 	require.NoError(t, first.Start(t.Context()))
 	var hooks []*postriderv1.Webhook
 	for shard := range shards {
-		hooks = append(hooks, onShard(w, t, shard, receiver.URL))
+		hooks = append(hooks, onShard(t, w, shard, receiver.URL))
 	}
 	both := func() {
 		for _, hook := range hooks {

@@ -17,7 +17,7 @@ import (
 )
 
 // onShard stores a webhook of the given shard.
-func onShard(w *world, t *testing.T, shard int, url string, change ...func(*postriderv1.Webhook)) *postriderv1.Webhook {
+func onShard(t *testing.T, w *world, shard int, url string, change ...func(*postriderv1.Webhook)) *postriderv1.Webhook {
 	t.Helper()
 	change = append(change, func(h *postriderv1.Webhook) {
 		for postrider.ShardOf(postrider.WebhookID(h.GetId()), shards) != shard {
@@ -34,8 +34,8 @@ func TestAWebhookThatHangsCostsTheOthersNothing(t *testing.T) {
 	w := newWorld(t)
 	hanging := receivertest.New(t).Answer(receivertest.Hang(nil))
 	healthy := receivertest.New(t)
-	stuck := onShard(w, t, 0, hanging.URL, func(h *postriderv1.Webhook) { h.AttemptTimeout = durationpb.New(30 * time.Second) })
-	well := onShard(w, t, 0, healthy.URL)
+	stuck := onShard(t, w, 0, hanging.URL, func(h *postriderv1.Webhook) { h.AttemptTimeout = durationpb.New(30 * time.Second) })
+	well := onShard(t, w, 0, healthy.URL)
 	cfg := testConfig()
 	cfg.Pipeline.MaxUnsettled = 256
 	w.scheduler.set(func(s *smallScheduler) { s.idle = true })
@@ -171,14 +171,14 @@ func TestARetryStormLeavesFirstAttemptsTheirSlots(t *testing.T) {
 	cfg.Pipeline.Slots, cfg.Pipeline.RetrySlots = 4, 4
 	w.scheduler.set(func(s *smallScheduler) { s.idle = true })
 	for range 20 { // Twenty webhooks whose retries hang.
-		stuck := onShard(w, t, 0, hanging.URL)
+		stuck := onShard(t, w, 0, hanging.URL)
 		d := w.delivery(stuck, "{}")
 		w.put(t, &recordv1.Retry{Delivery: d, Kind: waitingKind, DueTime: d.GetAcceptTime()})
 		w.release(t, d.GetId(), stuck)
 	}
 	w.dispatch(t, cfg)
 	hanging.AwaitCount(t, 4)
-	well := onShard(w, t, 0, healthy.URL)
+	well := onShard(t, w, 0, healthy.URL)
 	for _, id := range w.send(t, well, 50) {
 		w.ledger.state(t, id, "delivered")
 	}

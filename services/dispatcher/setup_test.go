@@ -375,14 +375,14 @@ func (s *smallScheduler) ScheduleRetry(ctx context.Context, in *schedulerv1.Sche
 		case r.err != nil:
 			out.Status, out.Error = schedulerv1.ScheduleStatus_SCHEDULE_STATUS_FAILED, r.err.Error()
 		default:
-			s.later(in.GetRetries()[r.i], r.sequence)
+			s.later(context.WithoutCancel(ctx), in.GetRetries()[r.i], r.sequence)
 		}
 		res.Results[r.i] = out
 	}
 	return res, nil
 }
 
-func (s *smallScheduler) later(r *recordv1.Retry, sequence uint64) {
+func (s *smallScheduler) later(ctx context.Context, r *recordv1.Retry, sequence uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stored = append(s.stored, r)
@@ -393,12 +393,12 @@ func (s *smallScheduler) later(r *recordv1.Retry, sequence uint64) {
 	s.wg.Add(1)
 	s.timers = append(s.timers, time.AfterFunc(time.Until(r.GetDueTime().AsTime()), func() {
 		defer s.wg.Done()
-		rec, err := s.retries.Get(context.Background(), shard, sequence)
+		rec, err := s.retries.Get(ctx, shard, sequence)
 		if err != nil {
 			return
 		}
 		released := make(chan struct{})
-		if s.retries.Release(context.Background(), *rec, func(error) { close(released) }) == nil {
+		if s.retries.Release(ctx, *rec, func(error) { close(released) }) == nil {
 			<-released
 		}
 	}))

@@ -272,7 +272,8 @@ func TestTimeLimits(t *testing.T) {
 	t.Run("a receiver whose header drips", func(t *testing.T) {
 		t.Parallel()
 		address := raw(t, func(conn net.Conn) {
-			for _, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\n"); err == nil; _, err = io.WriteString(conn, "X: y\r\n") {
+			answer("HTTP/1.1 200 OK\r\n")(conn)
+			for _, err := io.WriteString(conn, "X: y\r\n"); err == nil; _, err = io.WriteString(conn, "X: y\r\n") {
 				if _, err := conn.Read(make([]byte, 1)); err != nil {
 					return
 				}

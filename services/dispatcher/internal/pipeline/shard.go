@@ -67,12 +67,13 @@ func (p *Pipeline) RunShard(ctx context.Context, id int) {
 	p.mu.Lock()
 	delete(p.shards, s)
 	p.mu.Unlock()
+	ctx = context.WithoutCancel(ctx)
 	if n := s.size(); n > 0 {
-		p.deps.Meters.Unfinished(p.ctx, n)
-		log.WarnContext(p.ctx, "shard given up with unsettled deliveries", slog.Int("unsettled", n))
+		p.deps.Meters.Unfinished(ctx, n)
+		log.WarnContext(ctx, "shard given up with unsettled deliveries", slog.Int("unsettled", n))
 		return
 	}
-	log.InfoContext(p.ctx, "shard given up")
+	log.InfoContext(ctx, "shard given up")
 }
 
 // remember reads the end of the journal, before anything is pulled: what a predecessor finished

@@ -74,13 +74,13 @@ func (l letters) Publish(_ context.Context, d *recordv1.DeadLetter, done func(er
 }
 
 func (s *stores) Put(_ context.Context, r *recordv1.Retry, done func(uint64, error)) error {
+	var err error
 	if s.put != nil {
-		if err := s.put(r); err != nil {
-			go done(0, err)
-			return nil
-		}
+		err = s.put(r)
 	}
-	err := s.note("record", r.GetDelivery().GetId())
+	if err == nil {
+		err = s.note("record", r.GetDelivery().GetId())
+	}
 	go done(1, err)
 	return nil
 }
