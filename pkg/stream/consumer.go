@@ -77,16 +77,12 @@ func (c *Consumer) Stream() string { return c.stream }
 // means that the consumer cannot be had at all.
 func (c *Consumer) Consume(ctx context.Context, handle func(*Msg)) error {
 	for ctx.Err() == nil {
-		err := newPuller(c).run(ctx, handle)
-		if ctx.Err() != nil {
-			return nil
+		lost := newPuller(c).run(ctx, handle)
+		if ctx.Err() == nil {
+			c.report(lost)
 		}
-		c.report(err)
-		if err := c.again(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("make consumer %s of %s again: %w", c.durable, c.stream, err)
+		if failed := c.again(ctx); failed != nil && ctx.Err() == nil {
+			return fmt.Errorf("make consumer %s of %s again: %w", c.durable, c.stream, failed)
 		}
 	}
 	return nil
@@ -95,16 +91,15 @@ func (c *Consumer) Consume(ctx context.Context, handle func(*Msg)) error {
 // again makes the durable anew, for as long as the server has nothing against it.
 func (c *Consumer) again(ctx context.Context) error {
 	const pause = 250 * time.Millisecond
-	for {
+	for ctx.Err() == nil {
 		err := c.ensure(ctx)
-		if err == nil || ctx.Err() != nil || permanent(err) {
+		if err == nil || permanent(err) {
 			return err
 		}
 		c.report(err)
-		if !wait(ctx, pause) {
-			return ctx.Err()
-		}
+		wait(ctx, pause)
 	}
+	return ctx.Err()
 }
 
 func (c *Consumer) report(err error) {

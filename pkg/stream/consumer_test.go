@@ -35,7 +35,7 @@ func fill(t testing.TB, c *stream.Client, start, n int) {
 	t.Helper()
 	p := c.NewPublisher("fill", 0)
 	for i := start; i < start+n; i++ {
-		require.NoError(t, p.Publish(t.Context(), message("work.a", fmt.Sprint("id-", i), fmt.Sprint(i)), func(_ stream.Ack, err error) {
+		require.NoError(t, p.Publish(t.Context(), message("work.a", fmt.Sprint("id-", i), strconv.Itoa(i)), func(_ stream.Ack, err error) {
 			if err != nil {
 				t.Error(err)
 			}
@@ -78,7 +78,7 @@ func TestConsumeInOrderAndAcknowledge(t *testing.T) {
 	})
 	for i := range n {
 		m := receive(t, got)
-		require.Equal(t, fmt.Sprint(i), string(m.Data()))
+		require.Equal(t, strconv.Itoa(i), string(m.Data()))
 		require.Equal(t, uint64(i+1), m.Sequence())
 		require.Equal(t, uint64(1), m.Deliveries())
 		require.Equal(t, "work.a", m.Subject())
@@ -115,7 +115,7 @@ func TestABlockedHandlerHoldsNoMoreThanTheBatch(t *testing.T) {
 	require.LessOrEqual(t, info.AckPending, 31, "the message at hand, the queue and half a batch more")
 	close(gate)
 	for i := range 200 {
-		require.Equal(t, fmt.Sprint(i), receive(t, got))
+		require.Equal(t, strconv.Itoa(i), receive(t, got))
 	}
 	stop()
 }
@@ -174,7 +174,7 @@ func TestADeletedConsumerIsMadeAgain(t *testing.T) {
 	for i := range 3 {
 		require.NoError(t, c.JetStream().DeleteConsumer(t.Context(), "WORK", durable))
 		fill(t, c, i+1, 1)
-		require.Equal(t, fmt.Sprint(i+1), receive(t, got))
+		require.Equal(t, strconv.Itoa(i+1), receive(t, got))
 		require.Error(t, receive(t, troubles))
 	}
 }

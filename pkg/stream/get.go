@@ -164,8 +164,7 @@ func directMsg(m *nats.Msg) (*Stored, error) {
 // it is not there.
 func (c *Client) DeleteMessage(ctx context.Context, stream string, sequence uint64) error {
 	err := c.command(ctx, "$JS.API.STREAM.MSG.DELETE."+stream, map[string]any{"seq": sequence, "no_erase": true}, nil)
-	var refused *ackError
-	if errors.As(err, &refused) {
+	if _, refused := errors.AsType[*ackError](err); refused {
 		// The server says in its text alone that the message is not there, each store its own way.
 		if _, missing := c.fromLeader(ctx, stream, request{Seq: sequence}); errors.Is(missing, ErrNotFound) {
 			return fmt.Errorf("delete sequence %d of %s: %w", sequence, stream, ErrNotFound)

@@ -89,7 +89,7 @@ func (c *Client) NewPublisher(name string, window int) *Publisher {
 		streams: make(map[string]string),
 	}
 	for i := range p.slots {
-		p.free <- uint32(i) //nolint:gosec // a window is at most 1<<16
+		p.free <- uint32(i)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -406,7 +406,7 @@ func (p *Publisher) finish(i uint32, ack Ack, err error) {
 func (p *Publisher) sweep(now time.Time, reconnected bool) {
 	connected := p.nc.IsConnected()
 	for n := range p.slots {
-		i := uint32(n) //nolint:gosec // a window is at most 1<<16
+		i := uint32(n)
 		s := &p.slots[i]
 		s.mu.Lock()
 		switch {
@@ -465,7 +465,7 @@ func (p *Publisher) resend(i uint32, now time.Time) {
 // abandon reports everything in flight.
 func (p *Publisher) abandon() {
 	for n := range p.slots {
-		i := uint32(n) //nolint:gosec // a window is at most 1<<16
+		i := uint32(n)
 		s := &p.slots[i]
 		s.mu.Lock()
 		if s.token == 0 {

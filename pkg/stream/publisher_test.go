@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +27,7 @@ func TestPublish(t *testing.T) {
 	t.Run("acknowledgements come in the order of publishing", func(t *testing.T) {
 		var got []stream.Ack
 		for i := range 500 {
-			require.NoError(t, p.Publish(t.Context(), message("work.order", "", fmt.Sprint(i)), func(a stream.Ack, err error) {
+			require.NoError(t, p.Publish(t.Context(), message("work.order", "", strconv.Itoa(i)), func(a stream.Ack, err error) {
 				if err == nil {
 					got = append(got, a)
 				}
@@ -113,7 +114,7 @@ func TestPublishBlocksWhileTheWindowIsFull(t *testing.T) {
 	s.Stop()
 	fates := make(chan fate, 4)
 	for i := range 4 {
-		require.NoError(t, p.Publish(t.Context(), message("work.a", fmt.Sprint(i), "x"), func(a stream.Ack, err error) { fates <- fate{a, err} }))
+		require.NoError(t, p.Publish(t.Context(), message("work.a", strconv.Itoa(i), "x"), func(a stream.Ack, err error) { fates <- fate{a, err} }))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
@@ -148,7 +149,7 @@ func TestPublishOverAServerRestartStoresEachMessageOnce(t *testing.T) {
 		if i == messages/2 {
 			close(half)
 		}
-		require.NoError(t, p.Publish(t.Context(), message("work.a", fmt.Sprint("id-", i), fmt.Sprint(i)), func(_ stream.Ack, err error) {
+		require.NoError(t, p.Publish(t.Context(), message("work.a", fmt.Sprint("id-", i), strconv.Itoa(i)), func(_ stream.Ack, err error) {
 			mu.Lock()
 			defer mu.Unlock()
 			calls[i]++

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -80,7 +81,7 @@ func TestGetAllKeepsTheOrderAndMarksWhatIsGone(t *testing.T) {
 			continue
 		}
 		require.Equal(t, s, got[i].Sequence)
-		require.Equal(t, fmt.Sprint(s-1), string(got[i].Data))
+		require.Equal(t, strconv.FormatUint(s-1, 10), string(got[i].Data))
 	}
 }
 
@@ -93,7 +94,7 @@ func TestScan(t *testing.T) {
 	p := c.NewPublisher("test", 0)
 	const n = 7000
 	for i := range n {
-		require.NoError(t, p.Publish(t.Context(), message(fmt.Sprintf("work.%d", i%2), "", fmt.Sprint(i)), func(stream.Ack, error) {}))
+		require.NoError(t, p.Publish(t.Context(), message(fmt.Sprintf("work.%d", i%2), "", strconv.Itoa(i)), func(stream.Ack, error) {}))
 	}
 	require.NoError(t, p.Flush(t.Context()))
 	for s := uint64(3000); s < 4000; s++ {
@@ -102,7 +103,7 @@ func TestScan(t *testing.T) {
 	scan := func(s stream.Scan) []uint64 {
 		var got []uint64
 		require.NoError(t, c.Scan(t.Context(), "WORK", s, func(m *stream.Stored) error {
-			require.Equal(t, fmt.Sprint(m.Sequence-1), string(m.Data))
+			require.Equal(t, strconv.FormatUint(m.Sequence-1, 10), string(m.Data))
 			got = append(got, m.Sequence)
 			return nil
 		}))
@@ -174,7 +175,7 @@ func TestOnThreeReplicasALostLeaderLosesNothing(t *testing.T) {
 		if i == n/2 {
 			go stopLeader(t, cl, c)
 		}
-		require.NoError(t, p.Publish(t.Context(), message("work.a", fmt.Sprint("id-", i), fmt.Sprint(i)), func(_ stream.Ack, err error) {
+		require.NoError(t, p.Publish(t.Context(), message("work.a", fmt.Sprint("id-", i), strconv.Itoa(i)), func(_ stream.Ack, err error) {
 			if err != nil {
 				failed <- err
 			}
@@ -195,6 +196,7 @@ func TestOnThreeReplicasALostLeaderLosesNothing(t *testing.T) {
 
 // stopLeader stops the server that leads WORK.
 func stopLeader(t *testing.T, cl *natstest.Cluster, c *stream.Client) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	s, err := c.JetStream().Stream(ctx, "WORK")
@@ -216,12 +218,12 @@ func TestOnThreeReplicasEveryReadFindsWhatWasAcknowledged(t *testing.T) {
 	_, c := cluster(t)
 	p := c.NewPublisher("test", 0)
 	for i := range 200 {
-		ack, err := p.PublishSync(t.Context(), message("work.a", "", fmt.Sprint(i)))
+		ack, err := p.PublishSync(t.Context(), message("work.a", "", strconv.Itoa(i)))
 		require.NoError(t, err)
 		// A replica that is behind must not hide it.
 		got, err := c.Get(t.Context(), "WORK", ack.Sequence)
 		require.NoError(t, err)
-		require.Equal(t, fmt.Sprint(i), string(got.Data))
+		require.Equal(t, strconv.Itoa(i), string(got.Data))
 		count := 0
 		if i%20 == 0 {
 			require.NoError(t, c.Scan(t.Context(), "WORK", stream.Scan{Parts: 2}, func(*stream.Stored) error { count++; return nil }))

@@ -100,7 +100,7 @@ func (r *scanner) plan(first, last uint64) {
 		r.open = 1
 		return
 	}
-	n := uint64(min(max(r.scan.Parts, 1), maxParts)) //nolint:gosec // 1 to 8
+	n := uint64(min(max(r.scan.Parts, 1), maxParts))
 	step := (last-from)/n + 1
 	for start := from; start <= last; start += step {
 		r.parts = append(r.parts, part{next: start, end: min(start+step-1, last)})

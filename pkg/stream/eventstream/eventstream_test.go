@@ -2,7 +2,7 @@ package eventstream_test
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -120,7 +120,7 @@ func TestADeletedRouterGoesOnAtItsCheckpoint(t *testing.T) {
 	t.Parallel()
 	s, c := open(t, natstest.Start(t), eventstream.Default())
 	for i := range 10 {
-		_, err := publish(t, s, event("acc_1", fmt.Sprint(i)))
+		_, err := publish(t, s, event("acc_1", strconv.Itoa(i)))
 		require.NoError(t, err)
 	}
 	first := func() uint64 {
@@ -148,7 +148,7 @@ func TestARestoredStreamIsAnotherIncarnation(t *testing.T) {
 	t.Parallel()
 	s, c := open(t, natstest.Start(t), eventstream.Default())
 	for i := range 10 {
-		_, err := publish(t, s, event("acc_1", fmt.Sprint(i)))
+		_, err := publish(t, s, event("acc_1", strconv.Itoa(i)))
 		require.NoError(t, err)
 	}
 	require.NoError(t, s.Checkpoint(t.Context(), 5))

@@ -3,7 +3,7 @@ package journal_test
 import (
 	"bytes"
 	"context"
-	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -69,7 +69,7 @@ func TestEntriesArePackedAndDoneIsCalledOnceForEach(t *testing.T) {
 	const n = 1000
 	done := make(chan error, 2*n)
 	for i := range n {
-		require.NoError(t, w.Write(t.Context(), i%3-1, attempted(fmt.Sprint(i), nil), func(err error) { done <- err }))
+		require.NoError(t, w.Write(t.Context(), i%3-1, attempted(strconv.Itoa(i), nil), func(err error) { done <- err }))
 	}
 	require.NoError(t, w.Close(t.Context()))
 	require.Len(t, done, n)
@@ -108,7 +108,7 @@ func TestTailGivesTheShardsLastEntriesAndNoOthers(t *testing.T) {
 	j := open(t)
 	w := j.NewWriter("test")
 	for i := range 200 {
-		require.NoError(t, w.Write(t.Context(), i%2, attempted(fmt.Sprint(i), nil), func(error) {}))
+		require.NoError(t, w.Write(t.Context(), i%2, attempted(strconv.Itoa(i), nil), func(error) {}))
 	}
 	require.NoError(t, w.Close(t.Context()))
 	var got []string

@@ -60,7 +60,7 @@ func (w *Writer) Write(ctx context.Context, shard int, e *recordv1.JournalEntry,
 	if w.closed {
 		return stream.ErrClosed
 	}
-	w.started.Do(func() { go w.run() })
+	w.started.Do(func() { go w.run() }) //nolint:contextcheck // the writer outlives the call
 	select {
 	case w.queue <- item{shard, e, done}:
 		return nil
@@ -74,7 +74,7 @@ func (w *Writer) Close(ctx context.Context) error {
 	w.mu.Lock()
 	if !w.closed {
 		w.closed = true
-		w.started.Do(func() { go w.run() })
+		w.started.Do(func() { go w.run() }) //nolint:contextcheck // the writer outlives the call
 		close(w.queue)
 	}
 	w.mu.Unlock()

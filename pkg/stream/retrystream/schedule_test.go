@@ -3,6 +3,7 @@ package retrystream_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -53,7 +54,7 @@ func TestTheHeadersOfARecordAndOfWhatItBecomes(t *testing.T) {
 	require.Equal(t, "retries.0.acc_1.wh_1.dlv_1", record.Subject)
 	require.Equal(t, "@at "+at.Add(100*time.Millisecond).UTC().Format(time.RFC3339Nano), record.Header.Get("Nats-Schedule"))
 	require.Equal(t, "due.0.acc_1.wh_1", record.Header.Get("Nats-Schedule-Target"))
-	require.Equal(t, fmt.Sprint(at.UnixMilli()), record.Header.Get("Postrider-Due"))
+	require.Equal(t, strconv.FormatInt(at.UnixMilli(), 10), record.Header.Get("Postrider-Due"))
 	require.Equal(t, "1", record.Header.Get("Postrider-Kind"))
 
 	// What the server makes of it carries neither a schedule nor a time to live, so it waits for a
@@ -311,7 +312,7 @@ func BenchmarkScanIndex(b *testing.B) {
 	s := ensure(b, c, retrystream.Config{Grace: time.Minute})
 	fates := make(chan error, n)
 	for i := range n {
-		r := retryOf(string(postrider.DeliveryIDFor("evt", postrider.WebhookID(fmt.Sprint(i)), "")), 1, later())
+		r := retryOf(string(postrider.DeliveryIDFor("evt", postrider.WebhookID(strconv.Itoa(i)), "")), 1, later())
 		require.NoError(b, s.Put(b.Context(), r, func(_ uint64, err error) { fates <- err }))
 	}
 	for range n {
