@@ -76,7 +76,7 @@ func Main(name string, args []string, lookup func(string) (string, bool), stdout
 		return ExitOK
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, err)
+		_, _ = fmt.Fprintln(stderr, err)
 		return ExitBadUsage
 	}
 	if common.Instance == "" {
@@ -96,7 +96,7 @@ func Main(name string, args []string, lookup func(string) (string, bool), stdout
 
 // run opens what the service is built on, builds it, and runs it until it is told to stop.
 func run(ctx context.Context, name string, log *slog.Logger, cfg Config, build func(context.Context, *Base) error) (err error) {
-	tel, err := telemetry.New(cfg.Telemetry, name)
+	tel, err := telemetry.New(cfg.Telemetry, name) //nolint:contextcheck // its exporter lives as long as the process
 	if err != nil {
 		return err
 	}

@@ -116,7 +116,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 // authentication and error mapping are those of every other call.
 func (s *Service) openREST(ctx context.Context) error {
 	listener, option := rpc.InMemory()
-	server, err := rpc.NewServer(rpc.ServerConfig{}, s.deps.Logger, append(s.Guards(), rpc.WithListener(listener), rpc.WithName("rest-gateway"))...)
+	server, err := rpc.NewServer(rpc.ServerConfig{}, s.deps.Logger, append(s.Guards(), rpc.WithListener(listener), rpc.WithName("rest-gateway"))...) //nolint:contextcheck // each call brings its own to the interceptors
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,6 @@ import (
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/pkg/telemetry"
-	apiv1 "github.com/postrider/postrider/proto/gen/go/postrider/api/v1"
 	dispatcherv1 "github.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	routerv1 "github.com/postrider/postrider/proto/gen/go/postrider/router/v1"
@@ -53,7 +52,6 @@ type rig struct {
 	webhooks   postriderv1.WebhookServiceClient
 	eventTypes postriderv1.EventTypeServiceClient
 	deliveries postriderv1.DeliveryServiceClient
-	states     apiv1.WebhookStateServiceClient
 	account    string
 	key        string
 }
@@ -125,7 +123,10 @@ func (r *rig) newAccount(t *testing.T, scopes ...string) (id, key string) {
 	return acc.GetAccount().GetId(), created.GetSecret()
 }
 
-func (r *rig) ctx(t *testing.T) context.Context { return as(t.Context(), r.key) }
+func (r *rig) ctx(t *testing.T) context.Context {
+	t.Helper()
+	return as(t.Context(), r.key)
+}
 
 func (r *rig) newWebhook(t *testing.T) *postriderv1.CreateWebhookResponse {
 	t.Helper()
@@ -397,7 +398,7 @@ func TestRESTSpeaksTheSameAPI(t *testing.T) {
 		req.Header.Set("Authorization", "Bearer "+key)
 		resp, err := server.Client().Do(req)
 		require.NoError(t, err)
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		raw, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
 		var answer map[string]any

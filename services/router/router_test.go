@@ -3,7 +3,7 @@ package router_test
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +46,9 @@ type bench struct {
 }
 
 // away is a scheduler that nobody reaches.
-type away struct{ schedulerv1.SchedulerServiceClient }
+type away struct {
+	schedulerv1.SchedulerServiceClient
+}
 
 func (away) ScheduleRetry(context.Context, *schedulerv1.ScheduleRetryRequest, ...grpc.CallOption) (*schedulerv1.ScheduleRetryResponse, error) {
 	return nil, errors.New("nobody there")
@@ -292,7 +294,7 @@ func TestNothingIsLostWhenNATSRestartsWhileRouting(t *testing.T) {
 	b.start(t)
 	const n = 500
 	for i := range n {
-		b.publish(t, func(ev *recordv1.Event) { ev.GivenId = fmt.Sprint(i) })
+		b.publish(t, func(ev *recordv1.Event) { ev.GivenId = strconv.Itoa(i) })
 		if i == n/2 {
 			b.server.Restart(t)
 		}

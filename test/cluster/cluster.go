@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -185,7 +186,7 @@ func (c *Cluster) environment(p *Process) []string {
 		"POSTRIDER_HEALTH_LISTEN":  at(healthPort),
 		"POSTRIDER_METRICS_LISTEN": at(metricsPort),
 	}
-	set := func(services string, name, value string) {
+	set := func(services, name, value string) {
 		if slices.Contains(strings.Fields(services), p.Service) {
 			env["POSTRIDER_"+name] = value
 		}
@@ -203,9 +204,7 @@ func (c *Cluster) environment(p *Process) []string {
 	set("api", "API_RECORDER", "recorder-"+p.Name)
 	set("api", "API_ALLOW_HTTP", "true")
 	set("dispatcher", "DISPATCHER_EGRESS_ALLOW_NETWORKS", "127.0.0.0/8,::1/128")
-	for name, value := range c.opts.Env {
-		env[name] = value
-	}
+	maps.Copy(env, c.opts.Env)
 	list := os.Environ()
 	for name, value := range env {
 		list = append(list, name+"="+value)

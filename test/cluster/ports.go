@@ -22,7 +22,7 @@ func (p *ports) block() (int, error) {
 		return p.base + (p.given-1)*blockSize, nil
 	}
 	for range 1000 {
-		first := 10_000 + blockSize*rand.IntN(2_000) //nolint:gosec // a port below the ephemeral range, not a secret
+		first := 10_000 + blockSize*rand.IntN(2_000)
 		if !p.taken[first] && free(first) {
 			if p.taken == nil {
 				p.taken = make(map[int]bool)

@@ -46,7 +46,7 @@ func (p *Process) Start() error {
 		return err
 	}
 	defer out.Close()                      // the child has its own
-	cmd := exec.Command(p.Path, p.Args...) //nolint:gosec,noctx // our own binaries, whose life is not a context's
+	cmd := exec.Command(p.Path, p.Args...) //nolint:noctx // our own binaries, whose life is not a context's
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.Env, out, out
 	cmd.SysProcAttr = childAttr()
 	if err := cmd.Start(); err != nil {
@@ -168,7 +168,7 @@ func httpReady(url string) func(context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		if resp.StatusCode != http.StatusOK {
 			body, _ := io.ReadAll(io.LimitReader(resp.Body, 1024))
 			return fmt.Errorf("status %d: %s", resp.StatusCode, body)
@@ -183,7 +183,7 @@ func redisReady(address string) func(context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
 			return err
 		}

@@ -33,23 +33,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	absolute, err := filepath.Abs(*dir)
 	if err != nil {
-		fmt.Fprintln(stderr, err)
+		_, _ = fmt.Fprintln(stderr, err)
 		return 1
 	}
 	c, err := cluster.Start(ctx, cluster.Options{Bin: *bin, Dir: absolute, Replicas: *replicas, Shards: *shards, BasePort: *base})
 	if err != nil {
-		fmt.Fprintln(stderr, err)
+		_, _ = fmt.Fprintln(stderr, err)
 		return 1
 	}
-	fmt.Fprintf(stdout, "ingest     gRPC %s  HTTP %v\n", c.IngestTarget(), c.IngestURLs())
-	fmt.Fprintf(stdout, "api        gRPC %s  HTTP %v\n", c.APITarget(), c.APIURLs())
-	fmt.Fprintf(stdout, "nats       %s\nredis      %s\nadmin key  %s\nlogs       %s\n", c.NATSURL, c.RedisURL, c.AdminKey, absolute)
+	_, _ = fmt.Fprintf(stdout, "ingest     gRPC %s  HTTP %v\n", c.IngestTarget(), c.IngestURLs())
+	_, _ = fmt.Fprintf(stdout, "api        gRPC %s  HTTP %v\n", c.APITarget(), c.APIURLs())
+	_, _ = fmt.Fprintf(stdout, "nats       %s\nredis      %s\nadmin key  %s\nlogs       %s\n", c.NATSURL, c.RedisURL, c.AdminKey, absolute)
 	for _, p := range c.Processes() {
-		fmt.Fprintf(stdout, "  %-14s pid %d\n", p.Name, p.PID())
+		_, _ = fmt.Fprintf(stdout, "  %-14s pid %d\n", p.Name, p.PID())
 	}
 	<-ctx.Done()
 	if err := c.Stop(); err != nil {
-		fmt.Fprintln(stderr, err)
+		_, _ = fmt.Fprintln(stderr, err)
 		return 1
 	}
 	return 0

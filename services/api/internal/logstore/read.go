@@ -29,12 +29,13 @@ func (s *SQLite) Delivery(ctx context.Context, account postrider.AccountID, id s
 // Deliveries reads a page of the account's deliveries, newest first.
 func (s *SQLite) Deliveries(ctx context.Context, q Query) ([]*Delivery, error) {
 	where, args := q.where()
-	rows, err := s.read.QueryContext(ctx, `SELECT `+deliveryColumns+` FROM deliveries WHERE `+where+
-		` ORDER BY create_time DESC, delivery_id DESC LIMIT ?`, append(args, q.Limit)...) //nolint:gosec // where holds placeholders only
+	text := `SELECT ` + deliveryColumns + ` FROM deliveries WHERE ` + where + //nolint:gosec // where holds placeholders only
+		` ORDER BY create_time DESC, delivery_id DESC LIMIT ?`
+	rows, err := s.read.QueryContext(ctx, text, append(args, q.Limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	var page []*Delivery
 	for rows.Next() {
 		d, err := scanDelivery(rows)
@@ -75,7 +76,7 @@ func (s *SQLite) Attempts(ctx context.Context, account postrider.AccountID, deli
 	if err != nil {
 		return nil, fmt.Errorf("list attempts of %s: %w", deliveryID, err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	var page []*Attempt
 	for rows.Next() {
 		var raw []byte

@@ -56,8 +56,7 @@ func passHeader(name string) (string, bool) {
 
 // writeError answers with problem details (RFC 9457).
 func writeError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		err = fault.New(fault.Exhausted, "BODY_TOO_LARGE", "the body is larger than 8 MiB")
 	}
 	fault.WriteProblem(w, err, r.Header.Get("X-Request-Id"))
