@@ -33,16 +33,29 @@ type Streams struct {
 	publishers []*stream.Publisher
 }
 
+// Option changes what the streams may hold.
+type Option func(*jetstream.StreamConfig)
+
+// WithMaxBytes bounds the backlog of each shard, so that it cannot take the disk from the streams
+// that outcomes are stored in. Without it the server's disk is the bound.
+func WithMaxBytes(n int64) Option {
+	return func(cfg *jetstream.StreamConfig) { cfg.MaxBytes = n }
+}
+
 // Ensure creates the streams, or brings their limits to the configuration.
-func Ensure(ctx context.Context, c *stream.Client) (*Streams, error) {
+func Ensure(ctx context.Context, c *stream.Client, opts ...Option) (*Streams, error) {
 	s := &Streams{c: c, shards: c.Config().Shards}
 	for shard := range s.shards {
 		prefix := "deliveries." + strconv.Itoa(shard) + "."
-		_, err := c.EnsureStream(ctx, jetstream.StreamConfig{
+		cfg := jetstream.StreamConfig{
 			Name: name(shard), Description: "deliveries before their first outcome", Subjects: []string{prefix + "*.*"},
-			Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, MaxMsgSize: maxSize,
-		})
-		if err != nil {
+			Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
+			MaxMsgSize: maxSize, AllowDirect: true,
+		}
+		for _, opt := range opts {
+			opt(&cfg)
+		}
+		if _, err := c.EnsureStream(ctx, cfg); err != nil {
 			return nil, err
 		}
 		s.prefixes = append(s.prefixes, prefix)
@@ -58,7 +71,13 @@ func (s *Streams) Shards() int { return s.shards }
 
 // Publish stores a delivery under its id on its webhook's shard, so that routing twice within the
 // duplicate window yields one. See stream.Publisher.Publish for when done is called.
+//
+// The id of a delivery that was acknowledged before a restart of the server may be forgotten. Then
+// a repeat is stored again, and the dispatcher finds it ended.
 func (s *Streams) Publish(ctx context.Context, d *recordv1.Delivery, done func(error)) error {
+	if err := stream.CheckTokens(d.GetAccountId(), d.GetWebhookId()); err != nil {
+		return fmt.Errorf("subject of delivery %s: %w", d.GetId(), err)
+	}
 	data, err := proto.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("encode delivery %s: %w", d.GetId(), err)
@@ -82,10 +101,24 @@ func (s *Streams) Consumer(ctx context.Context, shard int) (*stream.Consumer, er
 	})
 }
 
+// Scan gives every delivery that a shard held when the scan began to fn, those in a dispatcher's
+// hands too. It stops at fn's first error and returns it.
+func (s *Streams) Scan(ctx context.Context, shard int, fn func(*recordv1.Delivery) error) error {
+	return s.c.Scan(ctx, name(shard), stream.Scan{}, func(m *stream.Stored) error {
+		d, err := decode(m.Data)
+		if err != nil {
+			return fmt.Errorf("sequence %d: %w", m.Sequence, err)
+		}
+		return fn(d)
+	})
+}
+
 // Decode reads a message of a delivery stream.
-func Decode(m *stream.Msg) (*recordv1.Delivery, error) {
+func Decode(m *stream.Msg) (*recordv1.Delivery, error) { return decode(m.Data()) }
+
+func decode(data []byte) (*recordv1.Delivery, error) {
 	d := &recordv1.Delivery{}
-	if err := proto.Unmarshal(m.Data(), d); err != nil {
+	if err := proto.Unmarshal(data, d); err != nil {
 		return nil, fmt.Errorf("decode delivery: %w", err)
 	}
 	return d, nil

@@ -2,6 +2,7 @@ package deliverystream_test
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"testing"
 	"time"
@@ -19,14 +20,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func open(t testing.TB, shards int) *deliverystream.Streams {
+func open(t testing.TB, shards int, opts ...deliverystream.Option) *deliverystream.Streams {
 	t.Helper()
 	cfg := stream.Default()
 	cfg.Shards = shards
 	c, err := stream.New(natstest.Start(t).Connect(t), cfg)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	s, err := deliverystream.Ensure(t.Context(), c)
+	s, err := deliverystream.Ensure(t.Context(), c, opts...)
 	require.NoError(t, err)
 	return s
 }
@@ -83,6 +84,70 @@ func TestADeliveryIsStoredOnceOnTheShardOfItsWebhook(t *testing.T) {
 		require.NoError(t, <-ended)
 	}
 	require.Empty(t, got, "nothing came twice")
+}
+
+func publish(t *testing.T, s *deliverystream.Streams, d *recordv1.Delivery) error {
+	t.Helper()
+	done := make(chan error, 1)
+	require.NoError(t, s.Publish(t.Context(), d, func(err error) { done <- err }))
+	return <-done
+}
+
+func TestScanSeesWhatIsNotAcknowledged(t *testing.T) {
+	t.Parallel()
+	s := open(t, 1)
+	for i := range 5 {
+		require.NoError(t, publish(t, s, &recordv1.Delivery{Id: fmt.Sprintf("dlv_%d", i), AccountId: "acc_1", WebhookId: "wh_1"}))
+	}
+	consumer, err := s.Consumer(t.Context(), 0)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	acknowledged := 0
+	require.NoError(t, consumer.Consume(ctx, func(m *stream.Msg) {
+		if err := m.AckSync(ctx); err != nil {
+			t.Error(err)
+		}
+		if acknowledged++; acknowledged == 2 {
+			cancel()
+		}
+	}))
+	var got []string
+	require.NoError(t, s.Scan(t.Context(), 0, func(d *recordv1.Delivery) error {
+		got = append(got, d.GetId())
+		return nil
+	}))
+	require.Equal(t, []string{"dlv_2", "dlv_3", "dlv_4"}, got)
+}
+
+func TestAFullShardRefusesAndProvesThatNothingWasStored(t *testing.T) {
+	t.Parallel()
+	s := open(t, 1, deliverystream.WithMaxBytes(4096))
+	var err error
+	for i := 0; err == nil && i < 20; i++ {
+		err = publish(t, s, &recordv1.Delivery{Id: fmt.Sprintf("dlv_%d", i), AccountId: "acc_1", WebhookId: "wh_1", Data: make([]byte, 500)})
+	}
+	require.ErrorIs(t, err, stream.ErrFull)
+	require.True(t, stream.NotStored(err))
+}
+
+func TestIDsThatWouldChangeTheSubjectAreRefused(t *testing.T) {
+	t.Parallel()
+	s := open(t, 1)
+	for _, id := range []string{"", "a.b", "*", "wh_>", "a b", "ü"} {
+		err := s.Publish(t.Context(), &recordv1.Delivery{Id: "dlv_1", AccountId: "acc_1", WebhookId: id}, nil)
+		require.ErrorIs(t, err, stream.ErrRefused, "webhook %q", id)
+	}
+}
+
+func TestTheEncodingOfADeliveryStays(t *testing.T) {
+	t.Parallel()
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(&recordv1.Delivery{
+		Id: "dlv_a", AccountId: "acc_b", WebhookId: "wh_c", EventId: "evt_d", EventSequence: 300, EventType: "t",
+		DataByReference: true, Progress: &recordv1.Progress{Attempts: 2}, Data: []byte("x"),
+	})
+	require.NoError(t, err)
+	require.Equal(t, "0a05646c765f6112056163635f621a0477685f6322056576745f6428ac02320174"+"880101"+"92010208"+"02"+"a2010178", hex.EncodeToString(data))
 }
 
 func BenchmarkPublish(b *testing.B) {
