@@ -45,7 +45,7 @@ func (p *Process) Start() error {
 	if err != nil {
 		return err
 	}
-	defer out.Close()                      // the child has its own
+	defer func() { _ = out.Close() }()     // the child has its own
 	cmd := exec.Command(p.Path, p.Args...) //nolint:noctx // our own binaries, whose life is not a context's
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.Env, out, out
 	cmd.SysProcAttr = childAttr()

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/test/fixture/receivertest"
@@ -21,7 +22,7 @@ func TestOneProcessKeepsItsStateOverKillAndRestart(t *testing.T) {
 	publish := func() *postriderv1.Receipt {
 		resp, err := a.events.PublishEvent(a.ctx(t), &postriderv1.PublishEventRequest{
 			IdempotencyKey: "once", Event: &postriderv1.EventInput{Type: "order.paid", Data: []byte(`{}`)},
-		})
+		}, grpc.WaitForReady(true)) // the client backs off from a server that was gone
 		require.NoError(t, err)
 		return resp.GetReceipt()
 	}
