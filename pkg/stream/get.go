@@ -34,6 +34,8 @@ type request struct {
 	Batch     int        `json:"batch,omitempty"`
 	MaxBytes  int        `json:"max_bytes,omitempty"`
 	StartTime *time.Time `json:"start_time,omitempty"`
+	// LastForAll asks for the last message of each subject that matches.
+	LastForAll []string `json:"multi_last,omitempty"`
 }
 
 // codeNoMessage is the leader's word for a message that is not there (JSNoMessageFoundErr).
@@ -60,6 +62,73 @@ func (c *Client) Last(ctx context.Context, stream, subject string) (*Stored, err
 		return nil, fmt.Errorf("read last of %s: %w", subject, err)
 	}
 	return m, nil
+}
+
+// LastMatching reads the last message of the one subject that matches a pattern; of the last
+// messages of several subjects, the latest.
+func (c *Client) LastMatching(ctx context.Context, stream, pattern string) (*Stored, error) {
+	found, err := c.lastFromAny(ctx, stream, pattern)
+	for errors.Is(err, ErrNotFound) && c.cfg.Replicas > 1 {
+		// The replica may be behind. The leader knows no such read, so it is asked for one message
+		// after another, of which there are few.
+		next := uint64(1)
+		if found != nil {
+			next = found.Sequence + 1
+		}
+		m, behind := c.fromLeader(ctx, stream, request{Seq: next, NextFor: pattern})
+		if errors.Is(behind, ErrNotFound) && found != nil {
+			err = nil
+			break
+		}
+		if behind != nil {
+			err = behind
+			break
+		}
+		found = m
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read last of %s: %w", pattern, err)
+	}
+	return found, nil
+}
+
+// lastFromAny reads the last message of every subject that matches from any replica.
+func (c *Client) lastFromAny(ctx context.Context, stream, pattern string) (*Stored, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	inbox := c.nc.NewInbox()
+	sub, err := c.nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	body, err := json.Marshal(request{LastForAll: []string{pattern}})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.nc.PublishRequest("$JS.API.DIRECT.GET."+stream, inbox, body); err != nil {
+		return nil, err
+	}
+	var found *Stored
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if m.Header.Get("Status") == "204" && len(m.Data) == 0 { // end of batch
+			if found == nil {
+				return nil, ErrNotFound
+			}
+			return found, nil
+		}
+		s, err := directMsg(m)
+		if err != nil {
+			return nil, err
+		}
+		if found == nil || s.Sequence > found.Sequence {
+			found = s
+		}
+	}
 }
 
 func (c *Client) get(ctx context.Context, stream string, req request) (*Stored, error) {

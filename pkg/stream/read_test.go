@@ -46,7 +46,17 @@ func TestGet(t *testing.T) {
 	require.Equal(t, second.Sequence, next.Sequence)
 	require.Equal(t, "second", string(next.Data))
 
+	_, err = p.PublishSync(t.Context(), message("work.a", "", "third"))
+	require.NoError(t, err)
+	latest, err := c.LastMatching(t.Context(), "WORK", "*.a")
+	require.NoError(t, err)
+	require.Equal(t, "third", string(latest.Data))
+	latest, err = c.LastMatching(t.Context(), "WORK", "work.*")
+	require.NoError(t, err)
+	require.Equal(t, "third", string(latest.Data))
+
 	for name, err := range map[string]error{
+		"last of a pattern without any":  second2(c.LastMatching(t.Context(), "WORK", "*.none")),
 		"get of a sequence to come":      second2(c.Get(t.Context(), "WORK", 99)),
 		"last of a subject without any":  second2(c.Last(t.Context(), "WORK", "work.none")),
 		"next of a subject without any":  second2(c.Next(t.Context(), "WORK", "work.none", 1)),
@@ -120,6 +130,7 @@ func TestScan(t *testing.T) {
 		}
 	}
 	require.Equal(t, all, scan(stream.Scan{}))
+	require.Equal(t, all, scan(stream.Scan{Page: 7}))
 	require.Equal(t, all[100:], scan(stream.Scan{From: 101}))
 	require.Equal(t, odd, scan(stream.Scan{Filter: "work.1"}))
 	require.Empty(t, scan(stream.Scan{From: n + 1}))
@@ -229,6 +240,12 @@ func TestOnThreeReplicasEveryReadFindsWhatWasAcknowledged(t *testing.T) {
 			require.NoError(t, c.Scan(t.Context(), "WORK", stream.Scan{Parts: 2}, func(*stream.Stored) error { count++; return nil }))
 			require.Equal(t, i+1, count)
 		}
+	}
+	for range 20 {
+		latest, err := c.LastMatching(t.Context(), "WORK", "*.a")
+		require.NoError(t, err)
+		require.Equal(t, uint64(200), latest.Sequence)
+		require.ErrorIs(t, second2(c.LastMatching(t.Context(), "WORK", "*.b")), stream.ErrNotFound)
 	}
 	all, err := c.GetAll(t.Context(), "WORK", []uint64{200, 1, 100, 4711})
 	require.NoError(t, err)

@@ -24,6 +24,17 @@ type Scan struct {
 	// Parts reads that many ranges of sequences side by side, so messages come out of order.
 	// Only without Since; at most 8.
 	Parts int
+	// Page is how many messages are asked for at a time, for a reader that will soon have enough;
+	// 0 takes a size that suits a long scan.
+	Page int
+}
+
+// page is the size of a page.
+func (s Scan) page() int {
+	if s.Page <= 0 {
+		return pageMessages
+	}
+	return min(s.Page, pageMessages)
 }
 
 const (
@@ -136,7 +147,7 @@ func (r *scanner) run(ctx context.Context) error {
 // ask requests the next page of a part.
 func (r *scanner) ask(i int) error {
 	p := &r.parts[i]
-	req := request{Seq: p.next, NextFor: r.scan.Filter, Batch: pageMessages, MaxBytes: pageBytes}
+	req := request{Seq: p.next, NextFor: r.scan.Filter, Batch: r.scan.page(), MaxBytes: pageBytes}
 	if !p.since.IsZero() {
 		since := p.since.UTC()
 		req.Seq, req.StartTime = 0, &since

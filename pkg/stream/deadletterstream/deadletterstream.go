@@ -73,39 +73,46 @@ func subject(account, webhook, delivery string) string {
 // Publish stores a dead letter; a second one of the same delivery and death replaces nothing and
 // is dropped. See stream.Publisher.Publish for when done is called.
 //
-// A death is named by the number of attempts that led to it, so that a delivery that was redriven
-// can die again inside the window of ids.
+// A death is named by the attempt that led to it, or else by its time.
 func (s *Stream) Publish(ctx context.Context, l *recordv1.DeadLetter, done func(error)) error {
 	data, err := proto.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("encode dead letter of %s: %w", l.GetDelivery().GetId(), err)
 	}
 	d := l.GetDelivery()
+	if err := stream.CheckTokens(d.GetAccountId(), d.GetWebhookId(), d.GetId()); err != nil {
+		return fmt.Errorf("subject of dead letter: %w", err)
+	}
 	m := &nats.Msg{
 		Subject: subject(d.GetAccountId(), d.GetWebhookId(), d.GetId()), Data: data,
-		Header: nats.Header{jetstream.MsgIDHeader: {d.GetId() + ":" + strconv.Itoa(int(d.GetProgress().GetAttempts()))}},
+		Header: nats.Header{jetstream.MsgIDHeader: {d.GetId() + ":" + death(l)}},
 	}
 	return s.publisher.Publish(ctx, m, func(_ stream.Ack, err error) { done(err) })
 }
 
+// death tells one death of a delivery from the next: redriven at once, it may die of as many
+// attempts as before while its first message id is remembered.
+func death(l *recordv1.DeadLetter) string {
+	switch {
+	case l.GetLastAttempt().GetAttemptId() != "":
+		return l.GetLastAttempt().GetAttemptId()
+	case l.GetTime() != nil:
+		return strconv.FormatInt(l.GetTime().AsTime().UnixNano(), 36)
+	}
+	return strconv.Itoa(int(l.GetDelivery().GetProgress().GetAttempts()))
+}
+
 // Get reads the last dead letter of a delivery, without knowing its webhook.
 func (s *Stream) Get(ctx context.Context, account postrider.AccountID, delivery postrider.DeliveryID) (*recordv1.DeadLetter, uint64, error) {
-	// A direct read by last subject takes no wildcard, so the letters of the delivery, of which
-	// there are a few at most, are walked from the first.
-	filter := subject(string(account), "*", string(delivery))
-	var found *stream.Stored
-	for next := uint64(1); ; {
-		m, err := s.c.Next(ctx, name, filter, next)
-		if errors.Is(err, stream.ErrNotFound) {
-			break
-		}
-		if err != nil {
-			return nil, 0, fmt.Errorf("read dead letter of %s: %w", delivery, err)
-		}
-		found, next = m, m.Sequence+1
+	if err := stream.CheckTokens(string(account), string(delivery)); err != nil {
+		return nil, 0, fmt.Errorf("read dead letter: %w", ErrNotFound)
 	}
-	if found == nil {
+	found, err := s.c.LastMatching(ctx, name, subject(string(account), "*", string(delivery)))
+	if errors.Is(err, stream.ErrNotFound) {
 		return nil, 0, ErrNotFound
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read dead letter of %s: %w", delivery, err)
 	}
 	letter, err := decode(found)
 	return letter, found.Sequence, err
@@ -118,7 +125,7 @@ func (s *Stream) List(ctx context.Context, account postrider.AccountID, webhook 
 		webhook = "*"
 	}
 	var items []Item
-	scan := stream.Scan{Filter: subject(string(account), string(webhook), "*"), From: after + 1}
+	scan := stream.Scan{Filter: subject(string(account), string(webhook), "*"), From: after + 1, Page: limit + 1}
 	err := s.c.Scan(ctx, name, scan, func(m *stream.Stored) error {
 		letter, err := decode(m)
 		if err != nil {

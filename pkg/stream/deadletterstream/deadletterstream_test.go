@@ -2,9 +2,11 @@ package deadletterstream_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
@@ -58,6 +60,32 @@ func TestALetterIsFoundByItsDeliveryAlone(t *testing.T) {
 	letter, _, err = s.Get(t.Context(), "acc_1", "dlv_1")
 	require.NoError(t, err)
 	require.EqualValues(t, 10, letter.GetDelivery().GetProgress().GetAttempts())
+}
+
+func TestADeliveryMayDieTwiceOfAsManyAttempts(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	die := func(attempt string, at time.Time) {
+		done := make(chan error, 1)
+		letter := &recordv1.DeadLetter{Delivery: &recordv1.Delivery{Id: "dlv_1", AccountId: "acc_1", WebhookId: "wh_1"}, Time: timestamppb.New(at)}
+		if attempt != "" {
+			letter.LastAttempt = &recordv1.Attempted{AttemptId: attempt}
+		}
+		require.NoError(t, s.Publish(t.Context(), letter, func(err error) { done <- err }))
+		require.NoError(t, <-done)
+	}
+	now := time.Now()
+	die("att_1", now)
+	die("att_1", now.Add(time.Second)) // a repeat of the first
+	die("att_2", now)
+	die("", now)
+	die("", now.Add(time.Second))
+	items, err := s.List(t.Context(), "acc_1", "wh_1", 0, 10)
+	require.NoError(t, err)
+	require.Len(t, items, 4)
+	require.ErrorIs(t, s.Publish(t.Context(), &recordv1.DeadLetter{Delivery: &recordv1.Delivery{Id: "*"}}, nil), stream.ErrRefused)
+	_, _, err = s.Get(t.Context(), "acc_1", ">")
+	require.ErrorIs(t, err, deadletterstream.ErrNotFound)
 }
 
 func TestLettersAreListedByAccountAndWebhookInPages(t *testing.T) {
