@@ -105,6 +105,7 @@ func New(cfg Config, deps Deps) (*Fanout, error) {
 	return &Fanout{
 		cfg: cfg, deps: deps, metrics: m,
 		flights: make(map[*flight]struct{}), idle: idle,
+		cancel:     func() {}, // until Start has something to end
 		repeats:    make(chan *flight, maxFlights),
 		delaySlots: make(chan struct{}, maxDelayCalls),
 	}, nil
@@ -122,7 +123,7 @@ func (f *Fanout) Start(ctx context.Context) {
 }
 
 // Stop waits until the events in flight are stored and acked, or ctx ends; those that are left
-// then are handed back to the stream at once.
+// then are handed back to the stream at once. It may be called without Start.
 func (f *Fanout) Stop(ctx context.Context) error {
 	var err error
 	select {
