@@ -36,7 +36,7 @@ type Config struct {
 	MaxData       conf.Bytes    `conf:"max-data" help:"largest data of an event"`
 	MaxInFlight   conf.Bytes    `conf:"max-in-flight" help:"bytes of the events that may be under way at one time; producers wait beyond it"`
 	StreamWindow  int           `conf:"stream-window" help:"events of one gRPC stream that may be under way"`
-	Takeover      time.Duration `conf:"takeover" help:"how long the holder of a deduplication key may be silent; above streams-publish-budget, below streams-duplicate-window"`
+	Takeover      time.Duration `conf:"takeover" help:"how long the holder of a deduplication key may be silent; at least 2s above streams-publish-budget, below streams-duplicate-window"`
 	DedupWindow   time.Duration `conf:"dedup-window" help:"how long deduplication keys last where the account does not say, and the longest that an account may have; at most the age of events"`
 	DedupTimeout  time.Duration `conf:"dedup-timeout" help:"how long Redis may take to answer before publishing goes on without it"`
 	DedupMaxKeys  int           `conf:"dedup-max-keys" help:"keys that the window in memory holds at most, where there is no Redis"`

@@ -224,7 +224,7 @@ func TestWhileNATSIsAwayProducersAreToldSoInTime(t *testing.T) {
 	b := setup(t, func(s *stream.Config, _ *eventstream.Config) {
 		s.PublishTimeout, s.PublishBudget = 100*time.Millisecond, 400*time.Millisecond
 	})
-	in := b.start(t, ingest.NewMemoryDedup(), func(c *ingest.Config) { c.Takeover = 2 * time.Second })
+	in := b.start(t, ingest.NewMemoryDedup(), func(c *ingest.Config) { c.Takeover = 3 * time.Second })
 	b.publish(t, in, "before", "1")
 	b.server.Stop()
 	b.refused(t, in, "k", "1", fault.Unavailable, admission.ReasonRecord)

@@ -119,7 +119,7 @@ func (b *bench) start(t testing.TB, keys ingest.Dedup, change ...func(*ingest.Co
 	conn, err := rpc.Dial(rpc.ClientConfig{Target: rpc.InMemoryTarget}, option)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), soon) //nolint:usetesting // the test's context has ended by then
+		ctx, cancel := context.WithTimeout(context.Background(), soon)
 		defer cancel()
 		require.NoError(t, conn.Close())
 		require.NoError(t, server.Stop(ctx))
@@ -168,7 +168,7 @@ func (b *bench) stored(t testing.TB) int {
 	t.Helper()
 	usage, err := b.events.Usage(t.Context())
 	require.NoError(t, err)
-	return int(usage.Messages) //nolint:gosec // a test stores few
+	return int(usage.Messages)
 }
 
 // eachKey counts the events that have a deduplication key.

@@ -46,14 +46,14 @@ func build(ctx context.Context, opts *options, base *process.Base) error {
 	if err := errors.Join(err0, err1, err2); err != nil {
 		return err
 	}
-	svc, err := ingest.New(opts.Ingest, ingest.Deps{
+	svc, err := ingest.New(opts.Ingest, ingest.Deps{ //nolint:contextcheck // what it counts outlives every call
 		Streams: base.Streams, Events: events, Dedup: ingest.NewRedisDedup(redis), AdminKey: opts.AdminKey,
 		Instance: base.Config.Instance, Logger: base.Logger, Telemetry: base.Telemetry,
 	})
 	if err != nil {
 		return err
 	}
-	server, err := rpc.NewServer(base.Config.GRPC, base.Logger, append(svc.Guards(), rpc.WithTelemetry(base.Telemetry))...)
+	server, err := rpc.NewServer(base.Config.GRPC, base.Logger, append(svc.Guards(), rpc.WithTelemetry(base.Telemetry))...) //nolint:contextcheck // each call brings its own to the interceptors
 	if err != nil {
 		return err
 	}

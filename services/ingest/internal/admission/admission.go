@@ -67,7 +67,8 @@ func Default() Config {
 	}
 }
 
-// margin is what has to lie between the end of one time limit and the beginning of the next.
+// margin is how long an event waits at most to be handed to EVENTS after its claim, in the tightest
+// configuration, and how long before a takeover its fate is known.
 const margin = time.Second
 
 // Validate returns every fault. A claim must outlive its publish, and EVENTS must remember a
@@ -78,7 +79,8 @@ func (c Config) Validate() error {
 		conf.Between("max-data-bytes", c.MaxDataBytes, 1, 16<<20),
 		conf.Rule(c.MaxInFlightBytes >= 4*int64(c.MaxDataBytes), "max-in-flight-bytes", "must be at least four times max-data-bytes"),
 		conf.Positive("max-delay", c.MaxDelay),
-		conf.Rule(c.PublishBudget > 0 && c.PublishBudget < c.Takeover, "takeover", "must be above the publish budget"),
+		conf.Positive("publish-budget", c.PublishBudget),
+		conf.Rule(c.PublishBudget+2*margin <= c.Takeover, "takeover", "must be above the publish budget by at least 2s"),
 		conf.Rule(c.Takeover < c.MsgIDWindow, "takeover", "must be below the window of message ids"),
 		conf.Rule(c.PollMin > 0 && c.PollMin <= c.PollMax, "poll", "must be positive pauses"),
 	)

@@ -292,7 +292,7 @@ func TestAnEventThatEventsKnowsIsComparedBeforeItIsAnsweredFor(t *testing.T) {
 		a := b.replica(t)
 		a.events = &doublePublisher{record: b.record}
 		require.NoError(t, a.Start(t.Context()))
-		t.Cleanup(func() { require.NoError(t, a.Stop(context.Background())) }) //nolint:usetesting // the test's context has ended by then
+		t.Cleanup(func() { require.NoError(t, a.Stop(context.Background())) })
 		for _, key := range []func(*Request){withKey("k"), func(*Request) {}} {
 			receipt := accept(t, a, one(key))
 			require.False(t, receipt.GetDuplicate())
@@ -327,10 +327,10 @@ func TestPoliciesForUnknownEventTypes(t *testing.T) {
 	unknown := withEvent(func(ev *postriderv1.EventInput) { ev.Type = "release.dead" })
 
 	require.Empty(t, accept(t, a, one(unknown)).GetWarnings(), "allowed by default")
-	b.dir.PutAccount(accountWith(acc, postriderv1.UnknownTypePolicy_UNKNOWN_TYPE_POLICY_WARN, 0))
+	b.dir.PutAccount(accountWith(postriderv1.UnknownTypePolicy_UNKNOWN_TYPE_POLICY_WARN, 0))
 	require.Equal(t, []string{`the event type "release.dead" is not in the account's catalogue`}, accept(t, a, one(unknown)).GetWarnings())
 	require.Empty(t, accept(t, a, one()).GetWarnings())
-	b.dir.PutAccount(accountWith(acc, postriderv1.UnknownTypePolicy_UNKNOWN_TYPE_POLICY_REJECT, 0))
+	b.dir.PutAccount(accountWith(postriderv1.UnknownTypePolicy_UNKNOWN_TYPE_POLICY_REJECT, 0))
 	refused(t, a, one(unknown), fault.Invalid, ReasonUnknownEventType)
 	accept(t, a, one())
 	b.dir.DeleteEventType(acc, "release.live")
@@ -354,9 +354,9 @@ func TestTheWindowIsTheAccounts(t *testing.T) {
 	t.Parallel()
 	b := setup(t, patient())
 	require.Equal(t, 24*time.Hour, b.dir.Window(acc))
-	b.dir.PutAccount(accountWith(acc, 0, time.Minute))
+	b.dir.PutAccount(accountWith(0, time.Minute))
 	require.Equal(t, time.Minute, b.dir.Window(acc))
-	b.dir.PutAccount(accountWith(acc, 0, 48*time.Hour))
+	b.dir.PutAccount(accountWith(0, 48*time.Hour))
 	require.Equal(t, 24*time.Hour, b.dir.Window(acc))
 	require.Equal(t, 24*time.Hour, b.dir.Window("acc_unknown"))
 }

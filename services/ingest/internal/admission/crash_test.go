@@ -46,11 +46,11 @@ func TestARepeatAfterACrashStoresTheEventOnce(t *testing.T) {
 		for when, forgets := range map[string]bool{"while EVENTS remembers the message id": false, "long afterwards": true} {
 			t.Run(name+" "+when, func(t *testing.T) {
 				t.Parallel()
-				cfg := hasty()
+				cfg := patient()
 				if forgets {
 					cfg.MsgIDWindow = cfg.Takeover + 1 // every takeover looks into EVENTS first
 				}
-				b := setup(t, cfg)
+				b := setupHasty(t, cfg)
 				crash(t, b, one(withKey("k")), seam)
 				stored := b.record.all()
 				if forgets {
@@ -69,7 +69,7 @@ func TestARepeatAfterACrashStoresTheEventOnce(t *testing.T) {
 
 func TestATakeoverGoesOnWithTheFirstEventID(t *testing.T) {
 	t.Parallel()
-	b := setup(t, hasty())
+	b := setupHasty(t, patient())
 	var first string
 	a := b.replica(t)
 	dead := make(chan struct{})
@@ -93,11 +93,11 @@ func TestAnotherBodyAfterACrash(t *testing.T) {
 		for when, forgets := range map[string]bool{"while EVENTS remembers the message id": false, "long afterwards": true} {
 			t.Run(name+" "+when, func(t *testing.T) {
 				t.Parallel()
-				cfg := hasty()
+				cfg := patient()
 				if forgets {
 					cfg.MsgIDWindow = cfg.Takeover + 1
 				}
-				b := setup(t, cfg)
+				b := setupHasty(t, cfg)
 				crash(t, b, one(withKey("k")), seam)
 				stored := b.record.all()
 				if forgets {
@@ -120,9 +120,9 @@ func TestAnotherBodyAfterACrash(t *testing.T) {
 
 func TestAClaimOfLongAgoThatStoredNothingIsBegunAnew(t *testing.T) {
 	t.Parallel()
-	cfg := hasty()
+	cfg := patient()
 	cfg.MsgIDWindow = cfg.Takeover + 1
-	b := setup(t, cfg)
+	b := setupHasty(t, cfg)
 	crash(t, b, one(withKey("k")), crashes["after the claim"])
 	after := time.Now().Truncate(time.Millisecond)
 	receipt := accept(t, b.start(t), one(withKey("k")))
@@ -133,9 +133,9 @@ func TestAClaimOfLongAgoThatStoredNothingIsBegunAnew(t *testing.T) {
 
 func TestATakeoverThatCannotReadTheRecordIsNotAnswered(t *testing.T) {
 	t.Parallel()
-	cfg := hasty()
+	cfg := patient()
 	cfg.MsgIDWindow = cfg.Takeover + 1
-	b := setup(t, cfg)
+	b := setupHasty(t, cfg)
 	crash(t, b, one(withKey("k")), crashes["after the publish"])
 	b.record.forget()
 	b.record.change(func(r *record) { r.unread = errors.New("no answer") })
@@ -148,7 +148,7 @@ func TestATakeoverThatCannotReadTheRecordIsNotAnswered(t *testing.T) {
 
 func TestAClaimThatWasTakenOverIsNotGivenUp(t *testing.T) {
 	t.Parallel()
-	b := setup(t, hasty())
+	b := setupHasty(t, patient())
 	crash(t, b, one(withKey("k")), crashes["after the claim"])
 	b.record.change(func(r *record) {
 		r.answer = func(*recordv1.Event) (bool, error) { return false, stream.ErrFull }
@@ -166,7 +166,7 @@ func TestAnEventWhoseFateIsUnknownKeepsItsKeyUntilItIsKnown(t *testing.T) {
 	for name, arrives := range map[string]bool{"it had arrived": true, "it had not": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := setup(t, hasty())
+			b := setupHasty(t, patient())
 			a := b.start(t)
 			b.record.change(func(r *record) {
 				r.answer = func(*recordv1.Event) (bool, error) { return arrives, stream.ErrUnknown }
@@ -181,32 +181,44 @@ func TestAnEventWhoseFateIsUnknownKeepsItsKeyUntilItIsKnown(t *testing.T) {
 	}
 }
 
-func TestAKeyThatIsHeldForeverIsSaid(t *testing.T) {
+func TestWhatWaitsTooLongIsAnswered(t *testing.T) {
 	t.Parallel()
-	cfg := hasty()
-	b := setup(t, cfg)
-	claims := make([]dedup.Result, 1)
-	b.cfg.Takeover = 70 * time.Millisecond // of admission alone: the index would not pass it on
-	held := dedup.Claim{Key: dedup.KeyOf(acc, "key:k"), Token: dedup.NewToken(), Window: time.Hour}
-	b.index = &refreshed{Index: b.index, key: held.Key}
-	b.index.Claim(t.Context(), []dedup.Claim{held}, claims)
-	refused(t, b.start(t), one(withKey("k")), fault.Unavailable, ReasonKeyHeld)
-	require.Empty(t, b.record.all())
-}
-
-// refreshed is an index in which one key is always pending.
-type refreshed struct {
-	dedup.Index
-
-	key dedup.Key
-}
-
-func (r *refreshed) Claim(ctx context.Context, claims []dedup.Claim, results []dedup.Result) {
-	r.Index.Claim(ctx, claims, results)
-	for i := range claims {
-		if claims[i].Key == r.key {
-			results[i] = dedup.Result{Outcome: dedup.Pending}
-		}
+	a := setup(t, patient()).replica(t)
+	now := time.Now()
+	tests := map[string]struct {
+		waited time.Duration
+		tries  int
+		gone   bool
+		reason string // empty: goes on
+	}{
+		"for its first turn":                     {waited: a.cfg.PublishBudget},
+		"for its first turn, too long":           {waited: a.cfg.PublishBudget + 1, reason: ReasonOverloaded},
+		"for another holder":                     {waited: a.cfg.PublishBudget + 1, tries: 1},
+		"for one holder after another":           {waited: a.holdLimit(), tries: 9},
+		"for one holder after another, for ever": {waited: a.holdLimit() + 1, tries: 9, reason: ReasonKeyHeld},
+		"for a producer who is gone":             {gone: true, reason: "CANCELLED"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var got *Verdict
+			e := a.take(one(withKey("k")), func(v Verdict) { got = &v })
+			require.True(t, a.room.TryAcquire(e.weight) && a.enter(e))
+			e.began, e.tries = now.Add(-tt.waited), tt.tries
+			e.gone.Store(tt.gone)
+			wanted := a.stillWanted([]*entry{e}, now)
+			if tt.reason == "" {
+				require.Equal(t, []*entry{e}, wanted)
+				require.Nil(t, got)
+				return
+			}
+			require.Empty(t, wanted)
+			require.NotNil(t, got)
+			if tt.gone {
+				require.ErrorIs(t, got.Err, context.Canceled)
+				return
+			}
+			isFault(t, got.Err, fault.Unavailable, tt.reason)
+		})
 	}
 }
 
@@ -237,8 +249,8 @@ func TestAProducerThatLeavesWhileItWaitsForTheKeyPublishesNothing(t *testing.T) 
 
 func TestTooMuchAtOnceIsRefusedBeforeAnythingIsStored(t *testing.T) {
 	t.Parallel()
-	cfg := hasty()
-	cfg.MaxDataBytes, cfg.MaxInFlightBytes = 1<<10, 4<<10
+	cfg := patient()
+	cfg.MaxDataBytes, cfg.MaxInFlightBytes, cfg.PublishBudget = 1<<10, 4<<10, 50*time.Millisecond
 	b := setup(t, cfg)
 	a := b.start(t)
 	hold := make(chan struct{})
@@ -265,7 +277,7 @@ func TestAnEventThatEventsDoesNotTakeInTimeIsGivenUpUnsent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := patient()
-			cfg.Takeover, cfg.PublishBudget = 1050*time.Millisecond, 20*time.Millisecond // 131 ms to be sent in
+			cfg.Takeover = cfg.PublishBudget + 2*margin
 			b := setup(t, cfg)
 			a := b.start(t)
 			b.record.change(func(r *record) { r.room = make(chan struct{}) })

@@ -26,7 +26,7 @@ func dies(seam func() bool) bool { return seam != nil && seam() }
 // sendWithin is how long after its claim an event may be handed to EVENTS, so that its fate is
 // known before the claim can be taken over.
 func (a *Admission) sendWithin() time.Duration {
-	return max(a.cfg.Takeover-a.cfg.PublishBudget-margin, a.cfg.Takeover/8)
+	return a.cfg.Takeover - a.cfg.PublishBudget - margin
 }
 
 // holdLimit is how long a publish waits for others who hold its key: long enough for one silent

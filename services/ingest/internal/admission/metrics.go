@@ -2,6 +2,7 @@ package admission
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -16,10 +17,10 @@ import (
 
 // metrics counts what admission does. Labels are bounded: outcomes and reasons, never an account.
 type metrics struct {
-	events   metric.Int64Counter
-	duration metric.Float64Histogram
-	claims   metric.Int64Counter
-	failed   metric.Int64Counter
+	events   func(n int64, set metric.MeasurementOption)
+	duration func(seconds float64, set metric.MeasurementOption)
+	claims   func(n int64, set metric.MeasurementOption)
+	failed   func(n int64)
 
 	mu   sync.RWMutex
 	sets map[labels]metric.MeasurementOption
@@ -38,28 +39,37 @@ const (
 func newMetrics(t *telemetry.Telemetry, a *Admission) (*metrics, error) {
 	meter := t.Meter("github.com/postrider/postrider/services/ingest")
 	m := &metrics{sets: make(map[labels]metric.MeasurementOption)}
-	var err [7]error
-	m.events, err[0] = meter.Int64Counter("postrider.ingest.events",
+	events, err0 := meter.Int64Counter("postrider.ingest.events",
 		metric.WithDescription("events by verdict; reason says why they were refused"))
-	m.duration, err[1] = meter.Float64Histogram("postrider.ingest.accept.duration", metric.WithUnit("s"),
+	duration, err1 := meter.Float64Histogram("postrider.ingest.accept.duration", metric.WithUnit("s"),
 		metric.WithDescription("time from an event's arrival to its verdict"),
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30))
-	m.claims, err[2] = meter.Int64Counter("postrider.ingest.dedup.claims",
+	claims, err2 := meter.Int64Counter("postrider.ingest.dedup.claims",
 		metric.WithDescription("answers of the deduplication index"))
-	m.failed, err[3] = meter.Int64Counter("postrider.ingest.dedup.end.failures",
+	failed, err3 := meter.Int64Counter("postrider.ingest.dedup.end.failures",
 		metric.WithDescription("claims in calls that could not finish or release all of them"))
-	var inFlight, bytes, degraded metric.Int64ObservableGauge
-	inFlight, err[4] = meter.Int64ObservableGauge("postrider.ingest.inflight.events", metric.WithDescription("events being accepted"))
-	bytes, err[5] = meter.Int64ObservableGauge("postrider.ingest.inflight.bytes", metric.WithUnit("By"),
-		metric.WithDescription("bytes of the events being accepted"))
-	degraded, err[6] = meter.Int64ObservableGauge("postrider.ingest.dedup.degraded",
-		metric.WithDescription("1 while repeats are only seen within the record's own window"))
-	for _, e := range err {
-		if e != nil {
-			return nil, e
-		}
+	if err := errors.Join(err0, err1, err2, err3); err != nil {
+		return nil, err
 	}
-	_, e := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+	ctx := context.Background() // a count outlives the call that it counts
+	m.events = func(n int64, set metric.MeasurementOption) { events.Add(ctx, n, set) }
+	m.duration = func(s float64, set metric.MeasurementOption) { duration.Record(ctx, s, set) }
+	m.claims = func(n int64, set metric.MeasurementOption) { claims.Add(ctx, n, set) }
+	m.failed = func(n int64) { failed.Add(ctx, n) }
+	return m, observe(meter, a)
+}
+
+// observe registers what is read when metrics are scraped.
+func observe(meter metric.Meter, a *Admission) error {
+	inFlight, err0 := meter.Int64ObservableGauge("postrider.ingest.inflight.events", metric.WithDescription("events being accepted"))
+	bytes, err1 := meter.Int64ObservableGauge("postrider.ingest.inflight.bytes", metric.WithUnit("By"),
+		metric.WithDescription("bytes of the events being accepted"))
+	degraded, err2 := meter.Int64ObservableGauge("postrider.ingest.dedup.degraded",
+		metric.WithDescription("1 while repeats are only seen within the record's own window"))
+	if err := errors.Join(err0, err1, err2); err != nil {
+		return err
+	}
+	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		a.mu.Lock()
 		n, size := a.inFlight, a.bytes
 		a.mu.Unlock()
@@ -72,7 +82,7 @@ func newMetrics(t *telemetry.Telemetry, a *Admission) (*metrics, error) {
 		o.ObserveInt64(degraded, value)
 		return nil
 	}, inFlight, bytes, degraded)
-	return m, e
+	return err
 }
 
 // verdict counts a verdict and how long it took.
@@ -87,17 +97,15 @@ func (m *metrics) verdict(began time.Time, v Verdict) {
 	case v.Receipt.GetDuplicate():
 		l.outcome = outcomeDuplicate
 	}
-	set := m.set(l)
-	ctx := context.Background() // a count outlives the call that it counts
-	m.events.Add(ctx, 1, set)
-	m.duration.Record(ctx, time.Since(began).Seconds(), m.set(labels{outcome: l.outcome}))
+	m.events(1, m.set(l))
+	m.duration(time.Since(began).Seconds(), m.set(labels{outcome: l.outcome}))
 }
 
 func (m *metrics) claim(o dedup.Outcome) {
-	m.claims.Add(context.Background(), 1, m.set(labels{outcome: o.String()}))
+	m.claims(1, m.set(labels{outcome: o.String()}))
 }
 
-func (m *metrics) endFailed(n int) { m.failed.Add(context.Background(), int64(n)) }
+func (m *metrics) endFailed(n int) { m.failed(int64(n)) }
 
 // set is the attribute set of labels, made once.
 func (m *metrics) set(l labels) metric.MeasurementOption {

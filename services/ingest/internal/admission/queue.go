@@ -167,7 +167,7 @@ func (w *waits) due(now time.Time) (entries []*entry, pause time.Duration) {
 		if pause := w.heap[0].due.Sub(now); pause > 0 {
 			return entries, pause
 		}
-		entries = append(entries, heap.Pop(&w.heap).(waiting).entry) //nolint:errcheck,forcetypeassert // the heap holds nothing else
+		entries = append(entries, heap.Pop(&w.heap).(waiting).entry)
 	}
 	return entries, time.Hour
 }
@@ -186,7 +186,7 @@ func (h waitHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 
 // Push is for package heap.
 func (h *waitHeap) Push(x any) {
-	*h = append(*h, x.(waiting)) //nolint:errcheck,forcetypeassert // only add calls it
+	*h = append(*h, x.(waiting))
 }
 
 // Pop is for package heap.

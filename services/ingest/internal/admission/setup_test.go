@@ -43,14 +43,22 @@ func patient() Config {
 	return cfg
 }
 
-// hasty is one in which claims pass on quickly.
-func hasty() Config {
-	cfg := patient()
-	cfg.Takeover, cfg.PublishBudget = 60*time.Millisecond, 50*time.Millisecond
-	return cfg
-}
+// silence is how long the holder of a key may be silent in tests of takeovers. Only the index goes
+// by it: what admission itself is given to do stays without hurry.
+const silence = 30 * time.Millisecond
 
 func setup(t testing.TB, cfg Config) *bundle {
+	t.Helper()
+	return setupTakeover(t, cfg, cfg.Takeover)
+}
+
+// setupHasty gives keys of silent holders to others quickly.
+func setupHasty(t testing.TB, cfg Config) *bundle {
+	t.Helper()
+	return setupTakeover(t, cfg, silence)
+}
+
+func setupTakeover(t testing.TB, cfg Config, takeover time.Duration) *bundle {
 	t.Helper()
 	b := &bundle{record: newRecord(t), cfg: cfg}
 	b.dir = NewDirectory(24*time.Hour, func() bool { return true })
@@ -58,11 +66,11 @@ func setup(t testing.TB, cfg Config) *bundle {
 		b.dir.PutAccount(&recordv1.Account{Account: &postriderv1.Account{Id: string(id)}})
 	}
 	memory, err := dedup.NewMemory(dedup.MemoryConfig{
-		Config: dedup.Config{Takeover: cfg.Takeover, Longest: 24 * time.Hour, Window: b.dir.Window}, MaxKeys: 1 << 20,
+		Config: dedup.Config{Takeover: takeover, Longest: 24 * time.Hour, Window: b.dir.Window}, MaxKeys: 1 << 20,
 	}, b.record, logtest.New(t))
 	require.NoError(t, err)
 	require.NoError(t, memory.Start(t.Context()))
-	t.Cleanup(func() { require.NoError(t, memory.Stop(context.Background())) }) //nolint:usetesting // the test's context has ended by then
+	t.Cleanup(func() { require.NoError(t, memory.Stop(context.Background())) })
 	require.Eventually(t, func() bool { _, yes := memory.Degraded(); return !yes }, soon, tick)
 	b.index = memory
 	return b
@@ -84,7 +92,7 @@ func (b *bundle) start(t testing.TB) *Admission {
 	a := b.replica(t)
 	require.NoError(t, a.Start(t.Context()))
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), soon) //nolint:usetesting // the test's context has ended by then
+		ctx, cancel := context.WithTimeout(context.Background(), soon)
 		defer cancel()
 		require.NoError(t, a.Stop(ctx))
 	})
@@ -125,7 +133,7 @@ func accept(t testing.TB, a *Admission, r *Request) *postriderv1.Receipt {
 }
 
 // refused must fail with the kind and reason.
-func refused(t testing.TB, a *Admission, r *Request, kind fault.Kind, reason string) *fault.Error {
+func refused(t testing.TB, a *Admission, r *Request, kind fault.Kind, reason string) fault.Error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
@@ -134,17 +142,17 @@ func refused(t testing.TB, a *Admission, r *Request, kind fault.Kind, reason str
 	return isFault(t, err, kind, reason)
 }
 
-func isFault(t testing.TB, err error, kind fault.Kind, reason string) *fault.Error {
+func isFault(t testing.TB, err error, kind fault.Kind, reason string) fault.Error {
 	t.Helper()
 	e, ok := fault.As(err)
 	require.True(t, ok, "%v", err)
 	require.Equal(t, kind.String(), e.Kind.String())
 	require.Equal(t, reason, e.Reason)
-	return e
+	return *e
 }
 
-func accountWith(id postrider.AccountID, policy postriderv1.UnknownTypePolicy, window time.Duration) *recordv1.Account {
-	a := &postriderv1.Account{Id: string(id), UnknownTypePolicy: policy}
+func accountWith(policy postriderv1.UnknownTypePolicy, window time.Duration) *recordv1.Account {
+	a := &postriderv1.Account{Id: string(acc), UnknownTypePolicy: policy}
 	if window > 0 {
 		a.DedupWindow = durationpb.New(window)
 	}

@@ -1,7 +1,9 @@
 package admission
 
 import (
+	"encoding/hex"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -109,7 +111,7 @@ func TestAConfigurationThatCannotWorkIsRefused(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, Default().Validate())
 	tests := map[string]func(*Config){
-		"takeover":            func(c *Config) { c.Takeover = c.PublishBudget },
+		"takeover":            func(c *Config) { c.Takeover = c.PublishBudget + margin },
 		"window":              func(c *Config) { c.MsgIDWindow = c.Takeover },
 		"max-data-bytes":      func(c *Config) { c.MaxDataBytes = 0 },
 		"max-in-flight-bytes": func(c *Config) { c.MaxInFlightBytes = 1 },
@@ -157,7 +159,7 @@ func TestTheFingerprintTellsEventsApart(t *testing.T) {
 		change(other)
 		require.NotEqual(t, first, fingerprint(other, DefaultContentType), name)
 	}
-	require.Equal(t, "6f32fe5a19ae54fbd37d55b174472641", fmt.Sprintf("%x", first[:]), "it is stored with events: it must not change")
+	require.Equal(t, "6f32fe5a19ae54fbd37d55b174472641", hex.EncodeToString(first[:]), "it is stored with events: it must not change")
 }
 
 func TestTheFingerprintDoesNotDependOnTheOrderOfLabels(t *testing.T) {
@@ -166,9 +168,7 @@ func TestTheFingerprintDoesNotDependOnTheOrderOfLabels(t *testing.T) {
 		labels := rapid.MapOf(rapid.String(), rapid.String()).Draw(t, "labels")
 		data := rapid.SliceOf(rapid.Byte()).Draw(t, "data")
 		copied := make(map[string]string, len(labels))
-		for k, v := range labels {
-			copied[k] = v
-		}
+		maps.Copy(copied, labels)
 		require.Equal(t,
 			fingerprint(&postriderv1.EventInput{Labels: labels, Data: data}, ""),
 			fingerprint(&postriderv1.EventInput{Labels: copied, Data: data}, ""))

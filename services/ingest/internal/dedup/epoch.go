@@ -141,7 +141,7 @@ func (r *Redis) beat(ctx context.Context) {
 		return
 	}
 	if r.away.Swap(false) {
-		r.log.Info("deduplication index is back")
+		r.log.InfoContext(ctx, "deduplication index is back")
 	}
 	if r.mendDue(time.Now()) && r.healing.CompareAndSwap(false, true) {
 		r.work.Go(func() {

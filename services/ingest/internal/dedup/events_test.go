@@ -9,7 +9,6 @@ import (
 	"github.com/oklog/ulid/v2"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/postrider/postrider/pkg/postrider"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
@@ -63,15 +62,15 @@ func (r *recordOf) scanned() int {
 }
 
 // store appends an event as ingest would and returns what Finish is told about it.
-func (r *recordOf) store(account postrider.AccountID, key string, body Fingerprint, accepted time.Time) Finished {
+func (r *recordOf) store(key string, body Fingerprint, accepted time.Time) Finished {
 	id := ulid.MustNew(ulid.Timestamp(accepted), ulid.DefaultEntropy())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, &recordv1.Event{
-		Id: eventIDPrefix + id.String(), AccountId: string(account), DedupKey: key, Fingerprint: body[:],
+		Id: eventIDPrefix + id.String(), AccountId: string(acc), DedupKey: key, Fingerprint: body[:],
 		AcceptTime: timestamppb.New(accepted),
 	})
-	return Finished{Key: KeyOf(account, key), Fingerprint: body, Event: id, Sequence: uint64(len(r.events)), Window: time.Hour}
+	return Finished{Key: KeyOf(acc, key), Fingerprint: body, Event: id, Sequence: uint64(len(r.events)), Window: time.Hour}
 }
 
 func (r *recordOf) Scan(ctx context.Context, from time.Time, fn func(uint64, *recordv1.Event) error) error {

@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -189,7 +190,7 @@ func (r *Redis) sealSlots(ctx context.Context, began time.Time, broken []int, ru
 		return nil
 	}
 	fresh := NewToken()
-	generation := fmt.Sprintf("%x", fresh[:])
+	generation := hex.EncodeToString(fresh[:])
 	calls := make([]call, len(broken))
 	for i, s := range broken {
 		calls[i] = call{script: sealScript, keys: []string{epochKey(s)}, args: []any{

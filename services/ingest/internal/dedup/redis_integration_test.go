@@ -76,7 +76,7 @@ func TestAFlushIsSeenByTheNextClaimAndMended(t *testing.T) {
 	ours, theirs := newRedis(t, server, events), newRedis(t, server, events)
 	start(t, ours)
 	start(t, theirs)
-	stored := events.store(acc, same, one, time.Now())
+	stored := events.store(same, one, time.Now())
 	require.NoError(t, ours.Finish(t.Context(), []Finished{stored}))
 
 	hold := make(chan struct{})
@@ -104,7 +104,7 @@ func TestARestoredSnapshotIsSeenAndWhatCameAfterItIsMended(t *testing.T) {
 	start(t, r)
 	snapshot := server.Snapshot(t)
 	taken := time.Now()
-	stored := events.store(acc, same, one, time.Now())
+	stored := events.store(same, one, time.Now())
 	require.NoError(t, r.Finish(t.Context(), []Finished{stored}))
 	scans := events.scanned()
 	server.Restore(t, snapshot)
@@ -121,7 +121,7 @@ func TestASnapshotRestoredWhileNobodyLookedIsMendedAtStart(t *testing.T) {
 	before := newRedis(t, server, events)
 	start(t, before)
 	snapshot := server.Snapshot(t)
-	stored := events.store(acc, same, one, time.Now())
+	stored := events.store(same, one, time.Now())
 	require.NoError(t, before.Finish(t.Context(), []Finished{stored}))
 	require.NoError(t, before.Stop(t.Context()))
 	server.Restore(t, snapshot)
@@ -164,7 +164,7 @@ func TestWhileRedisIsAwayPublishesGoOnBlindAndAreMendedAfterwards(t *testing.T) 
 	server.Down(t)
 	c := claimOf(same, one)
 	require.Equal(t, Result{Outcome: Blind, Event: c.Event, Degraded: true}, claimOne(t, r, c))
-	stored := events.store(acc, same, one, time.Now())
+	stored := events.store(same, one, time.Now())
 	require.ErrorIs(t, r.Finish(t.Context(), []Finished{stored}), ErrAway)
 	require.ErrorIs(t, r.Release(t.Context(), []Released{{Key: c.Key, Token: c.Token}}), ErrAway)
 	reason, degraded := r.Degraded()
@@ -188,7 +188,7 @@ func TestARedisThatHangsCostsOnePublishItsTimeoutAndTheOthersNothing(t *testing.
 	for i := range 1000 {
 		require.Equal(t, Blind, claimOne(t, r, claimOf(strconv.Itoa(i), one)).Outcome)
 	}
-	stored := events.store(acc, "first", one, time.Now())
+	stored := events.store("first", one, time.Now())
 	server.Continue(t)
 	whole(t, r)
 	// The claim that timed out may have arrived: then its key is pending until it is taken over.
@@ -216,7 +216,7 @@ func TestARebuildThatIsFlushedUnderwayBeginsAgain(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	events := &recordOf{}
-	stored := events.store(acc, same, one, time.Now())
+	stored := events.store(same, one, time.Now())
 	var once sync.Once
 	events.onScan(func() { once.Do(func() { server.Flush(t) }) })
 	r := newRedis(t, server, events)
@@ -262,7 +262,7 @@ func TestARedisWithoutMemoryIsNotAway(t *testing.T) {
 	require.Equal(t, Blind, res.Outcome)
 	require.True(t, res.Degraded)
 	require.False(t, r.away.Load())
-	stored := events.store(acc, same, one, time.Now())
+	stored := events.store(same, one, time.Now())
 	require.ErrorIs(t, r.Finish(t.Context(), []Finished{stored}), ErrAway)
 	require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "0").Err())
 	whole(t, r)
@@ -300,7 +300,7 @@ func TestEveryKeyExpires(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	events := &recordOf{}
-	events.store(acc, "restored", one, time.Now().Add(-time.Minute))
+	events.store("restored", one, time.Now().Add(-time.Minute))
 	r := newRedis(t, server, events, func(c *RedisConfig) { c.Takeover = time.Millisecond })
 	start(t, r)
 	pending, taken, done := claimOf("pending", one), claimOf("taken", one), claimOf("done", one)

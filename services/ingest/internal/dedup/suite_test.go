@@ -265,7 +265,7 @@ func exerciseRebuilds(t *testing.T, build newIndex) {
 	t.Helper()
 	t.Run("an empty index is filled from the record at start", func(t *testing.T) {
 		events := &recordOf{incarnation: "one"}
-		stored := events.store(acc, same, one, time.Now().Add(-10*time.Minute))
+		stored := events.store(same, one, time.Now().Add(-10*time.Minute))
 		idx := build(t, hour/2, events)
 		start(t, idx)
 		require.Equal(t, Result{Outcome: Duplicate, Event: stored.Event, Sequence: stored.Sequence}, ask(t, idx, claimOf(same, one)))
@@ -273,14 +273,14 @@ func exerciseRebuilds(t *testing.T, build newIndex) {
 	})
 	t.Run("events outside their window are not put back", func(t *testing.T) {
 		events := &recordOf{incarnation: "one"}
-		events.store(acc, same, one, time.Now().Add(-2*hour))
+		events.store(same, one, time.Now().Add(-2*hour))
 		idx := build(t, hour/2, events)
 		start(t, idx)
 		require.Equal(t, Claimed, ask(t, idx, claimOf(same, one)).Outcome)
 	})
 	t.Run("until the window is whole, answers say so", func(t *testing.T) {
 		events := &recordOf{incarnation: "one", away: true}
-		events.store(acc, same, one, time.Now())
+		events.store(same, one, time.Now())
 		idx := build(t, hour/2, events)
 		require.NoError(t, idx.Start(t.Context()))
 		t.Cleanup(func() { require.NoError(t, idx.Stop(t.Context())) })
@@ -296,7 +296,7 @@ func exerciseRebuilds(t *testing.T, build newIndex) {
 	})
 	t.Run("a key that is claimed while the window is rebuilt stays the claimant's", func(t *testing.T) {
 		events := &recordOf{incarnation: "one"}
-		events.store(acc, same, one, time.Now())
+		events.store(same, one, time.Now())
 		idx := build(t, hour/2, events)
 		c := claimOf(same, two)
 		claimOne(t, idx, c) // before the rebuild has come to it

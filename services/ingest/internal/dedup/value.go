@@ -82,7 +82,7 @@ func decodeValue(b string) (v value, err error) {
 
 // millis is d in whole milliseconds, held to what 32 bits carry (49 days).
 func millis(d time.Duration) uint32 {
-	return uint32(min(max(d.Milliseconds(), 0), 1<<32-1)) //nolint:gosec // held to the range just before
+	return uint32(min(max(d.Milliseconds(), 0), 1<<32-1))
 }
 
 // pendingValue is the value of a fresh claim.

@@ -57,7 +57,6 @@ func TestKeysOfDifferentPairsDiffer(t *testing.T) {
 	t.Parallel()
 	require.NotEqual(t, KeyOf("acc_1", "2key"), KeyOf("acc_12", "key"))
 	require.NotEqual(t, KeyOf("acc_1", "key"), KeyOf("acc_2", "key"))
-	require.Equal(t, KeyOf("acc_1", "key"), KeyOf("acc_1", "key"))
 }
 
 func TestTheWindowOfAnAccountIsHeldToTheLongest(t *testing.T) {

@@ -136,7 +136,7 @@ func setup(t *testing.T) *bundle {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, conn.Close())
-		ctx, cancel := context.WithTimeout(context.Background(), soon) //nolint:usetesting // the test's context has ended by then
+		ctx, cancel := context.WithTimeout(context.Background(), soon)
 		defer cancel()
 		require.NoError(t, server.Stop(ctx))
 		b.ledger.work.Wait()
@@ -151,13 +151,13 @@ func publishOf(eventType string) *postriderv1.PublishEventRequest {
 	}
 }
 
-func isFault(t *testing.T, err error, kind fault.Kind, reason string) *fault.Error {
+func isFault(t *testing.T, err error, kind fault.Kind, reason string) fault.Error {
 	t.Helper()
 	e, ok := fault.As(err)
 	require.True(t, ok, "%v", err)
 	require.Equal(t, kind.String(), e.Kind.String())
 	require.Equal(t, reason, e.Reason)
-	return e
+	return *e
 }
 
 func TestPublishEvent(t *testing.T) {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -121,11 +122,11 @@ func decodeHeader(s string) (string, error) {
 		if i+2 >= len(s) {
 			return "", errPercent
 		}
-		high, low := unhex(s[i+1]), unhex(s[i+2])
-		if high < 0 || low < 0 {
+		pair, err := hex.DecodeString(s[i+1 : i+3])
+		if err != nil {
 			return "", errPercent
 		}
-		b.WriteByte(byte(high<<4 | low))
+		b.Write(pair)
 		i += 2
 	}
 	if !utf8.ValidString(b.String()) {
@@ -163,18 +164,6 @@ func unquote(s string) (string, error) {
 		b.WriteByte(s[i])
 	}
 	return "", errQuoted
-}
-
-func unhex(c byte) int {
-	switch {
-	case '0' <= c && c <= '9':
-		return int(c - '0')
-	case 'a' <= c && c <= 'f':
-		return int(c-'a') + 10
-	case 'A' <= c && c <= 'F':
-		return int(c-'A') + 10
-	}
-	return -1
 }
 
 // parseStructured reads a CloudEvent in structured mode (CloudEvents JSON format 1.0.2).

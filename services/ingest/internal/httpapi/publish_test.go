@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/postrider/postrider/pkg/access"
-	"github.com/postrider/postrider/pkg/fault"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
 
@@ -41,7 +40,8 @@ func TestEveryFormOfAnEvent(t *testing.T) {
 			`{"id":"1","source":"//shop","type":"release.live","time":"2026-01-02T15:04:05.5Z","labels":{"label":"x"},` +
 				`"content_type":"application/json","data":{ "a" : 1 },"ordering_key":"o","deliver_at":"2026-01-02T16:04:06+01:00",` +
 				`"extensions":{"subject":"s"}}`,
-			[]string{"Content-Type", "application/json; charset=UTF-8"}, full,
+			[]string{"Content-Type", "application/json; charset=UTF-8"},
+			full,
 		},
 		"an envelope in camel case": {
 			`{"id":"1","source":"//shop","type":"release.live","time":"2026-01-02T15:04:05.5Z","labels":{"label":"x"},` +
@@ -84,7 +84,8 @@ func TestEveryFormOfAnEvent(t *testing.T) {
 		"a CloudEvent in structured mode": {
 			`{"specversion":"1.0","id":"1","source":"//shop","type":"release.live","time":"2026-01-02T15:04:05.5Z","subject":"s",` +
 				`"datacontenttype":"application/json","flag":true,"number":-7,"gone":null,"data":{ "a" : 9007199254740993, "b":"<&>" }}`,
-			[]string{"Content-Type", structured + "; charset=utf-8"}, &postriderv1.EventInput{
+			[]string{"Content-Type", structured + "; charset=utf-8"},
+			&postriderv1.EventInput{
 				Id: "1", Source: "//shop", Type: "release.live", Time: &at, ContentType: "application/json",
 				Data:       []byte(`{ "a" : 9007199254740993, "b":"<&>" }`),
 				Extensions: map[string]string{"subject": "s", "flag": "true", "number": "-7"},
@@ -92,19 +93,23 @@ func TestEveryFormOfAnEvent(t *testing.T) {
 		},
 		"a structured CloudEvent with text": {
 			`{"specversion":"1.0","id":"1","source":"s","type":"a","datacontenttype":"text/xml","data":"<much wow=\"xml\"/>"}`,
-			[]string{"Content-Type", structured}, &postriderv1.EventInput{Id: "1", Source: "s", Type: "a", ContentType: "text/xml", Data: []byte(`<much wow="xml"/>`)},
+			[]string{"Content-Type", structured},
+			&postriderv1.EventInput{Id: "1", Source: "s", Type: "a", ContentType: "text/xml", Data: []byte(`<much wow="xml"/>`)},
 		},
 		"a structured CloudEvent with bytes": {
 			`{"specversion":"1.0","id":"1","source":"s","type":"a","datacontenttype":"image/png","data_base64":"iVBORw=="}`,
-			[]string{"Content-Type", structured}, &postriderv1.EventInput{Id: "1", Source: "s", Type: "a", ContentType: "image/png", Data: []byte("\x89PNG")},
+			[]string{"Content-Type", structured},
+			&postriderv1.EventInput{Id: "1", Source: "s", Type: "a", ContentType: "image/png", Data: []byte("\x89PNG")},
 		},
 		"a structured CloudEvent without data": {
 			`{"specversion":"1.0","id":"1","source":"s","type":"a"}`,
-			[]string{"Content-Type", structured}, &postriderv1.EventInput{Id: "1", Source: "s", Type: "a", ContentType: "application/octet-stream"},
+			[]string{"Content-Type", structured},
+			&postriderv1.EventInput{Id: "1", Source: "s", Type: "a", ContentType: "application/octet-stream"},
 		},
 		"a structured CloudEvent without a type of data": {
 			`{"specversion":"1.0","id":"1","source":"s","type":"a","data":"text"}`,
-			[]string{"Content-Type", structured}, &postriderv1.EventInput{Id: "1", Source: "s", Type: "a", Data: []byte(`"text"`)},
+			[]string{"Content-Type", structured},
+			&postriderv1.EventInput{Id: "1", Source: "s", Type: "a", Data: []byte(`"text"`)},
 		},
 	}
 	for name, tt := range tests {
@@ -423,5 +428,4 @@ func TestAnAPIThatCannotWorkIsRefused(t *testing.T) {
 	require.Error(t, err)
 	_, err = New(&ledger{}, Config{})
 	require.Error(t, err)
-	require.Equal(t, fault.Invalid, unsupported("").(*fault.Error).Kind) //nolint:errcheck,forcetypeassert,errorlint // it is one
 }
