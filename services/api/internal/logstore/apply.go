@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -16,12 +17,10 @@ import (
 )
 
 type statements struct {
-	event, unmatched, delivery, attempt *sql.Stmt
+	event, delivery, attempt *sql.Stmt
 }
 
-// upsertDelivery merges one fact into a delivery's row. Facts come twice and in any order: the
-// state of the highest rank stands (end states absorb), and among equals the latest; the attempt
-// with the latest start gives the last status; the earliest time is the delivery's creation.
+// upsertDelivery merges facts into a delivery's row as fact.merge merges two facts.
 const upsertDelivery = `
 INSERT INTO deliveries (delivery_id, account_id, event_id, event_type, webhook_id, call_id, replay_id,
     state, state_rank, state_time, reason, next_attempt_time, create_time,
@@ -47,11 +46,10 @@ func prepareStatements(ctx context.Context, db *sql.DB) (s statements, err error
 		stmt **sql.Stmt
 		text string
 	}{
-		{&s.event, `INSERT INTO events (event_id, account_id, event_type, event_sequence, accept_time, route_time, matched_total, unmatched_total)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO UPDATE SET
-			matched_total = MAX(matched_total, excluded.matched_total), unmatched_total = excluded.unmatched_total`},
-		{&s.unmatched, `INSERT INTO unmatched (event_id, webhook_id, reason, detail) VALUES (?, ?, ?, ?)
-			ON CONFLICT (event_id, webhook_id) DO NOTHING`},
+		{&s.event, `INSERT INTO events (event_id, account_id, event_type, event_sequence, accept_time, route_time, matched_total, unmatched_total, unmatched)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO UPDATE SET
+			matched_total = MAX(matched_total, excluded.matched_total), unmatched_total = excluded.unmatched_total,
+			unmatched = CASE WHEN length(excluded.unmatched) > 0 THEN excluded.unmatched ELSE unmatched END`},
 		{&s.delivery, strings.ReplaceAll(upsertDelivery, "newer", newerFact)},
 		{&s.attempt, `INSERT INTO attempts (attempt_id, delivery_id, account_id, number, start_time, next_attempt_time, record)
 			VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (attempt_id) DO NOTHING`},
@@ -65,7 +63,7 @@ func prepareStatements(ctx context.Context, db *sql.DB) (s statements, err error
 
 func (s *statements) close() error {
 	var err error
-	for _, stmt := range []*sql.Stmt{s.event, s.unmatched, s.delivery, s.attempt} {
+	for _, stmt := range []*sql.Stmt{s.event, s.delivery, s.attempt} {
 		if stmt != nil {
 			err = errors.Join(err, stmt.Close())
 		}
@@ -76,13 +74,18 @@ func (s *statements) close() error {
 // Apply merges journal entries into the log in one transaction. It is idempotent and does not
 // depend on the order of the entries. Only one goroutine may apply at a time.
 func (s *SQLite) Apply(ctx context.Context, entries []*recordv1.JournalEntry) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// The driver starts a goroutine for each statement of a context that can end.
+	ctx = context.WithoutCancel(ctx)
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("record %d entries: %w", len(entries), err)
 	}
 	defer func() { _ = tx.Rollback() }() // a no-op after the commit
-	a := applier{ctx: ctx, st: statements{
-		event: tx.StmtContext(ctx, s.apply.event), unmatched: tx.StmtContext(ctx, s.apply.unmatched),
+	a := applier{ctx: ctx, facts: make(map[string]*fact, len(entries)), st: statements{
+		event:    tx.StmtContext(ctx, s.apply.event),
 		delivery: tx.StmtContext(ctx, s.apply.delivery), attempt: tx.StmtContext(ctx, s.apply.attempt),
 	}}
 	for _, e := range entries {
@@ -90,35 +93,61 @@ func (s *SQLite) Apply(ctx context.Context, entries []*recordv1.JournalEntry) er
 			return fmt.Errorf("record entry of event %s: %w", e.GetEventId(), err)
 		}
 	}
+	if err := a.deliveries(); err != nil {
+		return err
+	}
 	return tx.Commit()
 }
 
+// applier is one transaction. What several entries say of one delivery is merged before it is
+// written: most deliveries are routed and delivered within one transaction.
 type applier struct {
-	ctx context.Context //nolint:containedctx // lives as long as one transaction
-	st  statements
+	ctx   context.Context //nolint:containedctx // lives as long as one transaction
+	st    statements
+	facts map[string]*fact // by delivery
+	order []*fact          // in the order of arrival
 }
 
-// fact is what one entry says of one delivery.
+// fact is what entries say of one delivery.
 type fact struct {
-	deliveryID, webhookID, replayID string
-	state                           postrider.DeliveryState
-	reason                          string
-	next                            *timestamppb.Timestamp
-	attempts                        int32
-	attemptTime                     *timestamppb.Timestamp
-	status                          int32
-	class                           string
+	entry               *recordv1.JournalEntry // names account, event and event type
+	deliveryID          string
+	webhookID, replayID string
+	create              int64 // times are as stored
+	state               postrider.DeliveryState
+	stateTime           int64
+	reason              string
+	next                int64
+	attempts            int32
+	attemptTime         int64
+	status              int32
+	class               string
+}
+
+// merge adds another fact about the same delivery. Facts come twice and in any order: the state of
+// the highest rank stands (end states absorb), and among equals the latest; the attempt with the
+// latest start gives the last status; the earliest time is the delivery's creation.
+func (f *fact) merge(o *fact) {
+	if o.state.Rank() > f.state.Rank() || o.state.Rank() == f.state.Rank() && o.stateTime >= f.stateTime {
+		f.state, f.stateTime, f.reason, f.next = o.state, o.stateTime, o.reason, o.next
+	}
+	f.create = min(f.create, o.create)
+	f.replayID = cmp.Or(f.replayID, o.replayID)
+	f.attempts = max(f.attempts, o.attempts)
+	if o.attemptTime > f.attemptTime {
+		f.attemptTime, f.status, f.class = o.attemptTime, o.status, o.class
+	}
 }
 
 func (a *applier) entry(e *recordv1.JournalEntry) error {
-	f := fact{deliveryID: e.GetDeliveryId(), webhookID: e.GetWebhookId()}
+	f := fact{webhookID: e.GetWebhookId()}
 	switch what := e.GetWhat().(type) {
 	case *recordv1.JournalEntry_Routed:
 		return a.routed(e, what.Routed)
 	case *recordv1.JournalEntry_Attempted:
 		return a.attempted(e, what.Attempted)
 	case *recordv1.JournalEntry_Waiting:
-		f.state, f.reason, f.next = postrider.Waiting, what.Waiting.GetReason(), what.Waiting.GetDueTime()
+		f.state, f.reason, f.next = postrider.Waiting, what.Waiting.GetReason(), micros(what.Waiting.GetDueTime())
 	case *recordv1.JournalEntry_Held:
 		f.state, f.reason = postrider.Held, what.Held.GetReason()
 	case *recordv1.JournalEntry_Released:
@@ -130,24 +159,21 @@ func (a *applier) entry(e *recordv1.JournalEntry) error {
 	default:
 		return nil // written by a later version; the fields that this one knows say nothing
 	}
-	return a.merge(e, f)
+	a.add(e, e.GetDeliveryId(), &f)
+	return nil
 }
 
 func (a *applier) routed(e *recordv1.JournalEntry, r *recordv1.Routed) error {
-	if _, err := a.st.event.ExecContext(a.ctx, e.GetEventId(), e.GetAccountId(), e.GetEventType(), int64(r.GetEventSequence()), //nolint:gosec // a stream sequence
-		micros(r.GetAcceptTime()), micros(e.GetTime()), r.GetMatchedTotal(), r.GetUnmatchedTotal()); err != nil {
+	unmatched, err := proto.Marshal(&recordv1.Routed{Unmatched: r.GetUnmatched()})
+	if err != nil {
 		return err
 	}
-	for _, u := range r.GetUnmatched() {
-		if _, err := a.st.unmatched.ExecContext(a.ctx, e.GetEventId(), u.GetWebhookId(), u.GetReason(), u.GetDetail()); err != nil {
-			return err
-		}
+	if _, err := a.st.event.ExecContext(a.ctx, e.GetEventId(), e.GetAccountId(), e.GetEventType(), int64(r.GetEventSequence()), //nolint:gosec // a stream sequence
+		micros(r.GetAcceptTime()), micros(e.GetTime()), r.GetMatchedTotal(), r.GetUnmatchedTotal(), unmatched); err != nil {
+		return err
 	}
 	for _, d := range r.GetDeliveries() {
-		f := fact{deliveryID: d.GetDeliveryId(), webhookID: d.GetWebhookId(), replayID: r.GetReplayId(), state: postrider.Pending}
-		if err := a.merge(e, f); err != nil {
-			return err
-		}
+		a.add(e, d.GetDeliveryId(), &fact{webhookID: d.GetWebhookId(), replayID: r.GetReplayId(), state: postrider.Pending})
 	}
 	return nil
 }
@@ -168,23 +194,42 @@ func (a *applier) attempted(e *recordv1.JournalEntry, at *recordv1.Attempted) er
 	if state == "" {
 		state = postrider.Pending
 	}
-	return a.merge(e, fact{
-		deliveryID: e.GetDeliveryId(), webhookID: e.GetWebhookId(), state: state, reason: at.GetReason(),
-		next: at.GetNextAttemptTime(), attempts: at.GetNumber(), attemptTime: at.GetStartTime(),
+	a.add(e, e.GetDeliveryId(), &fact{
+		webhookID: e.GetWebhookId(), state: state, reason: at.GetReason(),
+		next: micros(at.GetNextAttemptTime()), attempts: at.GetNumber(), attemptTime: micros(at.GetStartTime()),
 		status: at.GetStatusCode(), class: at.GetErrorClass(),
 	})
+	return nil
 }
 
 // TriggerTest marks attempts that TestWebhook asked for.
 const TriggerTest = "test"
 
-func (a *applier) merge(e *recordv1.JournalEntry, f fact) error {
-	_, err := a.st.delivery.ExecContext(a.ctx,
-		f.deliveryID, e.GetAccountId(), e.GetEventId(), e.GetEventType(), f.webhookID,
-		postrider.DeliveryID(f.deliveryID).UUID().String(), f.replayID,
-		string(f.state), f.state.Rank(), micros(e.GetTime()), f.reason, micros(f.next), micros(e.GetTime()),
-		f.attempts, micros(f.attemptTime), f.status, f.class)
-	return err
+// add keeps what an entry says of a delivery until deliveries writes it.
+func (a *applier) add(e *recordv1.JournalEntry, delivery string, f *fact) {
+	f.entry, f.deliveryID = e, delivery
+	f.create = micros(e.GetTime())
+	f.stateTime = f.create
+	if known := a.facts[delivery]; known != nil {
+		known.merge(f)
+		return
+	}
+	a.facts[delivery] = f
+	a.order = append(a.order, f)
+}
+
+// deliveries writes what the entries said.
+func (a *applier) deliveries() error {
+	for _, f := range a.order {
+		if _, err := a.st.delivery.ExecContext(a.ctx,
+			f.deliveryID, f.entry.GetAccountId(), f.entry.GetEventId(), f.entry.GetEventType(), f.webhookID,
+			postrider.DeliveryID(f.deliveryID).UUID().String(), f.replayID,
+			string(f.state), f.state.Rank(), f.stateTime, f.reason, f.next, f.create,
+			f.attempts, f.attemptTime, f.status, f.class); err != nil {
+			return fmt.Errorf("record delivery %s: %w", f.deliveryID, err)
+		}
+	}
+	return nil
 }
 
 // micros is a time as stored: Unix microseconds, 0 for none.

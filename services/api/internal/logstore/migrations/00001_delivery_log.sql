@@ -7,17 +7,12 @@ CREATE TABLE events (
     accept_time     INTEGER NOT NULL, -- Unix microseconds, as all times here
     route_time      INTEGER NOT NULL,
     matched_total   INTEGER NOT NULL,
-    unmatched_total INTEGER NOT NULL
+    unmatched_total INTEGER NOT NULL,
+    unmatched       BLOB    NOT NULL -- postrider.record.v1.Routed, of which only the field unmatched is set
 ) WITHOUT ROWID;
 
-CREATE TABLE unmatched (
-    event_id   TEXT NOT NULL,
-    webhook_id TEXT NOT NULL,
-    reason     TEXT NOT NULL,
-    detail     TEXT NOT NULL,
-    PRIMARY KEY (event_id, webhook_id)
-) WITHOUT ROWID;
-
+-- Rows lie in the order of their arrival: what is written together shares pages. The ids of deliveries
+-- are random, so only their index is written all over.
 CREATE TABLE deliveries (
     delivery_id       TEXT PRIMARY KEY,
     account_id        TEXT    NOT NULL,
@@ -36,7 +31,7 @@ CREATE TABLE deliveries (
     attempt_time      INTEGER NOT NULL DEFAULT 0,
     last_status_code  INTEGER NOT NULL DEFAULT 0,
     last_error_class  TEXT    NOT NULL DEFAULT ''
-) WITHOUT ROWID;
+);
 CREATE INDEX deliveries_by_time ON deliveries (account_id, create_time, delivery_id);
 CREATE INDEX deliveries_by_event ON deliveries (event_id);
 CREATE INDEX deliveries_by_webhook ON deliveries (webhook_id, create_time);
@@ -50,11 +45,10 @@ CREATE TABLE attempts (
     start_time        INTEGER NOT NULL,
     next_attempt_time INTEGER NOT NULL DEFAULT 0,
     record            BLOB    NOT NULL -- postrider.record.v1.Attempted
-) WITHOUT ROWID;
-CREATE INDEX attempts_by_delivery ON attempts (delivery_id, start_time, attempt_id);
+);
+CREATE INDEX attempts_by_delivery ON attempts (delivery_id);
 
 -- +goose Down
 DROP TABLE attempts;
 DROP TABLE deliveries;
-DROP TABLE unmatched;
 DROP TABLE events;
