@@ -133,6 +133,7 @@ func (s *Service) wire() error {
 	})
 	s.rebuild = rebuild.New(rebuild.Deps{
 		Records: d.Retries, Index: d.Index, Metrics: rebuilds, Logger: d.Logger,
+		Look:     func(e retrystream.Entry) { s.sweep.Look(e) },
 		Refilled: func() { s.loop.Wake(time.Now()) },
 	})
 	s.loop = release.New(
@@ -156,8 +157,8 @@ func (s *Service) wire() error {
 // Start loads the webhooks and begins to release. It does not wait for the index, which is
 // rebuilt in the background.
 func (s *Service) Start(ctx context.Context) error {
-	if err := s.mirror.Start(ctx); err != nil {
-		return fmt.Errorf("load webhooks: %w", err)
+	if err := errors.Join(s.mirror.Start(ctx), s.barrier.Start(ctx)); err != nil {
+		return errors.Join(fmt.Errorf("load webhooks: %w", err), s.barrier.Stop(ctx), s.mirror.Stop(ctx))
 	}
 	s.loops.Add(
 		service.Loop("rebuild", s.rebuild.Run),
@@ -167,7 +168,7 @@ func (s *Service) Start(ctx context.Context) error {
 		service.Loop("count", s.count),
 	)
 	if err := s.loops.Start(ctx); err != nil {
-		return errors.Join(err, s.mirror.Stop(ctx))
+		return errors.Join(err, s.barrier.Stop(ctx), s.mirror.Stop(ctx))
 	}
 	s.loaded.Store(true)
 	return nil

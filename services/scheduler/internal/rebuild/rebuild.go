@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider/pkg/stream/retrystream"
@@ -35,6 +37,9 @@ type Deps struct {
 	Index   index
 	Metrics *Metrics
 	Logger  *slog.Logger
+	// Look is shown every record that is read, by several goroutines: what changed while no
+	// scheduler ran is found by the rebuild at the start.
+	Look func(e retrystream.Entry)
 	// Refilled is told after each pass that ended, so that what has become due meanwhile is
 	// claimed at once. It must not block.
 	Refilled func()
@@ -45,6 +50,8 @@ const (
 	batch = 4096
 	// callTimeout bounds a call of the index.
 	callTimeout = 5 * time.Second
+	// maxShards is how many shards are read at once.
+	maxShards = 4
 	// keepAlive is how often a rebuild shows that it goes on.
 	keepAlive = 3 * time.Second
 	// pause is the least time between the starts of two passes, so that an index that is lost
@@ -133,7 +140,7 @@ func (r *Rebuilder) pass(ctx context.Context) error {
 	return nil
 }
 
-// fill reads the records and adds them. One goroutine reads while another adds.
+// fill reads the records and adds them, both at once.
 func (r *Rebuilder) fill(ctx context.Context, build *retryset.Rebuild) (int64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -145,34 +152,60 @@ func (r *Rebuilder) fill(ctx context.Context, build *retryset.Rebuild) (int64, e
 		added <- err
 	}()
 
-	var n int64
-	entries := make([]retryset.Entry, 0, batch)
-	send := func() error {
-		select {
-		case full <- entries:
-			n += int64(len(entries))
-			r.deps.Metrics.progress(ctx, n)
-			entries = make([]retryset.Entry, 0, batch)
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	read := r.read(ctx, func(e retryset.Entry) error {
-		if !build.Covers(e.Member) {
-			return nil
-		}
-		entries = append(entries, e)
-		if len(entries) == batch {
-			return send()
-		}
-		return nil
-	})
-	if read == nil {
-		read = send()
-	}
+	n, read := r.read(ctx, build, full)
 	close(full)
 	return n, errors.Join(<-added, read)
+}
+
+// read sends every record of the build that waits for a due time, several shards at once.
+func (r *Rebuilder) read(ctx context.Context, build *retryset.Rebuild, full chan<- []retryset.Entry) (int64, error) {
+	var n atomic.Int64
+	var readers sync.WaitGroup
+	slots := make(chan struct{}, maxShards)
+	errs := make([]error, r.deps.Records.Shards())
+	for shard := range errs {
+		slots <- struct{}{}
+		readers.Go(func() {
+			defer func() { <-slots }()
+			errs[shard] = r.readShard(ctx, shard, build, func(entries []retryset.Entry) error {
+				select {
+				case full <- entries:
+					r.deps.Metrics.progress(ctx, n.Add(int64(len(entries))))
+					return nil
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			})
+		})
+	}
+	readers.Wait()
+	return n.Load(), errors.Join(errs...)
+}
+
+// readShard sends the records of one shard.
+func (r *Rebuilder) readShard(ctx context.Context, shard int, build *retryset.Rebuild, send func([]retryset.Entry) error) error {
+	entries := make([]retryset.Entry, 0, batch)
+	err := r.deps.Records.ScanIndex(ctx, shard, func(e retrystream.Entry) error {
+		r.deps.Look(e)
+		entry := retryset.Entry{Member: retryset.Member{Shard: shard, Sequence: e.Sequence}, Due: e.Due.Add(retryset.Tick)}
+		if e.Kind == recordv1.RetryKind_RETRY_KIND_HELD || !build.Covers(entry.Member) {
+			return nil // waits for its webhook, not for a time; or another replica's to fill
+		}
+		entries = append(entries, entry)
+		if len(entries) < batch {
+			return nil
+		}
+		full := entries
+		entries = make([]retryset.Entry, 0, batch)
+		return send(full)
+	})
+	if err == nil {
+		err = send(entries)
+	}
+	if err != nil {
+		return fmt.Errorf("read the records of shard %d: %w", shard, err)
+	}
+	return nil
 }
 
 // add adds what the reader sends until it ends. While it sends nothing, because it reads records
@@ -194,22 +227,6 @@ func (r *Rebuilder) add(ctx context.Context, build *retryset.Rebuild, full <-cha
 			return err
 		}
 	}
-}
-
-// read gives every record that waits for a due time.
-func (r *Rebuilder) read(ctx context.Context, fn func(retryset.Entry) error) error {
-	for shard := range r.deps.Records.Shards() {
-		err := r.deps.Records.ScanIndex(ctx, shard, func(e retrystream.Entry) error {
-			if e.Kind == recordv1.RetryKind_RETRY_KIND_HELD {
-				return nil // waits for its webhook, not for a time
-			}
-			return fn(retryset.Entry{Member: retryset.Member{Shard: shard, Sequence: e.Sequence}, Due: e.Due.Add(retryset.Tick)})
-		})
-		if err != nil {
-			return fmt.Errorf("read the records of shard %d: %w", shard, err)
-		}
-	}
-	return nil
 }
 
 func (r *Rebuilder) refill(ctx context.Context, build *retryset.Rebuild, entries []retryset.Entry) error {

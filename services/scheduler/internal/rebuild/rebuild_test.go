@@ -73,7 +73,7 @@ func start(t *testing.T, records *list, index *watched) (r *rebuild.Rebuilder, w
 	whole = make(chan struct{}, 10)
 	r = rebuild.New(rebuild.Deps{
 		Records: records, Index: index, Metrics: metrics, Logger: slog.New(slog.DiscardHandler),
-		Refilled: func() { whole <- struct{}{} },
+		Look: func(retrystream.Entry) {}, Refilled: func() { whole <- struct{}{} },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})

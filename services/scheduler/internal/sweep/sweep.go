@@ -76,10 +76,10 @@ type Sweeper struct {
 // New returns a sweeper. Run runs it.
 func New(cfg Config, deps Deps) *Sweeper { return &Sweeper{cfg: cfg, deps: deps} }
 
-// Run sweeps until the context ends, first at once: what changed while no scheduler ran is
-// found by the first pass.
+// Run sweeps until the context ends, first after one interval: the rebuild at the start shows
+// every record to Look.
 func (s *Sweeper) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(s.cfg.Interval)
 	defer timer.Stop()
 	for {
 		select {
@@ -157,17 +157,37 @@ type pass struct {
 	blind   bool  // whether the index did not answer in this pass
 }
 
+// Look has a record's webhook looked at if the record is not as its webhook's state wants it. It
+// may be called concurrently.
+func (s *Sweeper) Look(e retrystream.Entry) {
+	if s.amiss(e) {
+		s.deps.Hold.Check(e.Webhook)
+	}
+}
+
+// amiss reports whether a record is held for an active webhook, waits for one that is not, or
+// is there at all for one that was deleted.
+func (s *Sweeper) amiss(e retrystream.Entry) bool {
+	w, known := s.deps.Registry.Lookup(e.Webhook)
+	switch {
+	case !known:
+		return false // created or deleted a moment ago: the dispatcher knows which
+	case w.State == postrider.WebhookDeleted:
+		return true
+	case w.Active():
+		return e.Kind == recordv1.RetryKind_RETRY_KIND_HELD
+	default:
+		return hold.Holdable(e.Kind, e.Due, s.deps.Now())
+	}
+}
+
 // entry takes one record.
 func (p *pass) entry(ctx context.Context, e retrystream.Entry) error {
-	w, known := p.deps.Registry.Lookup(e.Webhook)
-	if e.Kind == recordv1.RetryKind_RETRY_KIND_HELD {
-		if known && (w.Active() || w.State == postrider.WebhookDeleted) {
-			p.look[e.Webhook] = true
-		}
-		return nil
-	}
-	if known && !w.Active() && (w.State == postrider.WebhookDeleted || hold.Holdable(e.Kind, e.Due, p.deps.Now())) {
+	if p.amiss(e) {
 		p.look[e.Webhook] = true
+	}
+	if e.Kind == recordv1.RetryKind_RETRY_KIND_HELD {
+		return nil
 	}
 	p.indexed++
 	p.pending = append(p.pending, retryset.Entry{Member: retryset.Member{Shard: p.shard, Sequence: e.Sequence}, Due: e.Due.Add(retryset.Tick)})
