@@ -79,6 +79,7 @@ func Main(name string, args []string, lookup func(string) (string, bool), stdout
 		_, _ = fmt.Fprintln(stderr, err)
 		return ExitBadUsage
 	}
+	TuneMemory(lookup)
 	if common.Instance == "" {
 		common.Instance = instance()
 	}
