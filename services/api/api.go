@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -83,7 +84,9 @@ type Service struct {
 	log     *logstore.SQLite
 	manage  *manage.Server
 	rest    http.Handler
-	loops   service.Group
+
+	closeREST func() error
+	loops     service.Group
 }
 
 // New checks the configuration, opens the delivery log and starts nothing.
@@ -128,7 +131,8 @@ func (s *Service) openREST(ctx context.Context) error {
 	if s.rest, err = restapi.New(ctx, conn); err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	s.loops.Add(server, service.Func("rest-connection", func(context.Context) error { return nil }, func(context.Context) error { return conn.Close() }))
+	s.loops.Add(server)
+	s.closeREST = sync.OnceValue(conn.Close)
 	return nil
 }
 
@@ -164,9 +168,9 @@ func (s *Service) Start(ctx context.Context) error {
 	return s.loops.Start(ctx)
 }
 
-// Stop stops recording and closes the delivery log.
+// Stop stops recording and closes what New opened. It may be called without Start, and twice.
 func (s *Service) Stop(ctx context.Context) error {
-	return errors.Join(s.loops.Stop(ctx), s.barrier.Stop(ctx), s.mirror.Stop(ctx), s.log.Close())
+	return errors.Join(s.loops.Stop(ctx), s.closeREST(), s.barrier.Stop(ctx), s.mirror.Stop(ctx), s.log.Close())
 }
 
 // Register adds the management services of the public API to a server with Guards.
