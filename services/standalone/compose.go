@@ -3,6 +3,7 @@ package standalone
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/postrider/postrider/pkg/access"
@@ -69,16 +70,16 @@ func (s *Service) compose(ctx context.Context, b *base) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.makeParts(ctx, b, st, links)
-	if err != nil {
+	if err := s.makeParts(ctx, b, st, links); err != nil {
 		return err
 	}
+	p := &s.parts
 	p.api.RegisterInternal(links.api.server.Registrar())
 	p.scheduler.Register(links.scheduler.server.Registrar())
 	p.dispatcher.Register(links.dispatcher.server.Registrar())
 	p.router.Register(links.router.server.Registrar())
-	if err := s.openFront(b, p); err != nil {
-		return errors.Join(err, p.discard(ctx))
+	if err := s.openFront(b, p); err != nil { //nolint:contextcheck // calls bring their own
+		return err
 	}
 	s.check("api", p.api.Ready)
 	s.check("scheduler", p.scheduler.Ready)
@@ -98,15 +99,9 @@ func (s *Service) compose(ctx context.Context, b *base) error {
 	return nil
 }
 
-// makeParts makes the services. None is started; those that were made are discarded when another
-// cannot be.
-func (s *Service) makeParts(ctx context.Context, b *base, st *stores, links *links) (p *parts, err error) {
-	p = &parts{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, p.discard(ctx))
-		}
-	}()
+// makeParts makes the services. None is started.
+func (s *Service) makeParts(ctx context.Context, b *base, st *stores, links *links) (err error) {
+	p := &s.parts
 	schedules := schedulerv1.NewSchedulerServiceClient(links.scheduler.conn)
 	cfg := s.cfg.API
 	cfg.LogFile = s.cfg.path(cfg.LogFile)
@@ -119,7 +114,7 @@ func (s *Service) makeParts(ctx context.Context, b *base, st *stores, links *lin
 		Instance: s.instance + "-api", Logger: b.log.With("service", "api"), Telemetry: b.telemetry,
 	})
 	if err != nil {
-		return p, err
+		return err
 	}
 	p.scheduler, err = scheduler.New(s.cfg.Scheduler, scheduler.Deps{
 		Streams: b.streams, Events: st.events, Retries: st.retries, Journal: st.journal, Config: st.config,
@@ -127,7 +122,7 @@ func (s *Service) makeParts(ctx context.Context, b *base, st *stores, links *lin
 		Logger: b.log.With("service", "scheduler"), Telemetry: b.telemetry,
 	})
 	if err != nil {
-		return p, err
+		return err
 	}
 	p.dispatcher, err = dispatcher.New(s.cfg.Dispatcher, dispatcher.Deps{
 		Streams: b.streams, Events: st.events, Deliveries: st.deliveries, Retries: st.retries, Journal: st.journal,
@@ -136,7 +131,7 @@ func (s *Service) makeParts(ctx context.Context, b *base, st *stores, links *lin
 		Instance: s.instance + "-dispatcher", Logger: b.log.With("service", "dispatcher"), Telemetry: b.telemetry,
 	})
 	if err != nil {
-		return p, err
+		return err
 	}
 	p.router, err = router.New(s.cfg.Router, router.Deps{
 		Streams: b.streams, Events: st.events, Deliveries: st.deliveries, Retries: st.retries, Journal: st.journal,
@@ -144,16 +139,16 @@ func (s *Service) makeParts(ctx context.Context, b *base, st *stores, links *lin
 		Logger: b.log.With("service", "router"), Telemetry: b.telemetry,
 	})
 	if err != nil {
-		return p, err
+		return err
 	}
-	p.ingest, err = ingest.New(s.cfg.Ingest, ingest.Deps{
+	p.ingest, err = ingest.New(s.cfg.Ingest, ingest.Deps{ //nolint:contextcheck // it outlives the start
 		Streams: b.streams, Events: st.events, Dedup: b.dedup(), AdminKey: b.adminKey,
 		Instance: s.instance + "-ingest", Logger: b.log.With("service", "ingest"), Telemetry: b.telemetry,
 	})
-	return p, err
+	return err
 }
 
-// discard puts away services that were made and never started.
+// discard puts away services that were made, whether they were started or not.
 func (p *parts) discard(ctx context.Context) error {
 	var errs []error
 	if p.ingest != nil {
@@ -194,9 +189,7 @@ func (b *base) dedup() ingest.Dedup {
 // guarded by the rules of both; either's authenticator knows every key.
 func (s *Service) openFront(b *base, p *parts) (err error) {
 	rules := api.Rules()
-	for method, scope := range ingest.Rules() {
-		rules[method] = scope
-	}
+	maps.Copy(rules, ingest.Rules())
 	auth := p.api.Authenticator()
 	s.public, err = rpc.NewServer(s.cfg.GRPC, b.log, rpc.WithTelemetry(b.telemetry),
 		rpc.WithUnary(access.Unary(auth, rules)), rpc.WithStream(access.Stream(auth, rules)))

@@ -41,6 +41,7 @@ type Service struct {
 	instance string
 
 	mu       sync.Mutex
+	parts    parts
 	ground   []service.Component // what the services stand on, as far as it was started
 	services service.Group
 	admin    *service.Admin
@@ -78,7 +79,7 @@ func (s *Service) Start(ctx context.Context) error {
 	if err := s.start(ctx); err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackGrace)
 		defer cancel()
-		return errors.Join(err, s.stop(ctx))
+		return errors.Join(err, s.services.Stop(ctx), s.parts.discard(ctx), s.stop(ctx))
 	}
 	return nil
 }
@@ -109,7 +110,7 @@ func (s *Service) lay(ctx context.Context) (*base, error) {
 	if err := s.openKeys(b); err != nil {
 		return nil, err
 	}
-	if b.telemetry, err = telemetry.New(s.cfg.Telemetry, "postrider"); err != nil {
+	if b.telemetry, err = telemetry.New(s.cfg.Telemetry, "postrider"); err != nil { //nolint:contextcheck // it outlives the start
 		return nil, err
 	}
 	if err := s.settle(ctx, service.Func("telemetry", nil, b.telemetry.Shutdown)); err != nil {

@@ -33,7 +33,7 @@ func (*program) now() time.Time { return time.Now() }
 // Run runs the program and returns its exit code. lookup is os.LookupEnv in a program.
 func Run(ctx context.Context, args []string, lookup func(string) (string, bool), streams Streams) int {
 	p := &program{Streams: streams, lookup: lookup}
-	root := p.root()
+	root := p.root() //nolint:contextcheck // the commands get the context from ExecuteContext
 	root.SetArgs(args)
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)

@@ -72,7 +72,9 @@ type tail struct {
 // asked again: it may be restarting.
 func (t *tail) follow(ctx context.Context, interval time.Duration) error {
 	if t.p.globals.output == outputTable {
-		fmt.Fprintf(t.p.Out, tailLine, "UPDATED", "STATE", "ATTEMPTS", "LAST", "TYPE", "DELIVERY", "WEBHOOK")
+		if _, err := fmt.Fprintf(t.p.Out, tailLine, "UPDATED", "STATE", "ATTEMPTS", "LAST", "TYPE", "DELIVERY", "WEBHOOK"); err != nil {
+			return err
+		}
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -85,7 +87,7 @@ func (t *tail) follow(ctx context.Context, interval time.Duration) error {
 			return nil
 		case kind == fault.Unavailable:
 			if !away {
-				fmt.Fprintln(t.p.Err, "the server is away; asking again")
+				t.p.note("the server is away; asking again")
 			}
 			away = true
 		case err != nil:
@@ -161,10 +163,6 @@ func (t *tail) advance(list []*postriderv1.Delivery) {
 }
 
 func ended(s postriderv1.DeliveryState) bool {
-	switch s {
-	case postriderv1.DeliveryState_DELIVERY_STATE_DELIVERED, postriderv1.DeliveryState_DELIVERY_STATE_DEAD, postriderv1.DeliveryState_DELIVERY_STATE_CANCELLED:
-		return true
-	default:
-		return false
-	}
+	return s == postriderv1.DeliveryState_DELIVERY_STATE_DELIVERED || s == postriderv1.DeliveryState_DELIVERY_STATE_DEAD ||
+		s == postriderv1.DeliveryState_DELIVERY_STATE_CANCELLED
 }

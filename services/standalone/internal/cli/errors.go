@@ -56,10 +56,10 @@ func (p *program) report(err error) int {
 	}
 	code := p.exitCode(err)
 	for _, line := range p.explain(err) {
-		fmt.Fprintln(p.Err, "postrider: "+line)
+		p.note("postrider: %s", line)
 	}
 	if code == exitUsage {
-		fmt.Fprintln(p.Err, `Run it with --help to see how it is used.`)
+		p.note("Run it with --help to see how it is used.")
 	}
 	return code
 }
@@ -130,16 +130,11 @@ func (p *program) explain(err error) []string {
 // advice is what the user can do about an error.
 func (p *program) advice(e *fault.Error) []string {
 	var lines []string
-	switch e.Kind {
-	case fault.Unauthenticated:
-		if p.globals.key == "" {
-			lines = append(lines, "give a credential with POSTRIDER_KEY or --key")
-		}
-	case fault.Unavailable:
-		if e.Cause != nil { // made by gRPC, not by a service
-			lines = append(lines, fmt.Sprintf("is %s the right server, and does it run? \"postrider up\" runs one here", p.globals.server))
-		}
-	default:
+	if e.Kind == fault.Unauthenticated && p.globals.key == "" {
+		lines = append(lines, "give a credential with POSTRIDER_KEY or --key")
+	}
+	if e.Kind == fault.Unavailable && e.Cause != nil { // made by gRPC, not by a service
+		lines = append(lines, fmt.Sprintf("is %s the right server, and does it run? \"postrider up\" runs one here", p.globals.server))
 	}
 	if e.RetryAfter > 0 {
 		lines = append(lines, fmt.Sprintf("try again in %s", e.RetryAfter))

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -138,7 +137,7 @@ func pages[T any](limit int, fetch func(size int32, token string) ([]T, string, 
 		if limit > 0 {
 			size = min(size, limit-len(all))
 		}
-		page, next, err := fetch(int32(size), token) //nolint:gosec // at most maxPage
+		page, next, err := fetch(int32(size), token)
 		if err != nil {
 			return nil, "", err
 		}
@@ -153,7 +152,7 @@ func pages[T any](limit int, fetch func(size int32, token string) ([]T, string, 
 // more tells people that a list goes on.
 func (p *program) more(shown int, token string) {
 	if token != "" && p.globals.output == outputTable {
-		fmt.Fprintf(p.Err, "the first %d are shown; --limit 0 shows all\n", shown)
+		p.note("the first %d are shown; --limit 0 shows all", shown)
 	}
 }
 

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -116,11 +115,6 @@ func (p *program) listen(ctx context.Context, l *listener) (err error) {
 		return err
 	}
 	return r.verdict()
-}
-
-// note tells people what goes on; it is no output.
-func (p *program) note(format string, args ...any) {
-	fmt.Fprintf(p.Err, format+"\n", args...)
 }
 
 // temporary is a webhook that lives as long as the listener.

@@ -38,6 +38,11 @@ func (p *program) done(msg proto.Message, format string, args ...any) error {
 	return p.show(msg, func(t *table) { t.line(fmt.Sprintf(format, args...)) })
 }
 
+// note tells people what goes on; it is no output.
+func (p *program) note(format string, args ...any) {
+	_, _ = fmt.Fprintf(p.Err, format+"\n", args...) // there is nowhere left to say that it failed
+}
+
 // showJSON prints a message over several lines, in the form of REST.
 func (p *program) showJSON(msg proto.Message) error {
 	compact, err := toJSON(msg)

@@ -155,7 +155,8 @@ func (r *receipts) answered(resp *postriderv1.StreamEventsResponse) error {
 	case r.p.globals.output == outputJSON:
 		return showLine(r.out, resp)
 	case refusal != nil:
-		return r.refusal(resp.GetTag(), refusal)
+		r.refusal(resp.GetTag(), refusal)
+		return nil
 	}
 	receipt := resp.GetVerdict().GetReceipt()
 	_, err := fmt.Fprintf(r.out, receiptLine, strconv.FormatUint(resp.GetTag(), 10), receipt.GetEventId(),
@@ -185,14 +186,13 @@ func sameKind(kinds []fault.Kind) fault.Kind {
 	return kinds[0]
 }
 
-func (r *receipts) refusal(line uint64, e *postriderv1.PublishError) error {
+func (r *receipts) refusal(line uint64, e *postriderv1.PublishError) {
 	faults := make([]string, 0, len(e.GetFieldViolations()))
 	for _, v := range e.GetFieldViolations() {
 		faults = append(faults, v.GetField()+": "+v.GetDescription())
 	}
 	text := cmp.Or(strings.Join(faults, "; "), e.GetMessage())
-	_, err := fmt.Fprintf(r.p.Err, "line %d refused: %s\n", line, printable(text))
-	return err
+	r.p.note("line %d refused: %s", line, printable(text))
 }
 
 // finish tells the sum, and what went wrong.
@@ -202,10 +202,10 @@ func (r *receipts) finish(sent, received error) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	fmt.Fprintf(r.p.Err, "%d stored, %d of them duplicates; %d refused\n", r.stored, r.duplicates, len(r.refused))
+	r.p.note("%d stored, %d of them duplicates; %d refused", r.stored, r.duplicates, len(r.refused))
 	if received != nil {
 		if len(r.open) > 0 {
-			fmt.Fprintf(r.p.Err, "%d were not answered, the first on line %d: they may be stored or not\n", len(r.open), r.first())
+			r.p.note("%d were not answered, the first on line %d: they may be stored or not", len(r.open), r.first())
 		}
 		return received // the reason why sending failed, too
 	}

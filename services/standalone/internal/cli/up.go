@@ -45,7 +45,7 @@ func (p *program) upCommand() *cobra.Command {
 		ValidArgsFunction:  completeOptions,
 	}
 	c.SetHelpFunc(func(*cobra.Command, []string) {
-		fmt.Fprint(p.Out, upLong+"\n\nExamples:\n"+c.Example+"\n\n"+options())
+		c.Print(upLong + "\n\nExamples:\n" + c.Example + "\n\n" + options())
 	})
 	c.RunE = func(cmd *cobra.Command, args []string) error { return p.up(cmd.Context(), cmd, args) }
 	return c
@@ -79,6 +79,9 @@ func (p *program) up(ctx context.Context, cmd *cobra.Command, args []string) err
 	cfg := standalone.Default()
 	var discard bytes.Buffer // the help is ours
 	switch err := conf.Load(upName, &cfg, args, p.lookup, &discard); {
+	case errors.Is(err, conf.ErrHelp) && bytes.HasPrefix(discard.Bytes(), []byte("#")): // as Markdown
+		_, err := discard.WriteTo(p.Out)
+		return err
 	case errors.Is(err, conf.ErrHelp):
 		return cmd.Help()
 	case err != nil:

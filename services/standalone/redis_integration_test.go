@@ -1,0 +1,32 @@
+//go:build integration
+
+package standalone_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+	"github.com/postrider/postrider/test/fixture/receivertest"
+	"github.com/postrider/postrider/test/fixture/redistest"
+)
+
+func TestARedisCanHoldTheWindowAndTheIndex(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	cfg := config(t.TempDir())
+	cfg.Redis.URL = redis.URL
+	svc, _ := start(t, cfg)
+	u := admin(t, svc).newAccount(t)
+	r := receivertest.New(t).Respond(500, 200)
+	u.webhook(t, r.URL)
+
+	receipt := u.publish(t, "once", `{}`)
+	u.await(t, receipt.GetEventId(), postriderv1.DeliveryState_DELIVERY_STATE_DELIVERED)
+	require.Equal(t, 2, r.Count())
+	require.True(t, u.publish(t, "once", `{}`).GetDuplicate())
+	keys, err := redis.Client(t).DBSize(t.Context()).Result()
+	require.NoError(t, err)
+	require.Positive(t, keys)
+}
