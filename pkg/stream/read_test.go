@@ -104,7 +104,7 @@ func TestScan(t *testing.T) {
 	p := c.NewPublisher("test", 0)
 	const n = 7000
 	for i := range n {
-		require.NoError(t, p.Publish(t.Context(), message(fmt.Sprintf("work.%d", i%2), "", strconv.Itoa(i)), func(stream.Ack, error) {}))
+		require.NoError(t, p.Publish(t.Context(), message(fmt.Sprintf("work.%d", i%2), fmt.Sprint("id-", i), strconv.Itoa(i)), func(stream.Ack, error) {}))
 	}
 	require.NoError(t, p.Flush(t.Context()))
 	for s := uint64(3000); s < 4000; s++ {
@@ -162,7 +162,7 @@ func cluster(t *testing.T) (*natstest.Cluster, *stream.Client) {
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	cfg := quick()
-	cfg.Replicas, cfg.PublishTimeout, cfg.PublishBudget = 3, time.Second, 60*time.Second
+	cfg.Replicas, cfg.PublishTimeout = 3, time.Second
 	c, err := stream.New(nc, cfg)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
@@ -229,7 +229,7 @@ func TestOnThreeReplicasEveryReadFindsWhatWasAcknowledged(t *testing.T) {
 	_, c := cluster(t)
 	p := c.NewPublisher("test", 0)
 	for i := range 200 {
-		ack, err := p.PublishSync(t.Context(), message("work.a", "", strconv.Itoa(i)))
+		ack, err := p.PublishSync(t.Context(), message("work.a", fmt.Sprint("id-", i), strconv.Itoa(i)))
 		require.NoError(t, err)
 		// A replica that is behind must not hide it.
 		got, err := c.Get(t.Context(), "WORK", ack.Sequence)

@@ -44,7 +44,7 @@ const (
 	// scanSilence is how long a page may take before it is asked for again.
 	scanSilence = 3 * time.Second
 	// scanTries is how often in a row a page may stay away.
-	scanTries = 5
+	scanTries = 10
 )
 
 // Scan gives the messages stored when it began to fn, by one goroutine and in order of sequence
@@ -55,11 +55,17 @@ const (
 // everything pending; and the server walks through all that is pending at every purge of a subject,
 // which is what releasing a record is.
 func (c *Client) Scan(ctx context.Context, stream string, scan Scan, fn func(*Stored) error) error {
-	s, err := c.js.Stream(ctx, stream)
+	var state jetstream.StreamState
+	err := c.retry(ctx, func(ctx context.Context) error {
+		s, err := c.js.Stream(ctx, stream)
+		if err == nil {
+			state = s.CachedInfo().State
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", stream, err)
 	}
-	state := s.CachedInfo().State
 	if state.Msgs == 0 {
 		return nil
 	}

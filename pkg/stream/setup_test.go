@@ -12,12 +12,13 @@ import (
 	"github.com/postrider/postrider/test/fixture/natstest"
 )
 
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
-// quick is a configuration whose times fit a test.
+// quick is a configuration for tests of a loaded machine: nothing is given up that is only slow.
+// The publish timeout stays long, since what is published again without an id is stored again.
 func quick() stream.Config {
 	cfg := stream.Default()
-	cfg.PublishTimeout, cfg.PublishBudget = 200*time.Millisecond, 15*time.Second
+	cfg.PublishTimeout, cfg.PublishBudget = 5*time.Second, 60*time.Second
 	return cfg
 }
 

@@ -20,17 +20,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func open(t testing.TB, server *natstest.Server, cfg retrystream.Config) *retrystream.Streams {
 	t.Helper()
-	c, err := stream.New(server.Connect(t), stream.Default())
-	require.NoError(t, err)
-	t.Cleanup(c.Close)
-	s, err := retrystream.Ensure(t.Context(), c, cfg)
-	require.NoError(t, err)
-	t.Cleanup(s.Close)
-	return s
+	return ensure(t, connect(t, server, nil), cfg)
 }
 
 func retryOf(delivery string, attempts int32, due time.Time) *recordv1.Retry {
