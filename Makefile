@@ -28,7 +28,7 @@ help: ## Show this help.
 
 ##@ Build
 
-.PHONY: build run generate
+.PHONY: build run generate docs
 build: $(BINARIES:%=build/%) ## Build every binary into bin.
 
 build/%: ## Build one binary into bin, such as build/router.
@@ -42,13 +42,16 @@ run: ## Run everything in one process, state below var.
 generate: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-gateway ## Generate code from proto.
 	@bin/buf generate
 
+docs: build ## Generate the documentation that is made from code.
+	@scripts/configuration-docs > docs/configuration.md
+
 .PHONY: cluster
 cluster: build bin/nats-server need/redis ## Run every service as processes of its own, state below var.
 	@go run ./test/cmd/cluster $(ARGS)
 
 ##@ Test
 
-.PHONY: test test/race test/integration test/e2e test/fuzz chaos bench
+.PHONY: test test/race test/integration test/e2e test/fuzz chaos chaos/short bench
 test: ## Run the tests that need nothing but Go.
 	@$(go_test) $(PACKAGES) $(quiet)
 
@@ -65,7 +68,10 @@ test/fuzz: ## Run every fuzz target for FUZZTIME.
 	@scripts/fuzz $(FUZZTIME) $(PACKAGES)
 
 chaos: build bin/nats-server need/redis ## Kill, flush and restart things under load, and count what arrived.
-	@$(go_test) -tags chaos -count 1 -timeout 60m ./test/chaos/... $(quiet)
+	@$(go_test) -tags chaos -count 1 -timeout 60m -v -skip '^TestShort' ./test/chaos/...
+
+chaos/short: build bin/nats-server need/redis ## Run the same drills small, side by side, in about a minute.
+	@$(go_test) -tags chaos -count 1 -timeout 10m -parallel 2 -run '^(TestShort|TestLedger)' ./test/chaos/...
 
 bench: need/redis ## Run the benchmarks that match BENCH.
 	@$(go_test) -tags integration -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
@@ -90,10 +96,11 @@ check: $(CHECKS) ## Run what a change must pass.
 check/names:
 	@echo $(CHECKS)
 
-verify: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-gateway ## Check that the generated code is what generate makes.
+verify: build bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-gateway ## Check that the generated code is what generate makes.
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	bin/buf generate --output "$$tmp"; \
-	git --no-pager diff --no-index --exit-code proto/gen/go "$$tmp/proto/gen/go" || { echo "generated code is stale: run make generate" >&2; exit 1; }
+	git --no-pager diff --no-index --exit-code proto/gen/go "$$tmp/proto/gen/go" || { echo "generated code is stale: run make generate" >&2; exit 1; }; \
+	scripts/configuration-docs | diff -u docs/configuration.md - || { echo "docs/configuration.md is stale: run make docs" >&2; exit 1; }
 
 fmt: bin/golangci-lint bin/buf bin/shfmt ## Format Go, proto and shell.
 	@bin/golangci-lint fmt

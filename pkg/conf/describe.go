@@ -5,6 +5,10 @@ import (
 	"strings"
 )
 
+// markdownName is the flag that alone prints Markdown in place of running: the documentation is
+// made with it.
+const markdownName = "help-markdown"
+
 // Describe returns the options of a configuration, which is a pointer to a struct that holds its
 // defaults, in the order of its fields.
 func Describe(cfg any) []Option {
@@ -29,6 +33,7 @@ func usage(program string, fields []field) string {
 		}
 		b.WriteString("\n")
 	}
+	fmt.Fprintf(&b, "  --%s\n        print these options as Markdown, and nothing else\n", markdownName)
 	return b.String()
 }
 

@@ -22,6 +22,12 @@ type loader struct {
 // load is Load.
 func load(program string, cfg Validator, args []string, lookup func(string) (string, bool), out io.Writer) error {
 	fields, groups := collect(cfg)
+	if slices.Equal(args, []string{"--" + markdownName}) {
+		if _, err := io.WriteString(out, Markdown(program, cfg)); err != nil {
+			return fmt.Errorf("print the options: %w", err)
+		}
+		return ErrHelp
+	}
 	l := &loader{program: program, fields: fields, refused: map[string]bool{}}
 
 	flags, file, err := l.parseFlags(args)
