@@ -305,7 +305,9 @@ func (p *puller) giveBack(sub *nats.Subscription) {
 		_ = m.Nak(0)
 	}
 	drained := make(chan struct{})
-	sub.SetClosedHandler(func(string) { close(drained) })
+	// The client calls the handler again when the end of the drain and Unsubscribe meet.
+	var once sync.Once
+	sub.SetClosedHandler(func(string) { once.Do(func() { close(drained) }) })
 	if err := sub.Drain(); err != nil {
 		_ = sub.Unsubscribe()
 		return
