@@ -14,24 +14,23 @@ import (
 type flushSize struct {
 	waiting int
 	batch   int
-	delay   time.Duration // until the first of them is due; half as much again until the last
+	delay   time.Duration // of the first retry of each; 0.3 of it more at random
+	late    time.Duration // how late one may arrive; far below the grace
 }
 
 func TestFlushWithTenThousandRetriesWaiting(t *testing.T) {
-	flushDrill(t, flushSize{waiting: 10_000, batch: 100, delay: 40 * time.Second})
+	flushDrill(t, flushSize{waiting: 10_000, batch: 100, delay: 40 * time.Second, late: 2 * time.Second})
 }
 
 func TestShortFlushWithAThousandRetriesWaiting(t *testing.T) {
 	t.Parallel()
-	flushDrill(t, flushSize{waiting: 1000, batch: 50, delay: 15 * time.Second})
+	// It runs beside others, on machines of all kinds: late is what no index can be the cause of.
+	flushDrill(t, flushSize{waiting: 1000, batch: 50, delay: 15 * time.Second, late: time.Minute})
 }
 
-// punctual is how late a retry may arrive whose index was flushed.
-const punctual = 2 * time.Second
-
 // flushDrill empties Redis twice: when every retry waits, and when half of them are due, while
-// other events flow. The grace is ten minutes, so whatever arrives within two seconds of its time
-// was released from an index that had been rebuilt.
+// other events flow. The grace is ten minutes, so whatever arrives before was released from an index
+// that had been rebuilt.
 func flushDrill(t *testing.T, size flushSize) {
 	d := roll(t)
 	c := startCluster(t, map[string]string{
@@ -67,7 +66,7 @@ func flushDrill(t *testing.T, size flushSize) {
 	stop()
 	judgeAll(t, w, s, p)
 	require.GreaterOrEqual(t, late[0], -time.Millisecond, "early")
-	require.LessOrEqual(t, late[len(late)-1], punctual, "late")
+	require.LessOrEqual(t, late[len(late)-1], size.late, "late")
 	require.Positive(t, calls(t, client)["zincrby"], "retries were claimed in Redis")
 }
 

@@ -90,6 +90,10 @@ func killDrill(t *testing.T, size killSize) {
 	judgeRedis(t, w)
 }
 
+// unsteady is the webhook whose receiver is away now and then. Its breaker holds deliveries back, so
+// it says nothing about recovery.
+const unsteady = 9
+
 // killHooks are twenty webhooks in four accounts. What they want is said twice: in patterns for
 // Postrider, and by name for the ledger.
 func killHooks(begin time.Time) []hookPlan {
@@ -103,9 +107,10 @@ func killHooks(begin time.Time) []hookPlan {
 		add(flaky(.05), []string{"order.*"}, "order.paid", "order.refunded")
 		add(slow(20*time.Millisecond), []string{"order.paid"}, "order.paid")
 		add(flaky(.15), []string{"track.uploaded", "release.live"}, "track.uploaded", "release.live")
-		// Long enough to trip the breaker, which parks what comes meanwhile.
-		add(outages(begin, 9*time.Second, 1500*time.Millisecond), []string{"release.*"}, "release.live", "release.gone")
+		add(flaky(.01), []string{"release.*"}, "release.live", "release.gone")
 	}
+	// Long enough to trip the breaker, which parks what comes meanwhile.
+	hooks[unsteady].mood = outages(begin, 9*time.Second, 1500*time.Millisecond)
 	return hooks
 }
 
@@ -248,7 +253,7 @@ func judgeLedger(t *testing.T, w *world, kills []*kill, bound int, p *producer) 
 	line("duplicates  %d, bound %d", sum.duplicates, bound)
 	for _, k := range kills {
 		line("%-12s killed with %5d in flight; ready after %6s; what was in flight arrived after: %s",
-			k.process, k.inFlight, k.ready.Round(time.Millisecond), spread(w.ledger.waits(k.at)))
+			k.process, k.inFlight, k.ready.Round(time.Millisecond), spread(w.ledger.waits(k.at, func(p pair) bool { return p.hook != unsteady })))
 	}
 	t.Log("ledger\n" + text.String())
 

@@ -149,6 +149,8 @@ func TestLedgerTellsHowLongWhatWasInFlightTook(t *testing.T) {
 			l.request(pair{0, id}, start.Add(time.Duration(arrived)*time.Millisecond), func(int) int { return 200 })
 		}
 	}
-	require.Equal(t, []time.Duration{10 * time.Millisecond, 20 * time.Millisecond}, l.waits(start.Add(10*time.Millisecond)))
+	all := func(pair) bool { return true }
+	require.Equal(t, []time.Duration{10 * time.Millisecond, 20 * time.Millisecond}, l.waits(start.Add(10*time.Millisecond), all))
+	require.Empty(t, l.waits(start.Add(10*time.Millisecond), func(p pair) bool { return p.hook != 0 }))
 	require.Equal(t, 1, l.inFlight())
 }

@@ -197,13 +197,14 @@ func (l *ledger) total() sums {
 	return s
 }
 
-// waits is how long each delivery took to arrive that was in flight at an instant.
-func (l *ledger) waits(at time.Time) []time.Duration {
+// waits is how long each delivery took to arrive that was in flight at an instant, of those that
+// count.
+func (l *ledger) waits(at time.Time, counts func(pair) bool) []time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var waits []time.Duration
-	for _, e := range l.entries {
-		if !e.accepted.IsZero() && e.accepted.Before(at) && e.arrived.After(at) {
+	for p, e := range l.entries {
+		if counts(p) && !e.accepted.IsZero() && e.accepted.Before(at) && e.arrived.After(at) {
 			waits = append(waits, e.arrived.Sub(at))
 		}
 	}

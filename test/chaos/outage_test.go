@@ -16,22 +16,23 @@ type outageSize struct {
 	batch           int
 	delay           time.Duration
 	grace           time.Duration
+	late            time.Duration // how much later than the grace one may arrive
 }
 
 func TestRedisAndAllSchedulersStopped(t *testing.T) {
-	outageDrill(t, outageSize{waiting: 5000, during: 500, batch: 100, delay: 30 * time.Second, grace: 30 * time.Second})
+	outageDrill(t, outageSize{waiting: 5000, during: 500, batch: 100, delay: 30 * time.Second, grace: 30 * time.Second, late: 5 * time.Second})
 }
 
 func TestShortRedisAndAllSchedulersStopped(t *testing.T) {
 	t.Parallel()
-	outageDrill(t, outageSize{waiting: 500, during: 100, batch: 25, delay: 12 * time.Second, grace: 12 * time.Second})
+	// It runs beside others, on machines of all kinds.
+	outageDrill(t, outageSize{
+		waiting: 500, during: 100, batch: 25, delay: 15 * time.Second, grace: 12 * time.Second, late: time.Minute,
+	})
 }
 
-// How much before its due time and the grace a record may fire, and how much later it may arrive.
-const (
-	fireEarly = time.Second
-	fireLate  = 5 * time.Second
-)
+// early is how much before its due time and the grace a record may fire.
+const early = time.Second
 
 // outageDrill takes away everything that makes retries punctual. What is left is the record, which
 // fires by itself when its due time and the grace have passed.
@@ -47,13 +48,14 @@ func outageDrill(t *testing.T, size outageSize) {
 	require.NoError(t, p.publish(t.Context(), 0, size.waiting))
 	due := dues(t, w, size.delay, w.pairs(0, size.waiting))
 	first, _ := bounds(due)
-	at := first.Add(-d.between(500*time.Millisecond, 3*time.Second))
+	at := first.Add(-d.between(2*time.Second, 5*time.Second))
 	require.Positive(t, time.Until(at), "the machine is too slow: the time for the outage has passed")
 	require.True(t, pause(t.Context(), time.Until(at)))
 	c.Of("redis")[0].Kill()
 	for _, scheduler := range c.Of("scheduler") {
 		scheduler.Kill()
 	}
+	require.Positive(t, time.Until(first), "the machine is too slow: some were due before everything was gone")
 	require.Equal(t, size.waiting, w.ledger.inFlight(), "all of them wait")
 	t.Logf("%d retries wait; redis and every scheduler are gone, %s before the first is due", len(due), time.Until(first).Round(time.Millisecond))
 
@@ -67,13 +69,13 @@ func outageDrill(t *testing.T, size outageSize) {
 	}
 
 	_, last := bounds(due)
-	for p, at := range due {
-		due[p] = at.Add(size.grace)
+	for waiting, at := range due {
+		due[waiting] = at.Add(size.grace)
 	}
-	late := lateness(t, w, due, last.Add(size.grace+time.Minute))
+	late := lateness(t, w, due, last.Add(size.grace+2*time.Minute))
 	t.Logf("later than due time and grace: %s", spread(late))
-	require.GreaterOrEqual(t, late[0], -fireEarly, "early")
-	require.LessOrEqual(t, late[len(late)-1], fireLate, "late")
+	require.GreaterOrEqual(t, late[0], -early, "early")
+	require.LessOrEqual(t, late[len(late)-1], size.late, "late")
 
 	back(t, w, p, size.grace)
 	judgeAll(t, w, s, p)
@@ -82,8 +84,8 @@ func outageDrill(t *testing.T, size outageSize) {
 // Of the return: in what time a refused delivery arrives again whose retry is punctual, and how long
 // it may take after the return until all are.
 const (
-	prompt   = 4 * time.Second
-	backSoon = 20 * time.Second
+	prompt   = 8 * time.Second
+	backSoon = time.Minute
 )
 
 // back starts again what was gone, and publishes events that are refused once, until all of a batch
