@@ -13,8 +13,11 @@ require (
 	github.com/postrider/postrider/services/ingest v0.0.0
 	github.com/postrider/postrider/services/router v0.0.0
 	github.com/postrider/postrider/services/scheduler v0.0.0
+	github.com/postrider/postrider/test/fixture v0.0.0
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
+	github.com/stretchr/testify v1.12.1
+	go.uber.org/goleak v1.3.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 )
@@ -94,3 +97,6 @@ replace (
 	github.com/postrider/postrider/services/scheduler => ../scheduler
 	github.com/postrider/postrider/test/fixture => ../../test/fixture
 )
+
+// A later version serves in its place: the module mirror does not have this one.
+exclude github.com/google/pprof v0.0.0-20261016150608-1facf8f91b50
