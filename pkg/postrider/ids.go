@@ -62,10 +62,28 @@ func DeliveryIDFor(event EventID, webhook WebhookID, replay string) DeliveryID {
 	return DeliveryID(deliveryPrefix + idEncoding.EncodeToString(h.Sum(nil)[:16]))
 }
 
+// EventIDOf is the event id that a ULID stands for.
+func EventIDOf(u ulid.ULID) EventID {
+	var text [len(eventPrefix) + ulid.EncodedSize]byte
+	copy(text[:], eventPrefix)
+	_ = u.MarshalTextTo(text[len(eventPrefix):]) // it fails for another size only
+	return EventID(text[:])
+}
+
+// ULID is the ULID that the id stands for; ok is false if the id is malformed.
+func (id EventID) ULID() (u ulid.ULID, ok bool) {
+	s, ok := strings.CutPrefix(string(id), eventPrefix)
+	if !ok {
+		return u, false
+	}
+	u, err := ulid.ParseStrict(s)
+	return u, err == nil
+}
+
 // Time is the moment at which the id was chosen; ok is false if the id is malformed.
 func (id EventID) Time() (t time.Time, ok bool) {
-	u, err := ulid.ParseStrict(strings.TrimPrefix(string(id), eventPrefix))
-	if err != nil || !strings.HasPrefix(string(id), eventPrefix) {
+	u, ok := id.ULID()
+	if !ok {
 		return time.Time{}, false
 	}
 	return ulid.Time(u.Time()), true

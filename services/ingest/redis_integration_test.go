@@ -136,3 +136,8 @@ func TestARedisThatHangsDelaysNobodyForLong(t *testing.T) {
 		require.Equal(t, r.GetEventId(), b.publish(t, in, "hang-"+strconv.Itoa(i+1), "1").GetEventId())
 	}
 }
+
+func BenchmarkIngestWithRedis(b *testing.B) {
+	bench, server := setup(b), redistest.Start(b)
+	benchmark(b, bench, bench.start(b, redisDedup(b, server), patient))
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -15,9 +17,11 @@ import (
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/telemetry"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/services/ingest/internal/dedup"
+	"github.com/postrider/postrider/test/fixture/logtest"
 )
 
 func TestDataIsStoredByteForByte(t *testing.T) {
@@ -381,5 +385,38 @@ func TestReadingAnEvent(t *testing.T) {
 	for _, sequence := range []uint64{0, 1} {
 		_, err = a.Read(t.Context(), acc, id, sequence)
 		isFault(t, err, fault.Unavailable, ReasonRecord)
+	}
+}
+
+func TestWhatIsCounted(t *testing.T) {
+	t.Parallel()
+	tel, err := telemetry.New(telemetry.Default(), "ingest")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, tel.Shutdown(context.Background())) })
+	b := setup(t, patient())
+	a, err := New(b.cfg, Deps{Events: b.record, Index: b.index, Directory: b.dir, Logger: logtest.New(t), Telemetry: tel})
+	require.NoError(t, err)
+	require.NoError(t, a.Start(t.Context()))
+	t.Cleanup(func() { require.NoError(t, a.Stop(context.Background())) })
+	accept(t, a, one(withKey("k")))
+	accept(t, a, one(withKey("k")))
+	refused(t, a, one(withKey("k"), withData("2")), fault.AlreadyExists, ReasonConflict)
+	refused(t, a, one(withData("x")), fault.Invalid, "INVALID_ARGUMENT")
+	w := httptest.NewRecorder()
+	tel.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+	for _, line := range []string{
+		`postrider_ingest_events_total{outcome="accepted"} 1`,
+		`postrider_ingest_events_total{outcome="duplicate"} 1`,
+		`postrider_ingest_events_total{outcome="refused",reason="IDEMPOTENCY_CONFLICT"} 1`,
+		`postrider_ingest_events_total{outcome="refused",reason="INVALID_ARGUMENT"} 1`,
+		`postrider_ingest_accept_duration_seconds_count{outcome="accepted"} 1`,
+		`postrider_ingest_dedup_claims_total{outcome="claimed"} 1`,
+		`postrider_ingest_dedup_claims_total{outcome="duplicate"} 1`,
+		`postrider_ingest_dedup_claims_total{outcome="conflict"} 1`,
+		`postrider_ingest_dedup_degraded 0`,
+		`postrider_ingest_inflight_events 0`,
+		`postrider_ingest_inflight_bytes 0`,
+	} {
+		require.Contains(t, w.Body.String(), line)
 	}
 }

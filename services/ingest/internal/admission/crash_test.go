@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/pkg/fault"
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
@@ -75,7 +76,7 @@ func TestATakeoverGoesOnWithTheFirstEventID(t *testing.T) {
 	dead := make(chan struct{})
 	a.seams.afterClaim = func() bool { close(dead); return true }
 	e := a.take(one(withKey("k")), func(Verdict) {})
-	first = string(eventID(e.claim.Event))
+	first = string(postrider.EventIDOf(e.claim.Event))
 	require.NoError(t, a.Start(t.Context()))
 	a.submit(t.Context(), e)
 	<-dead

@@ -3,7 +3,6 @@ package admission
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -216,7 +215,7 @@ func (a *Admission) answer(e *entry, v Verdict) {
 // receipt says that the event with the id is stored at the sequence.
 func (e *entry) receipt(id ulid.ULID, sequence uint64, duplicate bool) *postriderv1.Receipt {
 	r := &postriderv1.Receipt{
-		EventId: string(eventID(id)), Sequence: sequence, Duplicate: duplicate,
+		EventId: string(postrider.EventIDOf(id)), Sequence: sequence, Duplicate: duplicate,
 		AcceptTime: acceptTime(id), Warnings: e.event.GetWarnings(),
 	}
 	switch {
@@ -228,24 +227,6 @@ func (e *entry) receipt(id ulid.ULID, sequence uint64, duplicate bool) *postride
 		r.DedupWindow = postriderv1.DedupWindow_DEDUP_WINDOW_FULL
 	}
 	return r
-}
-
-const eventIDPrefix = "evt_"
-
-func eventID(id ulid.ULID) postrider.EventID {
-	var text [len(eventIDPrefix) + ulid.EncodedSize]byte
-	copy(text[:], eventIDPrefix)
-	_ = id.MarshalTextTo(text[len(eventIDPrefix):]) // the size is right
-	return postrider.EventID(text[:])
-}
-
-// parseEventID is the inverse of eventID.
-func parseEventID(id string) (ulid.ULID, error) {
-	u, err := ulid.ParseStrict(strings.TrimPrefix(id, eventIDPrefix))
-	if err != nil {
-		return u, fmt.Errorf("read event id %q: %w", id, err)
-	}
-	return u, nil
 }
 
 // acceptTime is when an event counts as accepted: when its id was chosen. Whoever takes a claim

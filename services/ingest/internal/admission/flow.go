@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
@@ -73,7 +74,7 @@ func (a *Admission) claimed(ctx context.Context, e *entry) {
 	case dedup.Duplicate:
 		a.answer(e, Verdict{Receipt: e.receipt(e.result.Event, e.result.Sequence, true)})
 	case dedup.Conflict:
-		a.answer(e, Verdict{Err: errConflict(eventID(e.result.Event))})
+		a.answer(e, Verdict{Err: errConflict(postrider.EventIDOf(e.result.Event))})
 	case dedup.Pending:
 		e.claim.Again = true
 		a.waits.add(e, time.Now().Add(a.pollPause(e.tries)))
@@ -109,7 +110,7 @@ func (a *Admission) stillWanted(entries []*entry, now time.Time) []*entry {
 
 // publish hands an entry to EVENTS. It blocks while too much is on the way there, until ctx ends.
 func (a *Admission) publish(ctx context.Context, e *entry) {
-	e.event.Id = string(eventID(e.result.Event))
+	e.event.Id = string(postrider.EventIDOf(e.result.Event))
 	e.event.AcceptTime = acceptTime(e.result.Event)
 	if e.event.GetTime() == nil {
 		e.event.Time = e.event.GetAcceptTime()

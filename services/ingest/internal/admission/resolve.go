@@ -47,7 +47,7 @@ func (a *Admission) resolveDuplicate(ctx context.Context, e *entry) {
 // ids for. If it is there it was stored by the one who held the claim first; if it is not, nobody
 // stored it, and the key is claimed anew: an id of long ago would not be found by its time.
 func (a *Admission) resolveTakeover(ctx context.Context, e *entry) {
-	standing, sequence, err := a.events.Find(ctx, postrider.AccountID(e.event.GetAccountId()), eventID(e.result.Event))
+	standing, sequence, err := a.events.Find(ctx, postrider.AccountID(e.event.GetAccountId()), postrider.EventIDOf(e.result.Event))
 	switch {
 	case errors.Is(err, eventstream.ErrNotFound):
 		e.end = endReclaim
@@ -68,7 +68,7 @@ func (a *Admission) settle(e *entry, standing *recordv1.Event, sequence uint64) 
 		return
 	}
 	same := bytes.Equal(standing.GetFingerprint(), e.event.GetFingerprint())
-	v := Verdict{Err: errConflict(eventID(id))}
+	v := Verdict{Err: errConflict(postrider.EventIDOf(id))}
 	if same {
 		// An event under the id of a fresh claim was stored by this publish, whose first
 		// acknowledgement was lost.
@@ -84,9 +84,9 @@ func (a *Admission) settle(e *entry, standing *recordv1.Event, sequence uint64) 
 
 // finishedBy is the finished key that a stored event stands for.
 func finishedBy(standing *recordv1.Event, sequence uint64) (ulid.ULID, dedup.Finished, error) {
-	id, err := parseEventID(standing.GetId())
-	if err != nil {
-		return id, dedup.Finished{}, err
+	id, ok := postrider.EventID(standing.GetId()).ULID()
+	if !ok {
+		return id, dedup.Finished{}, fmt.Errorf("the stored event has the id %q", standing.GetId())
 	}
 	if n := len(standing.GetFingerprint()); n != len(dedup.Fingerprint{}) {
 		return id, dedup.Finished{}, fmt.Errorf("the fingerprint of %s has %d bytes", standing.GetId(), n)

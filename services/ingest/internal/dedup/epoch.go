@@ -29,7 +29,8 @@ type slotView struct {
 }
 
 // gap is when this replica published without the index: those keys are in EVENTS alone. It is
-// this replica's own to mend, because nobody else knows of it.
+// this replica's own to mend, because nobody else knows of it. If it dies first, repeats of those
+// events are seen only within EVENTS' own window, until the next rebuild of their slots.
 type gap struct {
 	since, last time.Time
 }
@@ -140,6 +141,7 @@ func (r *Redis) beat(ctx context.Context) {
 	if !r.readBeats(ctx) {
 		return
 	}
+	r.refused.Store(false)
 	if r.away.Swap(false) {
 		r.log.InfoContext(ctx, "deduplication index is back")
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
@@ -67,7 +68,7 @@ func (r *recordOf) store(key string, body Fingerprint, accepted time.Time) Finis
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, &recordv1.Event{
-		Id: eventIDPrefix + id.String(), AccountId: string(acc), DedupKey: key, Fingerprint: body[:],
+		Id: string(postrider.EventIDOf(id)), AccountId: string(acc), DedupKey: key, Fingerprint: body[:],
 		AcceptTime: timestamppb.New(accepted),
 	})
 	return Finished{Key: KeyOf(acc, key), Fingerprint: body, Event: id, Sequence: uint64(len(r.events)), Window: time.Hour}

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/postrider/postrider/pkg/postrider"
@@ -30,17 +28,14 @@ const (
 	maxHealPause = 30 * time.Second
 )
 
-// eventIDPrefix is what stands before the ULID in an event's id.
-const eventIDPrefix = "evt_"
-
 // finishedOf is the finished key that an event of EVENTS stands for; ok is false if it has none,
 // or if its window is over. The window returned is what is left of it.
 func (c Config) finishedOf(ev *recordv1.Event, seq uint64, now time.Time) (f Finished, ok bool) {
 	if ev.GetDedupKey() == "" || len(ev.GetFingerprint()) != len(f.Fingerprint) {
 		return f, false
 	}
-	id, err := ulid.ParseStrict(strings.TrimPrefix(ev.GetId(), eventIDPrefix))
-	if err != nil {
+	id, ok := postrider.EventID(ev.GetId()).ULID()
+	if !ok {
 		return f, false
 	}
 	account := postrider.AccountID(ev.GetAccountId())

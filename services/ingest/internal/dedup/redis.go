@@ -71,6 +71,7 @@ type Redis struct {
 	log    *slog.Logger
 
 	away    atomic.Bool
+	refused atomic.Bool   // it was logged that Redis refuses
 	wake    chan struct{} // asks for a beat now
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
@@ -278,6 +279,9 @@ func (r *Redis) settle(ctx context.Context, what string, script *redis.Script, b
 // own (out of memory, say) is not away: asking it costs no time, and other keys may succeed.
 func (r *Redis) failed(what string, err error, n int) {
 	if answered(err) {
+		if r.refused.Swap(true) {
+			return
+		}
 		r.log.Warn("deduplication index refused", slog.String("operation", what), slog.Int("keys", n), slog.Any("error", err))
 		return
 	}

@@ -5,10 +5,12 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/postrider/postrider/pkg/access"
 	"github.com/postrider/postrider/pkg/fault"
@@ -49,6 +51,8 @@ type Config struct {
 	MaxBatch int
 	// MaxBatchBytes is the largest body of a batch.
 	MaxBatchBytes int64
+	// BodyTimeout bounds how long a producer may take to send a body. Defaults to 30 s.
+	BodyTimeout time.Duration
 }
 
 // API serves events over HTTP.
@@ -62,6 +66,7 @@ func New(events acceptor, cfg Config) (*API, error) {
 	if events == nil || cfg.MaxDataBytes < 1 || cfg.MaxBatch < 1 || cfg.MaxBatchBytes < 1 {
 		return nil, errors.New("events over HTTP: admission and positive limits are required")
 	}
+	cfg.BodyTimeout = cmp.Or(cfg.BodyTimeout, 30*time.Second)
 	return &API{events: events, cfg: cfg}, nil
 }
 

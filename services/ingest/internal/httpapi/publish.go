@@ -23,12 +23,8 @@ import (
 	"github.com/postrider/postrider/services/ingest/internal/admission"
 )
 
-const (
-	// envelopeRoom is what an event may need in a body beside its data.
-	envelopeRoom = 128 << 10
-	// bodyTimeout bounds how long a producer may take to send a body.
-	bodyTimeout = 30 * time.Second
-)
+// envelopeRoom is what an event may need in a body beside its data.
+const envelopeRoom = 128 << 10
 
 // mode is how a request carries its events.
 type mode int
@@ -43,7 +39,10 @@ const (
 
 // publish accepts the events of a request.
 func (a *API) publish(w http.ResponseWriter, r *http.Request, p access.Principal) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // where the server can
+	// Where the server can. The deadline is for the body: left standing it would end the request
+	// while it waits for its verdict.
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(a.cfg.BodyTimeout))
 	body := bufio.NewReader(r.Body)
 	m, err := modeOf(r, body)
 	if err != nil {
@@ -55,6 +54,7 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request, p access.Principal
 		refuse(w, r, err)
 		return
 	}
+	_ = control.SetReadDeadline(time.Time{})
 	if m == modeEnvelopes || m == modeBatch {
 		a.publishAll(w, r, p, all, m)
 		return
