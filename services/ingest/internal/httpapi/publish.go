@@ -39,10 +39,8 @@ const (
 
 // publish accepts the events of a request.
 func (a *API) publish(w http.ResponseWriter, r *http.Request, p access.Principal) {
-	// Where the server can. The deadline is for the body: left standing it would end the request
-	// while it waits for its verdict.
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(a.cfg.BodyTimeout))
+	// For the body alone: the server lifts it when the body has ended.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(a.cfg.BodyTimeout))
 	body := bufio.NewReader(r.Body)
 	m, err := modeOf(r, body)
 	if err != nil {
@@ -54,7 +52,6 @@ func (a *API) publish(w http.ResponseWriter, r *http.Request, p access.Principal
 		refuse(w, r, err)
 		return
 	}
-	_ = control.SetReadDeadline(time.Time{})
 	if m == modeEnvelopes || m == modeBatch {
 		a.publishAll(w, r, p, all, m)
 		return
