@@ -171,15 +171,21 @@ func choose(t *testing.T, d dice, c *cluster.Cluster, s *streams, service string
 	if service != "dispatcher" {
 		return replicas[0]
 	}
-	for _, p := range replicas {
-		held, err := s.held(t.Context(), p.Name)
-		require.NoError(t, err)
-		if len(held) > 0 {
-			return p
+	var holders []*cluster.Process
+	await(t, 30*time.Second, 20*time.Millisecond, func() string { return "not every shard has a holder" }, func() bool {
+		holders = holders[:0]
+		taken := 0
+		for _, p := range replicas {
+			held, err := s.held(t.Context(), p.Name)
+			require.NoError(t, err)
+			if len(held) > 0 {
+				holders = append(holders, p)
+			}
+			taken += len(held)
 		}
-	}
-	t.Fatal("no dispatcher holds a shard")
-	return nil
+		return taken == shards
+	})
+	return holders[0]
 }
 
 // measure reads what the killed process had in its hands. It does so right after the kill: the

@@ -4,7 +4,9 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -199,11 +201,13 @@ func (p *producer) stream(ctx context.Context, c *chunk) error {
 	for _, n := range numbers {
 		left[n] = true
 	}
-	for len(left) > 0 && err == nil {
+	answers := 0
+	for answers < len(numbers) && err == nil {
 		var resp *postriderv1.StreamEventsResponse
 		if resp, err = s.Recv(); err != nil {
 			break
 		}
+		answers++
 		if n := int(resp.GetTag()); left[n] && p.judge(n, resp.GetVerdict()) {
 			delete(left, n)
 		}
@@ -213,6 +217,10 @@ func (p *producer) stream(ctx context.Context, c *chunk) error {
 		if left[n] {
 			c.numbers = append(c.numbers, n)
 		}
+	}
+	if errors.Is(err, io.EOF) {
+		p.refuse("a stream ended without fault after %d answers to %d events", answers, len(numbers))
+		return nil
 	}
 	return err
 }

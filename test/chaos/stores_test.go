@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -49,6 +50,9 @@ func (s *streams) held(ctx context.Context, instance string) ([]int, error) {
 	var out []int
 	for n := range shards {
 		e, err := s.kv.Get(ctx, "shard."+strconv.Itoa(n))
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			continue // nobody's yet
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read the lease of shard %d: %w", n, err)
 		}
