@@ -1,0 +1,285 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/postrider/postrider/pkg/rpc"
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+	"github.com/postrider/postrider/test/cluster"
+)
+
+// system is one running form of Postrider.
+type system struct {
+	api, ingest string // gRPC targets
+	adminKey    string
+	procs       processes
+	metrics     map[string]string // metrics pages by process, where there is one
+	stop        func() error
+}
+
+// The two forms.
+const (
+	separate   = "separate processes"
+	oneProcess = "one process"
+)
+
+func start(ctx context.Context, form string, opts *Options, dir string) (*system, error) {
+	// What an earlier run left is encrypted with a key that is gone.
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
+		return nil, err
+	}
+	if form == oneProcess {
+		s, err := cluster.StartStandalone(ctx, opts.Bin, dir, nil)
+		if err != nil {
+			return nil, err
+		}
+		return &system{
+			api: s.GRPC, ingest: s.GRPC, adminKey: s.AdminKey, procs: processes{"postrider": s.PID()},
+			metrics: map[string]string{"postrider": s.MetricsURL()}, stop: s.Stop,
+		}, nil
+	}
+	c, err := cluster.Start(ctx, cluster.Options{Bin: opts.Bin, Dir: dir, Replicas: 1, Shards: opts.Shards})
+	if err != nil {
+		return nil, err
+	}
+	s := &system{
+		api: plain(c.APITarget()), ingest: plain(c.IngestTarget()), adminKey: c.AdminKey,
+		procs: processes{}, metrics: map[string]string{}, stop: c.Stop,
+	}
+	for _, p := range c.Processes() {
+		s.procs[p.Service] = p.PID()
+	}
+	for _, service := range cluster.Services {
+		s.metrics[service] = c.MetricsURL(c.Of(service)[0])
+	}
+	return s, nil
+}
+
+// plain is the address of a target that names one, for a gRPC client without our resolver.
+func plain(target string) string { return strings.TrimPrefix(target, "static:///") }
+
+// tenant makes an account with groups of webhooks: each group wants an event type of its own, and
+// has fanOut webhooks. It returns a producer for the account that publishes the types in turn.
+func (s *system) tenant(ctx context.Context, receiverURL string, groups, fanOut int) (_ *producer, err error) {
+	conn, err := rpc.Dial(rpc.ClientConfig{Target: s.api})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	accounts, webhooks := postriderv1.NewAccountServiceClient(conn), postriderv1.NewWebhookServiceClient(conn)
+	admin := metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+s.adminKey)
+	acc, err := accounts.CreateAccount(admin, &postriderv1.CreateAccountRequest{Account: &postriderv1.Account{DisplayName: "bench"}})
+	if err != nil {
+		return nil, fmt.Errorf("create account: %w", err)
+	}
+	id := acc.GetAccount().GetId()
+	key, err := accounts.CreateApiKey(admin, &postriderv1.CreateApiKeyRequest{AccountId: id, Scopes: []string{"publish", "manage", "read"}})
+	if err != nil {
+		return nil, fmt.Errorf("create key: %w", err)
+	}
+	owner := metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key.GetSecret())
+	types := make([]string, groups)
+	for g := range groups {
+		types[g] = fmt.Sprintf("bench.group%02d", g)
+		for n := range fanOut {
+			_, err := webhooks.CreateWebhook(owner, &postriderv1.CreateWebhookRequest{Webhook: &postriderv1.Webhook{
+				Url: receiverURL + hookPath + strconv.Itoa(g*fanOut+n), EventTypes: []string{types[g]},
+			}})
+			if err != nil {
+				return nil, fmt.Errorf("create webhook: %w", err)
+			}
+		}
+	}
+	return newProducer(s.ingest, key.GetSecret(), types)
+}
+
+// receiverProcess is a receiver in a process of its own.
+type receiverProcess struct {
+	url string
+	pid int
+	cmd *exec.Cmd
+	in  io.WriteCloser
+}
+
+func startReceiver(ctx context.Context) (*receiverProcess, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	r := &receiverProcess{cmd: exec.CommandContext(ctx, self, "receiver")}
+	r.cmd.Stderr = os.Stderr
+	if r.in, err = r.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := r.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := r.cmd.Start(); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start the receiver: %w", err), r.stop())
+	}
+	r.url, r.pid = strings.TrimSpace(line), r.cmd.Process.Pid
+	return r, nil
+}
+
+func (r *receiverProcess) stop() error { return errors.Join(r.in.Close(), r.cmd.Wait()) }
+
+func (r *receiverProcess) get(ctx context.Context, path string) (io.ReadCloser, error) {
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+path, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return nil, fmt.Errorf("ask the receiver: %w", err)
+	}
+	return resp.Body, nil
+}
+
+func (r *receiverProcess) reset(ctx context.Context) error {
+	body, err := r.get(ctx, resetPath)
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}
+
+func (r *receiverProcess) arrivals(ctx context.Context) ([]arrival, error) {
+	body, err := r.get(ctx, arrivalsPath)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = body.Close() }()
+	return readArrivals(body)
+}
+
+func (r *receiverProcess) count(ctx context.Context) (int, error) {
+	body, err := r.get(ctx, countPath)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = body.Close() }()
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(string(text))
+}
+
+// Times of await.
+const (
+	countStep  = 50 * time.Millisecond
+	noProgress = 20 * time.Second
+)
+
+// await waits until at least n requests arrived.
+func (r *receiverProcess) await(ctx context.Context, n int) error {
+	ticker := time.NewTicker(countStep)
+	defer ticker.Stop()
+	last, at := -1, time.Now()
+	for {
+		got, err := r.count(ctx)
+		if err != nil {
+			return err
+		}
+		if got >= n {
+			return nil
+		}
+		if got != last {
+			last, at = got, time.Now()
+		}
+		if time.Since(at) > noProgress {
+			return fmt.Errorf("%d of %d deliveries arrived, and no more for %s", got, n, noProgress)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// parked is how many deliveries the dispatcher has put off so far: a receiver that is fast and
+// always there should see none.
+func (s *system) parked(ctx context.Context) (sum int, err error) {
+	page := s.metrics["postrider"]
+	if page == "" {
+		page = s.metrics["dispatcher"]
+	}
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, page, http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return 0, fmt.Errorf("read metrics: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if !strings.HasPrefix(lines.Text(), "postrider_delivery_parked_total{") {
+			continue
+		}
+		fields := strings.Fields(lines.Text())
+		n, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+		if err != nil {
+			return 0, fmt.Errorf("read metrics: %w", err)
+		}
+		sum += int(n)
+	}
+	return sum, nil
+}
+
+// profiles fetches a CPU profile of the next d from every process that serves one.
+func (s *system) profiles(ctx context.Context, dir, name string, d time.Duration) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	var first firstError
+	done := make(chan struct{}, len(s.metrics))
+	for service, page := range s.metrics {
+		go func() {
+			first.set(fetchProfile(ctx, page, filepath.Join(dir, name+"-"+service+".pprof"), d))
+			done <- struct{}{}
+		}()
+	}
+	for range s.metrics {
+		<-done
+	}
+	return first.get()
+}
+
+func fetchProfile(ctx context.Context, page, path string, d time.Duration) error {
+	url := fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", strings.TrimSuffix(page, "/metrics"), int(d.Seconds()))
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return fmt.Errorf("profile: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, resp.Body)
+	return errors.Join(err, file.Close())
+}

@@ -1,0 +1,78 @@
+// Command bench measures Postrider on this machine as a ratio to a plain net/http loop, and
+// prints a table. `make bench` builds what it needs and runs it.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/postrider/postrider/test/bench"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The receiver is this program again, in a process of its own.
+	if len(args) == 1 && args[0] == "receiver" {
+		return code(bench.ServeReceiver(ctx, stdin, stdout), stderr)
+	}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	opts := bench.Options{Log: stderr}
+	flags.StringVar(&opts.Bin, "bin", "bin", "folder of the binaries")
+	flags.StringVar(&opts.Dir, "dir", "", "folder for data and logs; empty: a temporary one")
+	flags.IntVar(&opts.Shards, "shards", 4, "delivery streams")
+	flags.IntVar(&opts.Repetitions, "repetitions", 3, "runs of each configuration; medians are printed")
+	flags.DurationVar(&opts.Load, "load", 8*time.Second, "how long each run publishes")
+	flags.DurationVar(&opts.Raw, "raw", 2*time.Second, "how long the plain loop runs before and after each run")
+	flags.StringVar(&opts.Profiles, "profiles", "", "folder for CPU profiles of the services under load")
+	only := flags.String("only", "", "configurations to run, separated by commas; empty: all")
+	quick := flags.Bool("quick", false, "one short run of each configuration")
+	file := flags.String("json", "", "file for the results as JSON")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if *quick {
+		opts.Repetitions, opts.Load, opts.Raw = 1, 3*time.Second, time.Second
+	}
+	if *only != "" {
+		opts.Only = strings.Split(*only, ",")
+	}
+	return code(measure(ctx, opts, *file, stdout), stderr)
+}
+
+func measure(ctx context.Context, opts bench.Options, file string, stdout io.Writer) error {
+	report, err := bench.Run(ctx, opts)
+	if err != nil {
+		return err
+	}
+	if err := report.Table(stdout); err != nil {
+		return err
+	}
+	if file == "" {
+		return nil
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = out.Close() }()
+	return report.JSON(out)
+}
+
+func code(err error, stderr io.Writer) int {
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
