@@ -51,7 +51,7 @@ cluster: build bin/nats-server need/redis ## Run every service as processes of i
 
 ##@ Test
 
-.PHONY: test test/race test/integration test/e2e test/fuzz chaos chaos/short bench
+.PHONY: test test/race test/integration test/e2e test/fuzz chaos chaos/short bench bench/packages
 test: ## Run the tests that need nothing but Go.
 	@$(go_test) $(PACKAGES) $(quiet)
 
@@ -73,7 +73,12 @@ chaos: build bin/nats-server need/redis ## Kill, flush and restart things under 
 chaos/short: build bin/nats-server need/redis ## Run the same drills small, side by side, in about a minute.
 	@$(go_test) -tags chaos -count 1 -timeout 10m -parallel 2 -run '^(TestShort|TestLedger)' ./test/chaos/...
 
-bench: need/redis ## Run the benchmarks that match BENCH.
+bench: build bin/nats-server need/redis ## Measure the whole system against a plain net/http loop; ARGS=-quick for a short run.
+	@mkdir -p var
+	@go build -o bin/bench ./test/cmd/bench
+	@bin/bench -json var/bench.json $(ARGS)
+
+bench/packages: need/redis ## Run the packages' benchmarks that match BENCH.
 	@$(go_test) -tags integration -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
 
 # Receivers in the source systems' own language; the end-to-end tests deliver to them.
