@@ -47,7 +47,7 @@ func Default() Config {
 		Pipeline: pipeline.Default(),
 		Egress: EgressConfig{
 			ConnectTimeout: 5 * time.Second, TLSTimeout: 5 * time.Second, BodyTimeout: 5 * time.Second,
-			IdleTimeout: time.Minute, MaxIdleConnections: 4096, MaxIdlePerHost: 256,
+			IdleTimeout: time.Minute, MaxIdleConnections: 4096, MaxIdlePerHost: 1024,
 		},
 		AttemptTimeout: 20 * time.Second, MaxInFlight: 64, RetryTimeScale: 1, PayloadCache: 64 * conf.MiB, TestSlots: 64,
 	}

@@ -168,7 +168,7 @@ func TestARetryStormLeavesFirstAttemptsTheirSlots(t *testing.T) {
 	hanging := receivertest.New(t).Answer(receivertest.Hang(nil))
 	healthy := receivertest.New(t)
 	cfg := testConfig()
-	cfg.Pipeline.Slots, cfg.Pipeline.RetrySlots = 4, 4
+	cfg.Pipeline.Slots, cfg.Pipeline.RetrySlots = 64, 4
 	w.scheduler.set(func(s *smallScheduler) { s.idle = true })
 	for range 20 { // Twenty webhooks whose retries hang.
 		stuck := onShard(t, w, 0, hanging.URL)

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -51,7 +52,7 @@ type Options struct {
 	IdleTimeout time.Duration
 	// MaxIdle is how many unused connections are kept. Default 4096.
 	MaxIdle int
-	// MaxIdlePerHost is how many unused connections to one host are kept. Default 256.
+	// MaxIdlePerHost is how many unused connections to one host are kept. Default 1024.
 	MaxIdlePerHost int
 }
 
@@ -64,7 +65,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.BodyTimeout, 5*time.Second)
 	setDefault(&o.IdleTimeout, 60*time.Second)
 	setDefault(&o.MaxIdle, 4096)
-	setDefault(&o.MaxIdlePerHost, 256)
+	setDefault(&o.MaxIdlePerHost, 1024)
 }
 
 func setDefault[T comparable](v *T, fallback T) {
@@ -240,10 +241,11 @@ func newRequest(ctx context.Context, r *Request) *http.Request {
 	}
 	if len(r.Body) > 0 {
 		req.ContentLength = int64(len(r.Body))
-		req.Body = &body{data: r.Body}
+		// The transport writes header and body in one piece only for readers that it knows.
+		req.Body = io.NopCloser(bytes.NewReader(r.Body))
 		// Lets the transport use another connection when an idle one turned out to be closed
 		// before anything was written to it. It never repeats a request that was written.
-		req.GetBody = func() (io.ReadCloser, error) { return &body{data: r.Body}, nil }
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.Body)), nil }
 	} else if r.Body != nil {
 		req.Body = http.NoBody
 	}
@@ -282,29 +284,3 @@ func readUntil(r io.Reader, buf []byte, limit int) (n int, err error) {
 	}
 	return n, err
 }
-
-// body is a request body over bytes that stay as they are.
-type body struct {
-	data []byte
-	off  int
-}
-
-// Read implements io.Reader.
-func (b *body) Read(p []byte) (int, error) {
-	if b.off >= len(b.data) {
-		return 0, io.EOF
-	}
-	n := copy(p, b.data[b.off:])
-	b.off += n
-	return n, nil
-}
-
-// WriteTo implements io.WriterTo.
-func (b *body) WriteTo(w io.Writer) (int64, error) {
-	n, err := w.Write(b.data[b.off:])
-	b.off += n
-	return int64(n), err
-}
-
-// Close implements io.Closer.
-func (b *body) Close() error { return nil }

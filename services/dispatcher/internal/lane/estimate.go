@@ -16,6 +16,11 @@ const (
 	maxSpacing = time.Second
 	// maxSpread is how far behind the first of them parked deliveries are put.
 	maxSpread = 10 * time.Minute
+	// lagUnit of lag makes a lane as patient again as it is without; maxLagFactor times at most.
+	lagUnit      = time.Millisecond
+	maxLagFactor = 30
+	// lagSteps is about how often an attempt waits for the process to run.
+	lagSteps = 10
 	// looksPerCooldown is how many parked deliveries look at an open breaker in one cool-down.
 	looksPerCooldown = 64
 )
@@ -33,47 +38,71 @@ func (l *Lane[J]) observe(d time.Duration) {
 // come back, if that is long. It is 0 while nothing is known.
 func (l *Lane[J]) current(now time.Time) time.Duration {
 	if l.inFlight > 0 {
-		if stuck := now.Sub(l.progress); stuck > l.cfg.SlowAfter && stuck > l.latency {
+		if stuck := now.Sub(l.progress); stuck > l.cfg.SlowAfter+lagSteps*l.lag() && stuck > l.latency {
 			return stuck
 		}
 	}
 	return l.latency
 }
 
+// scarce is the pressure from which slots are kept for lanes that are known to be fast.
+const scarce = 0.9
+
 // allowed is how many attempts the lane may have in flight now. When the dispatcher's slots run
-// short, a lane that is slow, or of which nothing is known, gives way down to one attempt, so
-// that receivers that hang can never hold all slots.
-func (l *Lane[J]) allowed(now time.Time) int {
+// short, a lane that is slow, or of which nothing is known, gives way, so that receivers that hang
+// can never hold all slots.
+func (l *Lane[J]) allowed(now time.Time, retry bool) int {
 	n := l.concurrency.Limit()
-	return max(1, int(float64(n)*l.yield(now, l.cfg.Pressure)))
+	if l.cfg.Pressure == nil {
+		return n
+	}
+	p := l.cfg.Pressure(retry)
+	share := l.yield(now, p)
+	if share < 1 && p >= scarce {
+		return 0
+	}
+	return max(1, int(float64(n)*share))
+}
+
+// crowding is how much of the room for unsettled messages is taken.
+func (l *Lane[J]) crowding() float64 {
+	if l.cfg.Crowding == nil {
+		return 0
+	}
+	return l.cfg.Crowding()
 }
 
 // patience is the longest estimated wait in memory.
 func (l *Lane[J]) patience(now time.Time) time.Duration {
-	return time.Duration(float64(l.cfg.ParkAfter) * l.yield(now, l.cfg.Crowding))
+	longest := float64(l.cfg.ParkAfter) * (1 + min(float64(l.lag())/float64(lagUnit), maxLagFactor))
+	return time.Duration(longest * l.yield(now, l.crowding()))
 }
 
-// yield is the share, 0 to 1, that the lane takes of what it could have. It is below 1 only when
-// the dispatcher runs short, for a lane that is slow or of which nothing is known.
-func (l *Lane[J]) yield(now time.Time, short func() float64) float64 {
-	if short == nil {
-		return 1
+func (l *Lane[J]) lag() time.Duration {
+	if l.cfg.Lag == nil {
+		return 0
 	}
-	p := short()
-	if p <= 0.5 {
+	return l.cfg.Lag()
+}
+
+// yield is the share, 0 to 1, that the lane takes of what it could have, given how much is taken
+// of it. It is below 1 only when the dispatcher runs short, for a lane that is slow or of which
+// nothing is known.
+func (l *Lane[J]) yield(now time.Time, taken float64) float64 {
+	if taken <= 0.5 {
 		return 1
 	}
 	if latency := l.current(now); latency > 0 && latency <= l.cfg.SlowAfter {
 		return 1
 	}
-	return max(0, 2*(1-p))
+	return max(0, 2*(1-taken))
 }
 
 // reach is the concurrency that estimates reckon with. A lane that is still growing, because
 // attempts do come back, is taken for grown, or the backlog of a fast receiver would be parked for
 // its slow start.
-func (l *Lane[J]) reach(now time.Time) int {
-	n := l.allowed(now)
+func (l *Lane[J]) reach(now time.Time, retry bool) int {
+	n := l.allowed(now, retry)
 	if l.latency > 0 && n == l.concurrency.Limit() {
 		return l.concurrency.Reach()
 	}
@@ -81,10 +110,14 @@ func (l *Lane[J]) reach(now time.Time) int {
 }
 
 // estimate is how long a delivery with ahead others before it would wait, and what for.
-func (l *Lane[J]) estimate(now time.Time, ahead int) (wait time.Duration, reason string) {
+func (l *Lane[J]) estimate(now time.Time, ahead int, retry bool) (wait time.Duration, reason string) {
+	reach := l.reach(now, retry)
+	if reach == 0 {
+		return math.MaxInt64, ReasonConcurrency
+	}
 	wait, reason = l.bucket.Wait(now, ahead), ReasonRate
 	if latency := l.current(now); latency > 0 {
-		turns := float64(ahead+1) / float64(l.reach(now))
+		turns := float64(ahead+1) / float64(reach)
 		if w := turns * float64(latency); w > float64(wait) {
 			wait, reason = saturate(w), ReasonConcurrency
 		}
@@ -93,10 +126,14 @@ func (l *Lane[J]) estimate(now time.Time, ahead int) (wait time.Duration, reason
 }
 
 // fitting is how many queued deliveries the lane can serve before they have waited too long.
-func (l *Lane[J]) fitting(now time.Time) int {
+func (l *Lane[J]) fitting(now time.Time, retry bool) int {
 	n := l.waiting()
+	reach := l.reach(now, retry)
+	if reach == 0 {
+		return 0
+	}
 	if latency := l.current(now); latency > 0 {
-		n = min(n, int(float64(l.reach(now))*float64(l.patience(now))/float64(latency)))
+		n = min(n, int(float64(reach)*float64(l.patience(now))/float64(latency)))
 	}
 	if rate := l.bucket.Rate(); rate > 0 {
 		n = min(n, int(rate*l.patience(now).Seconds()))
@@ -122,7 +159,7 @@ func (l *Lane[J]) spacing() time.Duration {
 	if latency == 0 {
 		latency = unknownLatency
 	}
-	spacing := max(latency/time.Duration(l.concurrency.Limit()), minSpacing)
+	spacing := max(latency/time.Duration(l.concurrency.Reach()), minSpacing)
 	if rate := l.bucket.Rate(); rate > 0 {
 		spacing = max(spacing, saturate(float64(time.Second)/rate))
 		return min(spacing, maxSpread)

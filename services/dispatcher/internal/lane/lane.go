@@ -36,12 +36,17 @@ type Config struct {
 	SlowAfter time.Duration
 	// Breaker is the policy of the webhooks' breakers.
 	Breaker breaker.Config
-	// Pressure says how much of the dispatcher's attempt slots is taken, 0 to 1. Lanes that are
-	// slow, or of which nothing is known yet, run less when it is high. Default: none.
-	Pressure func() float64
+	// Pressure says how much of the dispatcher's slots for first attempts, or for retries, is taken,
+	// 0 to 1. Lanes that are slow, or of which nothing is known yet, run less when it is high, and
+	// nothing when the slots are nearly out. Default: none.
+	Pressure func(retry bool) float64
 	// Crowding says how much of the shard's room for unsettled messages is taken, 0 to 1. Such
 	// lanes queue less when it is high. Default: none.
 	Crowding func() float64
+	// Lag says by how much this process runs behind, such as by how much its timers are late. It
+	// makes every receiver look slow, and parking would only add to the work, so patience grows
+	// with it. Default: none.
+	Lag func() time.Duration
 	// Random returns numbers in [0, 1).
 	Random func() float64
 }
@@ -125,7 +130,7 @@ type Lane[J any] struct {
 	pausedUntil time.Time
 	first       queue[J]
 	retries     queue[J]
-	turn        bool // whose turn it is when both queues hold something
+	afterFirst  bool // the last one taken was a first attempt
 	inFlight    int
 	latency     time.Duration // moving average, 0 while unknown
 	progress    time.Time     // when an attempt came back last, or the lane became busy
@@ -171,11 +176,11 @@ func (l *Lane[J]) Offer(now time.Time, job J, retry bool) (d Decision, probe boo
 	if l.breaker.State() != breaker.Closed {
 		return l.offerBroken(now, job)
 	}
-	if l.waiting() == 0 && l.inFlight < l.allowed(now) && l.bucket.Take(now) {
+	if l.waiting() == 0 && l.inFlight < l.allowed(now, retry) && l.bucket.Take(now) {
 		l.begin(now)
 		return Run, false, p
 	}
-	if wait, reason := l.estimate(now, l.waiting()); wait > l.patience(now) {
+	if wait, reason := l.estimate(now, l.waiting(), retry); wait > l.patience(now) {
 		return Park, false, l.park(job, now.Add(l.cfg.ParkAfter), reason)
 	}
 	if retry {
@@ -292,13 +297,18 @@ func (l *Lane[J]) advance(now time.Time, m *Moves[J]) {
 		l.advanceBroken(now, m)
 		return
 	}
-	for l.waiting() > 0 && l.inFlight < l.allowed(now) && l.bucket.Take(now) {
+	for {
+		q := l.runnable(now)
+		if q == nil || !l.bucket.Take(now) {
+			break
+		}
 		l.begin(now)
-		m.Run = append(m.Run, Ticket[J]{Job: l.pop()})
+		m.Run = append(m.Run, Ticket[J]{Job: l.take(q)})
 	}
 	if n := l.waiting(); n > 0 {
-		if wait, reason := l.estimate(now, n-1); wait > l.patience(now) {
-			l.parkBeyond(l.fitting(now), now.Add(l.cfg.ParkAfter), reason, m)
+		retry := l.first.len() == 0
+		if wait, reason := l.estimate(now, n-1, retry); wait > l.patience(now) {
+			l.parkBeyond(l.fitting(now, retry), now.Add(l.cfg.ParkAfter), reason, m)
 		}
 	}
 }
@@ -307,7 +317,7 @@ func (l *Lane[J]) advanceBroken(now time.Time, m *Moves[J]) {
 	ok, retryAt := l.breaker.Allow(now, l.settings.Timeout+l.cfg.ParkAfter)
 	if ok {
 		l.begin(now)
-		m.Run = append(m.Run, Ticket[J]{Job: l.pop(), Probe: true})
+		m.Run = append(m.Run, Ticket[J]{Job: l.take(l.next()), Probe: true})
 	}
 	l.parkBeyond(0, l.afterProbe(now, retryAt), ReasonBreaker, m)
 }
@@ -329,11 +339,34 @@ func (l *Lane[J]) begin(now time.Time) {
 
 func (l *Lane[J]) waiting() int { return l.first.len() + l.retries.len() }
 
-// pop alternates between first attempts and retries, so that neither waits for the other.
-func (l *Lane[J]) pop() J {
-	l.turn = !l.turn
-	if l.retries.len() == 0 || l.turn && l.first.len() > 0 {
-		return l.first.pop()
+// next is the queue whose turn it is: first attempts and retries alternate, so that neither waits
+// for the other.
+func (l *Lane[J]) next() *queue[J] {
+	if l.retries.len() > 0 && (l.afterFirst || l.first.len() == 0) {
+		return &l.retries
 	}
-	return l.retries.pop()
+	return &l.first
+}
+
+func (l *Lane[J]) take(q *queue[J]) J {
+	l.afterFirst = q == &l.first
+	return q.pop()
+}
+
+// runnable is the queue that the next attempt comes from, nil if none may be made now.
+func (l *Lane[J]) runnable(now time.Time) *queue[J] {
+	if l.waiting() == 0 {
+		return nil
+	}
+	q, other := l.next(), &l.first
+	if q == other {
+		other = &l.retries
+	}
+	switch {
+	case l.inFlight < l.allowed(now, q == &l.retries):
+		return q
+	case other.len() > 0 && l.inFlight < l.allowed(now, other == &l.retries):
+		return other
+	}
+	return nil
 }

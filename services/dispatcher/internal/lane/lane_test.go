@@ -239,7 +239,7 @@ func TestRetriesAndFirstAttemptsTakeTurns(t *testing.T) {
 		order = append(order, m.Run[0].Job)
 		m.Reset()
 	}
-	require.Equal(t, []int{1, 4, 2, 5, 3, 6}, order)
+	require.Equal(t, []int{1, 4, 2, 5, 3, 6}, order, "taking turns")
 }
 
 func TestAChangedConfigurationStartsAnew(t *testing.T) {
@@ -265,11 +265,16 @@ func TestAChangedConfigurationStartsAnew(t *testing.T) {
 func TestSlowLanesGiveWayWhenSlotsRunShort(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	pressure := 0.9
-	cfg.Pressure = func() float64 { return pressure }
+	pressure := 0.8
+	cfg.Pressure = func(bool) float64 { return pressure }
 	unknown := lane.New[int](cfg, settings(), start)
 	run, _, _ := offer(unknown, start, 0, 100)
-	require.Len(t, run, 1)
+	require.Len(t, run, 3)
+	pressure = 0.9
+	run, queued, parked := offer(lane.New[int](cfg, settings(), start), start, 0, 100)
+	require.Empty(t, run, "the last slots are for lanes that are known to be fast")
+	require.Empty(t, queued)
+	require.Len(t, parked, 100)
 	pressure = 0.2
 	fast := lane.New[int](cfg, settings(), start)
 	run, _, _ = offer(fast, start, 0, 4)
@@ -280,6 +285,40 @@ func TestSlowLanesGiveWayWhenSlotsRunShort(t *testing.T) {
 	pressure = 0.99
 	run, _, _ = offer(fast, start, 10, 100)
 	require.Len(t, run, 12, "a lane that is known to be fast keeps its slots")
+}
+
+func TestARetryStormLeavesALanesFirstAttemptsAlone(t *testing.T) {
+	t.Parallel()
+	cfg := config()
+	cfg.Pressure = func(retry bool) float64 {
+		if retry {
+			return 1
+		}
+		return 0
+	}
+	l := lane.New[int](cfg, settings(), start)
+	d, _, _ := l.Offer(start, 1, true)
+	require.Equal(t, lane.Park, d)
+	d, _, _ = l.Offer(start, 2, false)
+	require.Equal(t, lane.Run, d)
+}
+
+func TestAProcessThatRunsBehindParksLess(t *testing.T) {
+	t.Parallel()
+	parked := func(lag time.Duration) int {
+		cfg := config()
+		cfg.Lag = func() time.Duration { return lag }
+		l := lane.New[int](cfg, settings(), start)
+		run, _, _ := offer(l, start, 0, 8)
+		var m lane.Moves[int]
+		for range run { // Everything takes 100 ms, so that 640 a second are possible.
+			l.Done(start, lane.Result{Start: start.Add(-100 * time.Millisecond), Succeeded: true}, &m)
+		}
+		_, _, parked := offer(l, start, 10, 5000)
+		return len(parked)
+	}
+	require.Greater(t, parked(0), 4000)
+	require.Zero(t, parked(10*time.Millisecond))
 }
 
 func TestWhatIsReleasedMakesRoom(t *testing.T) {

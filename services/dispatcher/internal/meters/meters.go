@@ -19,13 +19,14 @@ import (
 var latencyBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20, 30}
 
 // delayBuckets suit the wait from acceptance to the first attempt.
-var delayBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 1800}
+var delayBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200, 86400}
 
 // Meters are the dispatcher's instruments. They are safe for concurrent use.
 type Meters struct {
 	attempts    metric.Int64Counter
 	duration    metric.Float64Histogram
 	firstDelay  metric.Float64Histogram
+	total       metric.Float64Histogram
 	parked      metric.Int64Counter
 	held        metric.Int64Counter
 	cancelled   metric.Int64Counter
@@ -79,6 +80,7 @@ func New(m metric.Meter) (*Meters, error) {
 	counter(&s.attempts, "postrider.delivery.attempts", "Attempts made, by outcome and error class.")
 	histogram(&s.duration, "postrider.delivery.attempt.duration", "Duration of attempts.", latencyBuckets)
 	histogram(&s.firstDelay, "postrider.delivery.first_attempt.delay", "Time from acceptance to the first attempt.", delayBuckets)
+	histogram(&s.total, "postrider.delivery.total.duration", "Time from acceptance to delivery.", delayBuckets)
 	counter(&s.parked, "postrider.delivery.parked", "Deliveries parked without an attempt, by reason.")
 	counter(&s.held, "postrider.delivery.held", "Deliveries held for their webhook, by reason.")
 	counter(&s.cancelled, "postrider.delivery.cancelled", "Deliveries met as cancelled, by reason.")
@@ -168,6 +170,11 @@ func (s *Meters) Attempt(ctx context.Context, accountClass string, outcome postr
 // FirstDelay records how long a delivery's first attempt was in coming.
 func (s *Meters) FirstDelay(ctx context.Context, accountClass string, d time.Duration) {
 	s.firstDelay.Record(ctx, d.Seconds(), s.set(setKey{kind: 'f', a: accountClass}, "account_class"))
+}
+
+// Total records how long a delivery took in all.
+func (s *Meters) Total(ctx context.Context, accountClass string, d time.Duration) {
+	s.total.Record(ctx, d.Seconds(), s.set(setKey{kind: 'f', a: accountClass}, "account_class"))
 }
 
 // Parked counts a delivery that was parked.

@@ -310,4 +310,7 @@ func (s *shard) count(j *job, in *attempt.Input, r *attempt.Result) {
 		}
 	}
 	s.p.deps.Meters.Attempt(s.p.ctx, class, r.Outcome, r.Class, which, r.End.Sub(r.Start))
+	if r.Outcome == postrider.Succeeded {
+		s.p.deps.Meters.Total(s.p.ctx, class, r.End.Sub(j.delivery.GetAcceptTime().AsTime()))
+	}
 }

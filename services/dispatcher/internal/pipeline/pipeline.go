@@ -32,7 +32,7 @@ type Config struct {
 	Slots int `conf:"slots" help:"first attempts at once"`
 	// RetrySlots is how many retries are made at once. Default 512.
 	RetrySlots int `conf:"retry-slots" help:"retries at once, so that a storm of them cannot hold up first attempts"`
-	// MaxUnsettled is how many messages of one stream are taken and not settled. Default 4096.
+	// MaxUnsettled is how many messages of one stream are taken and not settled. Default 2048.
 	MaxUnsettled int `conf:"max-unsettled" help:"messages of one stream that are taken and not acknowledged"`
 	// InitialConcurrency is what a webhook begins with. Default 8.
 	InitialConcurrency int `conf:"initial-concurrency" help:"attempts at once that a webhook begins with; success raises it"`
@@ -49,7 +49,7 @@ type Config struct {
 // Default returns the defaults.
 func Default() Config {
 	return Config{
-		Slots: 1024, RetrySlots: 512, MaxUnsettled: 4096, InitialConcurrency: 8,
+		Slots: 1024, RetrySlots: 512, MaxUnsettled: 2048, InitialConcurrency: 8,
 		ParkAfter: time.Second, SlowAfter: 250 * time.Millisecond, HoldMax: 7 * 24 * time.Hour, Breaker: breaker.Default(),
 	}
 }
@@ -119,6 +119,7 @@ type Pipeline struct {
 	first   *pool
 	retries *pool
 	gone    *goneQueue
+	lag     lagMeter
 
 	// ctx outlasts the shards: what is in flight is finished and recorded also when a shard is
 	// given up. It ends when the process cannot wait any longer.
@@ -140,13 +141,17 @@ func New(cfg Config, deps Deps) *Pipeline {
 }
 
 // Start begins the work that belongs to no shard.
-func (p *Pipeline) Start() { p.gone.start() }
+func (p *Pipeline) Start() {
+	p.lag.start()
+	p.gone.start()
+}
 
 // Close ends what RunShard has not ended: attempts that are still in flight are cut off, and their
 // deliveries given back. Call it after every RunShard was told to end; it does not wait for them.
 func (p *Pipeline) Close() {
 	p.cancel()
 	p.gone.close()
+	p.lag.stop()
 }
 
 // Wait waits for the workers. Call it after Close, when every RunShard has returned.
@@ -197,5 +202,10 @@ func (p *Pipeline) each(fn func(*shard)) {
 	}
 }
 
-// pressure is how much of the slots is taken.
-func (p *Pipeline) pressure() float64 { return max(p.first.pressure(), p.retries.pressure()) }
+// pressure is how much of the slots for first attempts, or for retries, is taken.
+func (p *Pipeline) pressure(retry bool) float64 {
+	if retry {
+		return p.retries.pressure()
+	}
+	return p.first.pressure()
+}

@@ -125,13 +125,21 @@ func (s *shard) pull(name string, source evidence.Source, open func() (*stream.C
 	for s.ctx.Err() == nil {
 		consumer, err := open()
 		if err == nil {
-			err = consumer.Consume(s.ctx, func(m *stream.Msg) { s.handle(source, m) })
+			err = consumer.WithTrouble(s.trouble(name)).Consume(s.ctx, func(m *stream.Msg) { s.handle(source, m) })
 		}
 		if err != nil && s.ctx.Err() == nil {
 			s.p.deps.Logger.WarnContext(s.ctx, "consumer is away",
 				slog.Int("shard", s.id), slog.String("stream", name), slog.Any("error", err))
 			s.pause(time.Second)
 		}
+	}
+}
+
+// trouble logs what a consumer survived.
+func (s *shard) trouble(name string) func(error) {
+	return func(err error) {
+		s.p.deps.Logger.WarnContext(s.ctx, "consumer had trouble",
+			slog.Int("shard", s.id), slog.String("stream", name), slog.Any("error", err))
 	}
 }
 
