@@ -80,7 +80,7 @@ func TestEveryPublicMethodHasOneRule(t *testing.T) {
 				name := "/" + string(service.FullName()) + "/" + string(service.Methods().Get(j).Name())
 				_, one := apiRules[name]
 				_, two := ingestRules[name]
-				require.True(t, one != two, "%s needs one rule", name)
+				require.NotEqual(t, one, two, "%s needs one rule", name)
 				methods++
 			}
 		}

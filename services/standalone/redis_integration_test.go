@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/test/fixture/receivertest"
 	"github.com/postrider/postrider/test/fixture/redistest"
 )
@@ -23,7 +22,7 @@ func TestARedisCanHoldTheWindowAndTheIndex(t *testing.T) {
 	u.webhook(t, r.URL)
 
 	receipt := u.publish(t, "once", `{}`)
-	u.await(t, receipt.GetEventId(), postriderv1.DeliveryState_DELIVERY_STATE_DELIVERED)
+	u.awaitDelivered(t, receipt.GetEventId())
 	require.Equal(t, 2, r.Count())
 	require.True(t, u.publish(t, "once", `{}`).GetDuplicate())
 	keys, err := redis.Client(t).DBSize(t.Context()).Result()

@@ -33,7 +33,7 @@ func TestAnEventReachesItsWebhookAndAllIsThereAfterARestart(t *testing.T) {
 	secret, err := signature.ParseSecret(hook.GetSecret(), signature.KindHMAC)
 	require.NoError(t, err)
 	require.NoError(t, signature.VerifyStandardWebhooks(got.Header, got.Body, []signature.Secret{secret}, time.Now(), time.Minute))
-	u.await(t, receipt.GetEventId(), postriderv1.DeliveryState_DELIVERY_STATE_DELIVERED)
+	u.awaitDelivered(t, receipt.GetEventId())
 
 	r.Respond(500)
 	second := u.publish(t, "", `2`)
@@ -47,9 +47,9 @@ func TestAnEventReachesItsWebhookAndAllIsThereAfterARestart(t *testing.T) {
 	again := u.publish(t, "once", `{"total": 120}`)
 	require.True(t, again.GetDuplicate())
 	require.Equal(t, receipt.GetEventId(), again.GetEventId())
-	d := u.await(t, second.GetEventId(), postriderv1.DeliveryState_DELIVERY_STATE_DELIVERED)
+	d := u.awaitDelivered(t, second.GetEventId())
 	require.Positive(t, d.GetAttemptCount())
-	u.await(t, receipt.GetEventId(), postriderv1.DeliveryState_DELIVERY_STATE_DELIVERED)
+	u.awaitDelivered(t, receipt.GetEventId())
 	list, err := u.webhooks.ListWebhooks(u.ctx(t), &postriderv1.ListWebhooksRequest{})
 	require.NoError(t, err)
 	require.Len(t, list.GetWebhooks(), 1)
@@ -85,7 +85,7 @@ func TestNothingIsLostWhenTheProcessIsKilled(t *testing.T) {
 	u.webhook(t, r.URL, patient)
 	require.Less(t, time.Since(began), 900*time.Millisecond, "a change must not wait for members that were killed")
 	for event := range accepted {
-		d := u.await(t, event, postriderv1.DeliveryState_DELIVERY_STATE_DELIVERED)
+		d := u.awaitDelivered(t, event)
 		require.Equal(t, event, d.GetEventId())
 	}
 }

@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/test/fixture/receivertest"
+)
+
+// await waits until a command prints the words.
+func (s *shell) await(t *testing.T, words string, args ...string) string {
+	t.Helper()
+	var last string
+	require.Eventually(t, func() bool {
+		last = s.run(t, args...).out
+		return strings.Contains(last, words)
+	}, patience, 5*time.Millisecond, "want %q, got %s", words, &last)
+	return last
+}
+
+// only is the id of the one delivery of a webhook.
+func (s *shell) only(t *testing.T, webhook, state string) string {
+	t.Helper()
+	s.await(t, state, "deliveries", "list", "--webhook", webhook)
+	items := list(t, s.json(t, "deliveries", "list", "--webhook", webhook), "deliveries")
+	require.Len(t, items, 1)
+	return items[0]["id"].(string)
+}
+
+// retry releases a waiting delivery. The log says that it waits a moment before it does.
+func (s *shell) retry(t *testing.T, id string) {
+	t.Helper()
+	var last result
+	require.Eventually(t, func() bool {
+		last = s.run(t, "deliveries", "retry", id)
+		return last.code == exitOK
+	}, patience, 5*time.Millisecond, "%v", &last)
+	require.Equal(t, "released "+id+"\n", last.out)
+}
+
+func (s *shell) webhook(t *testing.T, args ...string) string {
+	t.Helper()
+	return s.json(t, append([]string{"webhooks", "create"}, args...)...)["webhook"].(map[string]any)["id"].(string)
+}
+
+func TestADeliveryIsListedShownRetriedAndCancelled(t *testing.T) {
+	t.Parallel()
+	s := running(t)
+	r := receivertest.New(t).Answer(receivertest.Body(500, "no\x1b[2J\nluck"), receivertest.Status(503), receivertest.Status(200))
+	w := s.webhook(t, r.URL, "--events", "*", "--retry-delays", "1h,1h,1h")
+	s.ok(t, "publish", "order.paid")
+	id := s.only(t, w, "waiting")
+
+	require.Regexp(t, `(?m)^`+id+` +waiting +1 +500 +order.paid +evt_\w+ +`+w, s.ok(t, "deliveries", "list", "--state", "waiting", "--type", "order.paid", "--since", "-1h"))
+	require.NotContains(t, s.ok(t, "deliveries", "list", "--state", "dead"), id)
+	require.NotContains(t, s.ok(t, "deliveries", "list", "--until", "-1h"), id)
+	out := s.ok(t, "deliveries", "show", id)
+	require.Regexp(t, `(?m)^state +waiting$`, out)
+	require.Regexp(t, `(?m)^next attempt +\d{4}-`, out)
+	out = s.ok(t, "deliveries", "attempts", id)
+	require.Regexp(t, `(?m)^1 +retryable +500 +http_status +\S+ +\S+ms +\S+ +\S+ +no`, out)
+	require.NotContains(t, out, "\x1b", "a receiver does not drive the terminal")
+
+	s.retry(t, id)
+	s.await(t, "503", "deliveries", "attempts", id)
+	s.await(t, "waiting", "deliveries", "show", id)
+	s.ok(t, "deliveries", "cancel", id)
+	s.await(t, "cancelled", "deliveries", "show", id)
+	require.Len(t, list(t, s.json(t, "deliveries", "attempts", id), "attempts"), 2)
+
+	s.fails(t, exitNotFound, "NOT_FOUND", "deliveries", "show", "dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa")
+	s.fails(t, exitUsage, "--state must be pending, waiting", "deliveries", "list", "--state", "lost")
+	s.fails(t, exitUsage, "--since", "deliveries", "list", "--since", "yesterday")
+	s.fails(t, exitUsage, "--limit", "deliveries", "list", "--limit", "-1")
+}
+
+func TestDeadLettersAreListedAndShownWithTheirData(t *testing.T) {
+	t.Parallel()
+	s := running(t)
+	r := receivertest.New(t).Respond(500)
+	w := s.webhook(t, r.URL, "--events", "*", "--retry-delays", "none")
+	s.ok(t, "publish", "order.paid", "--data", `{"total":  120}`)
+	id := s.only(t, w, "dead")
+
+	require.Regexp(t, `(?m)^`+id+` +exhausted +1 +500 +order.paid +evt_\w+ +`+w, s.await(t, id, "dead-letters", "list", "--webhook", w))
+	require.Regexp(t, `(?m)^cause +exhausted$`, s.ok(t, "dead-letters", "show", id))
+	require.Equal(t, `{"total":  120}`, s.ok(t, "dead-letters", "show", id, "--data"))
+	s.fails(t, exitNotFound, "no dead letter", "dead-letters", "show", "dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa")
+}
+
+func TestTailShowsEachChangeOnce(t *testing.T) {
+	t.Parallel()
+	s := running(t)
+	r := receivertest.New(t).Respond(500, 200)
+	w := s.webhook(t, r.URL, "--events", "*", "--retry-delays", "1h")
+	tail := s.background(t, "deliveries", "tail", "--webhook", w, "--interval", "10ms", "-o", "json")
+	s.ok(t, "publish", "order.paid")
+	id := s.only(t, w, "waiting")
+	tail.await(t, "DELIVERY_STATE_WAITING")
+	s.retry(t, id)
+	tail.await(t, "DELIVERY_STATE_DELIVERED")
+	tail.cancel()
+	end := tail.end(t)
+	require.Equal(t, exitOK, end.code, end.err)
+	seen := map[string]bool{}
+	for line := range strings.Lines(end.out) {
+		require.True(t, json.Valid([]byte(line)))
+		require.False(t, seen[line], "twice: %s", line)
+		seen[line] = true
+	}
+
+	out := s.ok(t, "deliveries", "tail", "--since", "-1h", "--count", "1")
+	require.Regexp(t, `(?m)^\S+ +delivered +2 +200 +order.paid +`+id, out)
+	s.fails(t, exitUsage, "--interval", "deliveries", "tail", "--interval", "0s")
+}
