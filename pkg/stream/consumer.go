@@ -92,7 +92,7 @@ func (c *Consumer) Consume(ctx context.Context, handle func(*Msg)) error {
 func (c *Consumer) again(ctx context.Context) error {
 	const pause = 250 * time.Millisecond
 	for ctx.Err() == nil {
-		err := c.ensure(ctx)
+		err := try(ctx, c.ensure)
 		if err == nil || permanent(err) {
 			return err
 		}

@@ -80,7 +80,7 @@ func (c *Client) retry(ctx context.Context, fn func(context.Context) error) erro
 	}
 	const pause = 100 * time.Millisecond
 	for {
-		err := fn(ctx)
+		err := try(ctx, fn)
 		if err == nil || permanent(err) {
 			return err
 		}
@@ -88,6 +88,15 @@ func (c *Client) retry(ctx context.Context, fn func(context.Context) error) erro
 			return err
 		}
 	}
+}
+
+// tryTimeout bounds one try: a request that went down with a connection is never answered.
+const tryTimeout = 5 * time.Second
+
+func try(ctx context.Context, fn func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	return fn(ctx)
 }
 
 // EnsureBucket creates a bucket or takes the one that is there. It is for the owner of the bucket.

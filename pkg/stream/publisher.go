@@ -34,6 +34,9 @@ type Publisher struct {
 	wake    chan struct{}
 	armed   atomic.Bool // whether the sweep runs
 
+	sent     atomic.Uint64 // sends in all
+	answered uint64        // order of the latest send that was answered; run's own
+
 	flush sync.Mutex // one Flush at a time
 
 	start struct {
@@ -43,7 +46,7 @@ type Publisher struct {
 		sub    *nats.Subscription
 		ended  chan struct{}
 	}
-	replies chan *nats.Msg
+	replies *mailbox
 	streams map[string]string // names seen in acknowledgements, to share their memory
 }
 
@@ -57,6 +60,7 @@ type slot struct {
 	first      time.Time // when it was sent first
 	sent       time.Time // when it was sent last
 	retryAt    time.Time // when to send it again; zero while an answer is awaited
+	order      uint64    // place of its last send among all sends
 	sends      int
 	unanswered int // sends whose outcome is not known
 }
@@ -86,6 +90,7 @@ func (c *Client) NewPublisher(name string, window int) *Publisher {
 		free:    make(chan uint32, window),
 		closing: make(chan struct{}),
 		wake:    make(chan struct{}, 1),
+		replies: newMailbox(),
 		streams: make(map[string]string),
 	}
 	for i := range p.slots {
@@ -129,6 +134,7 @@ func (p *Publisher) Publish(ctx context.Context, m *nats.Msg, done func(Ack, err
 	}
 	s.generation++
 	token := s.generation<<slotBits | uint64(i)
+	s.order = p.sent.Add(1)
 	now := time.Now()
 	s.token, s.msg, s.done = token, m, done
 	s.first, s.sent, s.retryAt = now, now, time.Time{}
@@ -215,12 +221,10 @@ func (p *Publisher) begin() error {
 	if p.closed.Load() {
 		return ErrClosed
 	}
-	// Twice the window: a message that is sent again can be answered again.
-	p.replies = make(chan *nats.Msg, 2*len(p.slots)+64)
 	p.start.prefix = p.nc.NewInbox() + "."
-	sub, err := p.nc.ChanSubscribe(p.start.prefix+"*", p.replies)
+	sub, err := p.replies.subscribe(p.nc, p.start.prefix+"*")
 	if err != nil {
-		return fmt.Errorf("subscribe for acknowledgements: %w", err)
+		return err
 	}
 	p.start.sub, p.start.ended = sub, make(chan struct{})
 	go p.run()
@@ -314,15 +318,23 @@ func (p *Publisher) run() {
 	timer := time.NewTimer(p.tick)
 	defer timer.Stop()
 	reconnects := p.nc.Stats().Reconnects
+	lastReply := time.Now()
 	for {
 		select {
-		case m := <-p.replies:
-			p.settle(m)
+		case <-p.replies.filled:
+			for _, m := range p.replies.take() {
+				p.settle(m)
+			}
+			lastReply = time.Now()
 		case <-p.wake:
 			timer.Reset(p.tick)
 		case <-timer.C:
+			if !p.replies.empty() {
+				timer.Reset(p.tick) // the answers that are here come before any doubt
+				continue
+			}
 			now := p.nc.Stats().Reconnects
-			p.sweep(time.Now(), now != reconnects)
+			p.sweep(time.Now(), lastReply, now != reconnects)
 			reconnects = now
 			if p.rest() {
 				continue
@@ -365,6 +377,9 @@ func (p *Publisher) settle(m *nats.Msg) {
 		s.mu.Unlock()
 		return
 	}
+	if s.sends == 1 { // of several sends, which one is answered is not told
+		p.answered = max(p.answered, s.order)
+	}
 	if err != nil {
 		s.unanswered = max(s.unanswered-1, 0)
 		if transient(err) {
@@ -403,8 +418,12 @@ func (p *Publisher) finish(i uint32, ack Ack, err error) {
 
 // sweep ends what is over its budget, and sends again what waited too long for an answer, or
 // what a lost connection may have swallowed.
-func (p *Publisher) sweep(now time.Time, reconnected bool) {
+func (p *Publisher) sweep(now, lastReply time.Time, reconnected bool) {
 	connected := p.nc.IsConnected()
+	// While answers come, a server that is behind with one message is behind with it, and to send
+	// the message again would put it further behind. Only an answer to a later message shows that
+	// the one to this is lost.
+	silent := now.Sub(lastReply) >= p.timeout
 	for n := range p.slots {
 		i := uint32(n)
 		s := &p.slots[i]
@@ -420,7 +439,7 @@ func (p *Publisher) sweep(now time.Time, reconnected bool) {
 			continue
 		case !connected:
 			// What is buffered by the connection now would only be doubled.
-		case s.due(now, p.timeout) || reconnected && s.retryAt.IsZero():
+		case s.due(now, p.timeout, silent || p.answered > s.order) || reconnected && s.retryAt.IsZero():
 			p.resend(i, now)
 			continue
 		}
@@ -428,12 +447,13 @@ func (p *Publisher) sweep(now time.Time, reconnected bool) {
 	}
 }
 
-// due reports whether the message should be sent again.
-func (s *slot) due(now time.Time, timeout time.Duration) bool {
+// due reports whether the message should be sent again. Each wait for an answer is twice as long as
+// the one before.
+func (s *slot) due(now time.Time, timeout time.Duration, lost bool) bool {
 	if !s.retryAt.IsZero() {
 		return !now.Before(s.retryAt)
 	}
-	return now.Sub(s.sent) >= timeout
+	return lost && now.Sub(s.sent) >= timeout<<min(s.sends-1, 8)
 }
 
 // resend publishes the slot's message again. The slot's mutex is held, and released.
@@ -443,6 +463,7 @@ func (p *Publisher) resend(i uint32, now time.Time) {
 	s.sent, s.retryAt = now, time.Time{}
 	s.sends++
 	s.unanswered++
+	s.order = p.sent.Add(1)
 	s.mu.Unlock()
 	err := p.nc.PublishMsg(m)
 	if err == nil {

@@ -32,7 +32,7 @@ type puller struct {
 	con     *Consumer
 	subject string // of pull requests
 	inbox   string
-	arrived chan *nats.Msg
+	arrived *mailbox
 	more    chan struct{} // the queue ran low
 	filled  chan struct{} // the handler waits and there is something
 
@@ -48,8 +48,7 @@ func newPuller(c *Consumer) *puller {
 		con:     c,
 		subject: "$JS.API.CONSUMER.MSG.NEXT." + c.stream + "." + c.durable,
 		inbox:   c.c.nc.NewInbox(),
-		// Requests of before and after a reconnect can both be served.
-		arrived: make(chan *nats.Msg, 2*c.batch+256),
+		arrived: newMailbox(),
 		more:    make(chan struct{}, 1),
 		filled:  make(chan struct{}, 1),
 		queue:   newRing(2 * c.batch),
@@ -58,9 +57,9 @@ func newPuller(c *Consumer) *puller {
 
 // run handles messages until ctx ends or the durable is gone.
 func (p *puller) run(ctx context.Context, handle func(*Msg)) error {
-	sub, err := p.con.c.nc.ChanSubscribe(p.inbox, p.arrived)
+	sub, err := p.arrived.subscribe(p.con.c.nc, p.inbox)
 	if err != nil {
-		return fmt.Errorf("subscribe for messages: %w", err)
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var reader sync.WaitGroup
@@ -144,9 +143,9 @@ func (p *puller) read(ctx context.Context) error {
 	p.ask()
 	for {
 		select {
-		case raw := <-p.arrived:
+		case <-p.arrived.filled:
 			heard = time.Now()
-			trouble, err := p.sort(raw, heard)
+			trouble, err := p.sortAll(heard)
 			if err != nil {
 				return err
 			}
@@ -238,6 +237,15 @@ func (p *puller) expired(n int) {
 	p.ask()
 }
 
+// sortAll sorts everything that arrived.
+func (p *puller) sortAll(now time.Time) (trouble bool, err error) {
+	for _, raw := range p.arrived.take() {
+		doubt, lost := p.sort(raw, now)
+		trouble, err = trouble || doubt, errors.Join(err, lost)
+	}
+	return trouble, err
+}
+
 // sort queues a message, or reads what the server says about a request. Trouble means that the
 // durable should be looked for before the next request.
 func (p *puller) sort(raw *nats.Msg, now time.Time) (trouble bool, err error) {
@@ -317,12 +325,10 @@ func (p *puller) giveBack(sub *nats.Subscription) {
 	defer late.Stop()
 	for {
 		select {
-		case raw := <-p.arrived:
-			p.refuse(raw)
+		case <-p.arrived.filled:
+			p.refuse()
 		case <-drained:
-			for len(p.arrived) > 0 {
-				p.refuse(<-p.arrived)
-			}
+			p.refuse()
 			return
 		case <-late.C:
 			_ = sub.Unsubscribe()
@@ -331,9 +337,11 @@ func (p *puller) giveBack(sub *nats.Subscription) {
 	}
 }
 
-// refuse gives one message back.
-func (p *puller) refuse(raw *nats.Msg) {
-	if m, ok := newMsg(p.con.c.nc, raw); ok {
-		_ = m.Nak(0)
+// refuse gives back what arrived.
+func (p *puller) refuse() {
+	for _, raw := range p.arrived.take() {
+		if m, ok := newMsg(p.con.c.nc, raw); ok {
+			_ = m.Nak(0)
+		}
 	}
 }

@@ -42,9 +42,9 @@ const (
 	pageBytes    = 4 << 20
 	maxParts     = 8
 	// scanSilence is how long a page may take before it is asked for again.
-	scanSilence = 3 * time.Second
+	scanSilence = 10 * time.Second
 	// scanTries is how often in a row a page may stay away.
-	scanTries = 10
+	scanTries = 3
 )
 
 // Scan gives the messages stored when it began to fn, by one goroutine and in order of sequence
@@ -69,10 +69,10 @@ func (c *Client) Scan(ctx context.Context, stream string, scan Scan, fn func(*St
 	if state.Msgs == 0 {
 		return nil
 	}
-	r := &scanner{c: c, stream: stream, scan: scan, fn: fn, arrived: make(chan *nats.Msg, maxParts*(pageMessages+2))}
+	r := &scanner{c: c, stream: stream, scan: scan, fn: fn, arrived: newMailbox()}
 	r.plan(state.FirstSeq, state.LastSeq)
 	r.inbox = c.nc.NewInbox() + "."
-	sub, err := c.nc.ChanSubscribe(r.inbox+"*.*", r.arrived)
+	sub, err := r.arrived.subscribe(c.nc, r.inbox+"*.*")
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", stream, err)
 	}
@@ -90,7 +90,7 @@ type scanner struct {
 	scan    Scan
 	fn      func(*Stored) error
 	inbox   string
-	arrived chan *nats.Msg
+	arrived *mailbox
 	parts   []part
 	open    int // parts that are not done
 }
@@ -131,18 +131,25 @@ func (r *scanner) run(ctx context.Context) error {
 			return err
 		}
 	}
-	tick := time.NewTicker(scanSilence / 3)
+	const look = time.Second
+	tick := time.NewTicker(look)
 	defer tick.Stop()
+	reconnects := r.c.nc.Stats().Reconnects
 	for r.open > 0 {
 		select {
-		case m := <-r.arrived:
-			if err := r.take(ctx, m); err != nil {
+		case <-r.arrived.filled:
+			if err := r.takeAll(ctx); err != nil {
 				return err
 			}
 		case now := <-tick.C:
-			if err := r.repeat(now); err != nil {
+			if !r.arrived.empty() {
+				continue
+			}
+			again := r.c.nc.Stats().Reconnects
+			if err := r.repeat(now, again != reconnects); err != nil {
 				return err
 			}
+			reconnects = again
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -168,17 +175,27 @@ func (r *scanner) ask(i int) error {
 	return r.c.nc.PublishRequest("$JS.API.DIRECT.GET."+r.stream, reply, body)
 }
 
-// repeat asks again for pages that stay away.
-func (r *scanner) repeat(now time.Time) error {
+// repeat asks again for pages that stay away, or that went with a connection.
+func (r *scanner) repeat(now time.Time, reconnected bool) error {
 	for i := range r.parts {
 		p := &r.parts[i]
-		if p.done || now.Sub(p.heard) < scanSilence {
+		if p.done || now.Sub(p.heard) < scanSilence && !reconnected {
 			continue
 		}
 		if p.tries++; p.tries > scanTries {
 			return fmt.Errorf("no answer at sequence %d: %w", p.next, nats.ErrTimeout)
 		}
 		if err := r.ask(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeAll sorts the replies that arrived.
+func (r *scanner) takeAll(ctx context.Context) error {
+	for _, m := range r.arrived.take() {
+		if err := r.take(ctx, m); err != nil {
 			return err
 		}
 	}
