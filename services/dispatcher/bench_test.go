@@ -48,9 +48,6 @@ func BenchmarkDispatch(b *testing.B) {
 	b.StopTimer()
 	stop()
 	require.Equal(b, int64(b.N), got.Load())
-	for _, r := range w.scheduler.records(parkedKind)[:min(3, len(w.scheduler.records(parkedKind)))] {
-		b.Log(r.GetReason(), time.Until(r.GetDueTime().AsTime()))
-	}
 	b.ReportMetric(float64(len(w.scheduler.records(parkedKind))), "parked")
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
 }

@@ -37,7 +37,7 @@ func (l *Lane[J]) observe(d time.Duration) {
 // current is the latency to reckon with: the average, or the time since which no attempt has
 // come back, if that is long. It is 0 while nothing is known.
 func (l *Lane[J]) current(now time.Time) time.Duration {
-	if l.inFlight > 0 {
+	if l.sending > 0 {
 		if stuck := now.Sub(l.progress); stuck > l.cfg.SlowAfter+lagSteps*l.lag() && stuck > l.latency {
 			return stuck
 		}

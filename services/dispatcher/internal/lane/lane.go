@@ -131,9 +131,10 @@ type Lane[J any] struct {
 	first       queue[J]
 	retries     queue[J]
 	afterFirst  bool // the last one taken was a first attempt
-	inFlight    int
+	inFlight    int           // have a place in the lane
+	sending     int           // of these, requests that are out
 	latency     time.Duration // moving average, 0 while unknown
-	progress    time.Time     // when an attempt came back last, or the lane became busy
+	progress    time.Time     // when an attempt came back last, or the first of those that are out began
 	horizon     time.Time     // where the next parked delivery is put
 	used        time.Time
 }
@@ -177,7 +178,7 @@ func (l *Lane[J]) Offer(now time.Time, job J, retry bool) (d Decision, probe boo
 		return l.offerBroken(now, job)
 	}
 	if l.waiting() == 0 && l.inFlight < l.allowed(now, retry) && l.bucket.Take(now) {
-		l.begin(now)
+		l.inFlight++
 		return Run, false, p
 	}
 	if wait, reason := l.estimate(now, l.waiting(), retry); wait > l.patience(now) {
@@ -200,17 +201,29 @@ func (l *Lane[J]) offerBroken(now time.Time, job J) (d Decision, probe bool, p P
 		l.breaker.Cancel(now)
 		return Park, false, l.park(job, now.Add(l.bucket.Wait(now, 0)), ReasonRate)
 	}
-	l.begin(now)
+	l.inFlight++
 	return Run, true, p
 }
 
-// Done counts an attempt's outcome and adds to the moves what it sets free. It reports whether
+// Sending says that the request of a Run goes out now. What the dispatcher itself waits for before
+// that is no fault of the receiver.
+func (l *Lane[J]) Sending(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sending == 0 {
+		l.progress = now
+	}
+	l.sending++
+}
+
+// Done counts the outcome of an attempt that was sent and adds to the moves what it sets free. It reports whether
 // the breaker changed, and to what.
 func (l *Lane[J]) Done(now time.Time, r Result, m *Moves[J]) (state breaker.State, changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.used = now
 	l.inFlight--
+	l.sending--
 	l.progress = now
 	l.observe(now.Sub(r.Start))
 	if r.Succeeded {
@@ -232,12 +245,11 @@ func (l *Lane[J]) Done(now time.Time, r Result, m *Moves[J]) (state breaker.Stat
 	return l.breaker.State(), changed
 }
 
-// Release takes back a Run for which no attempt was made.
+// Release takes back a Run whose request was not sent.
 func (l *Lane[J]) Release(now time.Time, probe bool, m *Moves[J]) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.inFlight--
-	l.progress = now
 	l.bucket.Return()
 	if probe {
 		l.breaker.Cancel(now)
@@ -302,7 +314,7 @@ func (l *Lane[J]) advance(now time.Time, m *Moves[J]) {
 		if q == nil || !l.bucket.Take(now) {
 			break
 		}
-		l.begin(now)
+		l.inFlight++
 		m.Run = append(m.Run, Ticket[J]{Job: l.take(q)})
 	}
 	if n := l.waiting(); n > 0 {
@@ -316,7 +328,7 @@ func (l *Lane[J]) advance(now time.Time, m *Moves[J]) {
 func (l *Lane[J]) advanceBroken(now time.Time, m *Moves[J]) {
 	ok, retryAt := l.breaker.Allow(now, l.settings.Timeout+l.cfg.ParkAfter)
 	if ok {
-		l.begin(now)
+		l.inFlight++
 		m.Run = append(m.Run, Ticket[J]{Job: l.take(l.next()), Probe: true})
 	}
 	l.parkBeyond(0, l.afterProbe(now, retryAt), ReasonBreaker, m)
@@ -330,12 +342,6 @@ func (l *Lane[J]) afterProbe(now, retryAt time.Time) time.Time {
 	return retryAt
 }
 
-func (l *Lane[J]) begin(now time.Time) {
-	if l.inFlight == 0 {
-		l.progress = now
-	}
-	l.inFlight++
-}
 
 func (l *Lane[J]) waiting() int { return l.first.len() + l.retries.len() }
 

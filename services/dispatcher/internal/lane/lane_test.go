@@ -30,6 +30,7 @@ func offer(l *lane.Lane[int], now time.Time, first, n int) (run, queued []int, p
 	for i := first; i < first+n; i++ {
 		switch d, _, p := l.Offer(now, i, false); d {
 		case lane.Run:
+			l.Sending(now)
 			run = append(run, i)
 		case lane.Queued:
 			queued = append(queued, i)
@@ -73,6 +74,18 @@ func TestTheDeepBacklogOfAFastReceiverIsNotParked(t *testing.T) {
 		m.Reset()
 	}
 	require.Equal(t, 8+len(queued), served)
+}
+
+func TestADispatcherThatWaitsItselfParksNothing(t *testing.T) {
+	t.Parallel()
+	l := lane.New[int](config(), settings(), start)
+	for i := range 4096 {
+		d, _, _ := l.Offer(start, i, false)
+		require.NotEqual(t, lane.Park, d)
+	}
+	var m lane.Moves[int]
+	require.True(t, l.Tick(start.Add(time.Hour), &m), "nothing was sent")
+	require.Empty(t, m.Park)
 }
 
 func TestABacklogBehindAReceiverThatHangsIsParkedSoon(t *testing.T) {
@@ -398,6 +411,7 @@ func TestNothingIsLostAndNothingIsDoubled(t *testing.T) {
 					l.Release(now, ticket.Probe, &m)
 					break
 				}
+				l.Sending(now)
 				r := lane.Result{Start: now.Add(-time.Millisecond), Probe: ticket.Probe}
 				r.Succeeded = rapid.Bool().Draw(t, "succeeded")
 				r.Overloaded = !r.Succeeded && rapid.Bool().Draw(t, "overloaded")

@@ -135,9 +135,10 @@ func (s *shard) try(j *job, w *registry.Webhook) (done bool) {
 		prepared.Discard()
 		return false
 	}
+	j.lane.Sending(time.Now())
 	result := s.p.deps.Maker.Send(s.p.ctx, prepared)
-	if result.Aborted {
-		s.unbegun(j)
+	if result.Aborted { // The process ends, and the lane with it.
+		s.giveBack(j)
 		return true
 	}
 	s.judged(j, result)
