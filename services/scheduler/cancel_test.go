@@ -19,7 +19,7 @@ func cancelRequest(h *hook, delivery string) *schedulerv1.CancelRequest {
 
 func TestACancelledDeliveryWaitsNoMoreAndIsJournalled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	client := w.start(quick(), scheduler.NewMemoryIndex())
 	hook := w.webhook()
 	retries := hook.retries(3, waiting, time.Now().Add(time.Hour))
@@ -42,7 +42,7 @@ func TestACancelledDeliveryWaitsNoMoreAndIsJournalled(t *testing.T) {
 
 func TestEverythingThatWaitsForAWebhookIsCancelled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	client := w.start(quick(), scheduler.NewMemoryIndex())
 	hook, other := w.webhook(), w.webhook()
 	w.schedule(client, hook.retries(600, waiting, time.Now().Add(time.Hour))...)
@@ -59,7 +59,7 @@ func TestEverythingThatWaitsForAWebhookIsCancelled(t *testing.T) {
 
 func TestWhatWaitsForADeletedWebhookIsCancelled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	client := w.start(quick(), scheduler.NewMemoryIndex())
 	hook := w.webhook()
 	w.schedule(client, hook.retries(50, waiting, time.Now().Add(time.Hour))...)
@@ -72,7 +72,7 @@ func TestWhatWaitsForADeletedWebhookIsCancelled(t *testing.T) {
 
 func TestRetryNow(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	client := w.start(quick(), scheduler.NewMemoryIndex())
 	hook := w.webhook()
 	retries := hook.retries(2, waiting, time.Now().Add(time.Hour))
@@ -96,7 +96,7 @@ func TestRetryNow(t *testing.T) {
 
 func TestListRetriesGivesEveryRecordOnOnePage(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	client := w.start(quick(), scheduler.NewMemoryIndex())
 	hook := w.webhook()
 	at := time.Now().Add(time.Hour).Truncate(time.Millisecond)
@@ -133,7 +133,7 @@ func TestListRetriesGivesEveryRecordOnOnePage(t *testing.T) {
 
 func TestRequestsThatNoStateCouldAcceptAreInvalid(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	client := w.start(quick(), scheduler.NewMemoryIndex())
 	hook := w.webhook()
 	ctx := t.Context()

@@ -20,7 +20,7 @@ import (
 
 func TestAPauseHoldsWhatWaitsAndAResumeReleasesIt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	client := w.start(quick(), scheduler.NewMemoryIndex())
 	hook, other := w.webhook(), w.webhook()
 	retries := append(hook.retries(300, waiting, time.Now().Add(time.Hour)), hook.retries(20, parked, time.Now().Add(time.Hour))...)
@@ -49,7 +49,7 @@ func TestAPauseHoldsWhatWaitsAndAResumeReleasesIt(t *testing.T) {
 
 func TestHeldDeliveriesAreReleasedInTheOrderOfTheirEvents(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	hook := w.webhook()
 	retries := hook.retries(200, held, time.Now().Add(time.Hour))
 	want := deliveries(retries)
@@ -63,27 +63,28 @@ func TestHeldDeliveriesAreReleasedInTheOrderOfTheirEvents(t *testing.T) {
 
 func TestHeldDeliveriesAreReleasedAtTheWebhooksRate(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	limit := 40.0
 	hook := w.webhook(func(h *postriderv1.Webhook) { h.RateLimit = &limit })
 	retries := hook.retries(60, held, time.Now().Add(time.Hour))
 	w.put(retries...)
+	begun := time.Now()
 	w.start(quick(), scheduler.NewMemoryIndex())
 	dues := w.await(len(retries))
-	took := dues[len(dues)-1].at.Sub(dues[0].at)
-	// Sixty at forty a second, less a burst of four at either end.
-	require.Greater(t, took, 1200*time.Millisecond)
+	// Sixty at forty a second, less a burst of four.
+	require.GreaterOrEqual(t, dues[len(dues)-1].at.Sub(begun), 1400*time.Millisecond)
 }
 
 func TestDelayedDeliveriesKeepTheirTimeAcrossAPause(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	client := w.start(quick(), scheduler.NewMemoryIndex())
 	hook := w.webhook()
-	soon := hook.retry(delayed, time.Now().Add(2*time.Second))
+	hook.pause()
+	w.hold(client, hook)
+	soon := hook.retry(delayed, time.Now().Add(200*time.Millisecond))
 	later := hook.retry(delayed, time.Now().Add(time.Hour))
 	w.schedule(client, soon, later)
-	hook.pause()
 	w.eventually(func() bool { return hook.kinds()[held] == 1 }, "what has come due is held")
 	require.Equal(t, 1, hook.kinds()[delayed])
 	require.Empty(t, w.got())
@@ -94,7 +95,7 @@ func TestDelayedDeliveriesKeepTheirTimeAcrossAPause(t *testing.T) {
 
 func TestAHeldRecordCarriesThePayloadThatItReferredTo(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	client := w.start(quick(), scheduler.NewMemoryIndex())
 	hook := w.webhook()
 	retry := hook.retry(waiting, time.Now().Add(time.Hour))
@@ -125,7 +126,7 @@ func TestWhatRanPastAPauseOrAResumeIsPutRight(t *testing.T) {
 	t.Parallel()
 	t.Run("a retry handed over for a paused webhook is held", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, time.Minute)
+		w := newWorld(t, time.Hour)
 		client := w.start(quick(), scheduler.NewMemoryIndex())
 		hook := w.webhook()
 		hook.pause()
@@ -135,7 +136,7 @@ func TestWhatRanPastAPauseOrAResumeIsPutRight(t *testing.T) {
 	})
 	t.Run("a record held for a webhook that is active again is released", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, time.Minute)
+		w := newWorld(t, time.Hour)
 		client := w.start(quick(), scheduler.NewMemoryIndex())
 		hook := w.webhook()
 		hook.pause()
@@ -150,7 +151,7 @@ func TestWhatRanPastAPauseOrAResumeIsPutRight(t *testing.T) {
 	})
 	t.Run("a retry that is due while its webhook is paused is held, not released", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, time.Minute)
+		w := newWorld(t, time.Hour)
 		client := w.start(quick(), scheduler.NewMemoryIndex())
 		hook := w.webhook()
 		hook.pause()
@@ -161,7 +162,7 @@ func TestWhatRanPastAPauseOrAResumeIsPutRight(t *testing.T) {
 	})
 	t.Run("what changed while no scheduler ran is found", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, time.Minute)
+		w := newWorld(t, time.Hour)
 		stopped, resumed := w.webhook(), w.webhook()
 		w.put(stopped.retries(3, waiting, time.Now().Add(time.Hour))...)
 		back := resumed.retries(3, held, time.Now().Add(time.Hour))
@@ -175,7 +176,7 @@ func TestWhatRanPastAPauseOrAResumeIsPutRight(t *testing.T) {
 
 func TestHoldAndResumeAnswerForTheStateOfTheWebhook(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	client := w.start(quick(), scheduler.NewMemoryIndex())
 	hook := w.webhook()
 	w.schedule(client, hook.retries(7, waiting, time.Now().Add(time.Hour))...)

@@ -178,7 +178,7 @@ func TestReleaseAgainstCancel(t *testing.T) {
 	t.Parallel()
 	t.Run("the cancel comes between reading and releasing", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, time.Minute)
+		w := newWorld(t, time.Hour)
 		s := &seam{Streams: w.retries, release: newGate()}
 		r := w.replica(s, retryset.NewMemory())
 		w.run(r.loop.Run)
@@ -197,7 +197,7 @@ func TestReleaseAgainstCancel(t *testing.T) {
 	})
 	t.Run("the release comes between journalling and removing", func(t *testing.T) {
 		t.Parallel()
-		w := newWorld(t, time.Minute)
+		w := newWorld(t, time.Hour)
 		s := &seam{Streams: w.retries, remove: newGate()}
 		r := w.replica(s, retryset.NewMemory())
 		hook := w.webhook()
@@ -220,7 +220,7 @@ func TestReleaseAgainstCancel(t *testing.T) {
 
 func TestReleaseAgainstReplacement(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	s := &seam{Streams: w.retries, release: newGate()}
 	r := w.replica(s, retryset.NewMemory())
 	w.run(r.loop.Run)
@@ -252,7 +252,7 @@ func TestReleaseAgainstReplacement(t *testing.T) {
 
 func TestAReplicaThatWakesUpAfterItsLeaseReleasesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	index := retryset.NewMemory()
 	stuck := &seam{Streams: w.retries, release: newGate()}
 	asleep := w.replica(stuck, index)
@@ -270,7 +270,7 @@ func TestAReplicaThatWakesUpAfterItsLeaseReleasesNothing(t *testing.T) {
 
 func TestReleaseAgainstHold(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	s := &seam{Streams: w.retries, release: newGate()}
 	r := w.replica(s, retryset.NewMemory())
 	other := w.replica(&seam{Streams: w.retries}, retryset.NewMemory())
@@ -295,7 +295,7 @@ func TestAPauseAndAResumeThatRaceStrandNothing(t *testing.T) {
 	t.Parallel()
 	// One replica is stopped in the middle of holding. The webhook is resumed, and the other
 	// replica releases everything that is held, which is nothing yet. Then the first one goes on.
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	s := &seam{Streams: w.retries, replace: newGate()}
 	slow := w.replica(s, retryset.NewMemory())
 	quick := w.replica(&seam{Streams: w.retries}, retryset.NewMemory())
@@ -335,7 +335,7 @@ func TestAPauseAndAResumeThatRaceStrandNothing(t *testing.T) {
 func TestAMemberWhoseRecordIsNotDueIsPostponed(t *testing.T) {
 	t.Parallel()
 	// A restore of the streams may give a sequence to another delivery.
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	r := w.replica(&seam{Streams: w.retries}, retryset.NewMemory())
 	w.run(r.loop.Run)
 	hook := w.webhook()

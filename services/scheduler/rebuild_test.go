@@ -126,7 +126,7 @@ func TestHeldRecordsAreNotIndexed(t *testing.T) {
 
 func TestANATSServerThatRestartsLosesNoRetry(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	client := w.start(quick(), scheduler.NewMemoryIndex())
 	hook := w.webhook()
 	var retries []*recordv1.Retry

@@ -98,7 +98,7 @@ func TestFlushedWithTenThousandWaitingWhileTrafficFlows(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server.Flush(t)
-			w := newWorld(t, time.Minute)
+			w := newWorld(t, time.Hour)
 			first := w.start(quick(), redisIndex(t, w, server.URL))
 			second := w.start(quick(), redisIndex(t, w, server.URL))
 			snapshot := server.Snapshot(t)
@@ -127,7 +127,7 @@ func TestFlushedWithTenThousandWaitingWhileTrafficFlows(t *testing.T) {
 
 func TestRedisAwayForAWhile(t *testing.T) {
 	server := redistest.Start(t)
-	w := newWorld(t, time.Minute)
+	w := newWorld(t, time.Hour)
 	client := w.start(quick(), redisIndex(t, w, server.URL))
 	hook := w.webhook()
 	before := hook.retries(100, waiting, time.Now().Add(3*time.Second))
