@@ -399,6 +399,38 @@ func cancelStops(t *testing.T, s *system) {
 	require.Equal(t, 1, r.Count())
 }
 
+// cancelInFlight cancels deliveries while the receiver thinks, and lets it answer afterwards.
+func cancelInFlight(t *testing.T, s *system) {
+	a := s.newAccount(t)
+	for status, want := range map[int]postriderv1.DeliveryState{200: delivered, 500: cancelled} {
+		release := make(chan struct{})
+		r := receivertest.New(t).Answer(receivertest.Func(func(w http.ResponseWriter, _ *http.Request) {
+			<-release
+			w.WriteHeader(status)
+		}))
+		hook := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}}).GetWebhook()
+		receipt := a.publish(t, "order.paid", `{}`)
+		r.Next(t)
+		var id string
+		require.Eventually(t, func() bool {
+			page, err := a.deliveries.ListDeliveries(a.ctx(t), &postriderv1.ListDeliveriesRequest{EventId: receipt.GetEventId(), WebhookId: hook.GetId()})
+			if err != nil || len(page.GetDeliveries()) == 0 {
+				return false
+			}
+			id = page.GetDeliveries()[0].GetId()
+			return true
+		}, patience, 10*time.Millisecond)
+		resp, err := a.deliveries.CancelDelivery(a.ctx(t), &postriderv1.CancelDeliveryRequest{DeliveryId: id})
+		require.NoError(t, err)
+		require.False(t, resp.GetRemoved(), "it was being attempted")
+		close(release)
+		a.awaitDelivery(t, receipt.GetEventId(), hook.GetId(), want)
+		require.Equal(t, 1, r.Count())
+		_, err = a.webhooks.DeleteWebhook(a.ctx(t), &postriderv1.DeleteWebhookRequest{WebhookId: hook.GetId()})
+		require.NoError(t, err)
+	}
+}
+
 func testTells(t *testing.T, s *system) {
 	a := s.newAccount(t)
 	r := receivertest.New(t).Respond(500, 200)
