@@ -48,7 +48,9 @@ type kill struct {
 	at               time.Time
 	accepted         int
 	inFlight         int
-	unacked          int // messages that the process had and that were not acknowledged
+	busy             int    // what the process had in its hands, or its replicas together
+	what             string // of it
+	unacked          int    // of a dispatcher: messages that it had and that were not acknowledged
 	shards           []int
 	down, ready      time.Duration // until started again, until ready
 	published        time.Duration // until the last event of the burst had its receipt
@@ -133,25 +135,33 @@ func killUnderLoad(t *testing.T, d dice, w *world, s *streams, p *producer, size
 	k := &kill{service: service, process: victim.Name}
 
 	// The instant: when a share of the burst has its receipts, and then at the first moment with
-	// enough in flight, and a moment more.
+	// enough in flight and something in the hands of the service, and a moment more.
 	instant := from + size.burst/10 + d.IntN(size.burst/2)
-	moment := d.between(time.Microsecond, 50*time.Millisecond)
+	moment := d.between(0, 5*time.Millisecond)
 	k.down = d.between(300*time.Millisecond, 2500*time.Millisecond)
 
 	published := make(chan error, 1)
 	go func() { published <- p.publish(ctx, from, from+size.burst) }()
-	state := func() string {
-		return fmt.Sprintf("%d of %d accepted, %d in flight", w.ledger.acceptedCount()-from, size.burst, w.ledger.inFlight())
-	}
-	await(t, 2*time.Minute, time.Millisecond, state, func() bool {
-		return w.ledger.acceptedCount() >= instant && w.ledger.inFlight() >= size.inFlight
+	await(t, 2*time.Minute, time.Millisecond, func() string {
+		return fmt.Sprintf("%d of %d events accepted, %d deliveries in flight, %d %s",
+			w.ledger.acceptedCount()-from, size.burst, w.ledger.inFlight(), k.busy, k.what)
+	}, func() bool {
+		if w.ledger.acceptedCount() < instant || w.ledger.inFlight() < size.inFlight {
+			return false
+		}
+		var err error
+		k.busy, k.what, err = busy(ctx, s, p, service, victim.Name)
+		require.NoError(t, err)
+		return k.busy > 0
 	})
 	require.True(t, pause(ctx, moment))
 	k.accepted, k.inFlight = w.ledger.acceptedCount(), w.ledger.inFlight()
 	k.at = time.Now()
 	victim.Kill()
 	require.GreaterOrEqual(t, k.inFlight, size.inFlight, "%s was killed with too little in flight", service)
-	k.measure(t, s)
+	if service == "dispatcher" {
+		k.measure(t, s)
+	}
 
 	require.True(t, pause(ctx, time.Until(k.at.Add(k.down))))
 	k.down = time.Since(k.at)
@@ -188,37 +198,48 @@ func choose(t *testing.T, d dice, c *cluster.Cluster, s *streams, service string
 	return holders[0]
 }
 
-// measure reads what the killed process had in its hands. It does so right after the kill: the
+// busy is how much a service has in its hands at this moment, and of what.
+func busy(ctx context.Context, s *streams, p *producer, service, instance string) (n int, what string, err error) {
+	switch service {
+	case "ingest":
+		return int(p.calls.Load()), "calls of the producer under way", nil
+	case "router":
+		n, err = s.unrouted(ctx)
+		return n, "events unacknowledged at both routers", err
+	case "dispatcher":
+		held, err := s.held(ctx, instance)
+		if err == nil {
+			n, err = s.unacked(ctx, held)
+		}
+		return n, "messages unacknowledged", err
+	case "scheduler":
+		n, err = s.waiting(ctx)
+		return n, "records of retries", err
+	}
+	n, err = s.unrecorded(ctx, instance)
+	return n, "messages of the journal not recorded", err
+}
+
+// measure reads what a killed dispatcher had in its hands. It does so right after the kill: the
 // dead acknowledge nothing more, and nobody takes its shards over for another five seconds.
 func (k *kill) measure(t *testing.T, s *streams) {
 	t.Helper()
 	var err error
-	switch k.service {
-	case "router":
-		k.unacked, err = s.unrouted(t.Context()) // with those of the one that lives
-	case "dispatcher":
-		if k.shards, err = s.held(t.Context(), k.process); err != nil {
-			break
-		}
-		require.NotEmpty(t, k.shards, "the killed dispatcher held no shard")
-		if k.unacked, err = s.unacked(t.Context(), k.shards); err != nil {
-			break
-		}
-		again, err := s.held(t.Context(), k.process)
-		require.NoError(t, err)
-		require.Equal(t, k.shards, again, "its shards were taken over while they were looked at")
-	}
+	k.shards, err = s.held(t.Context(), k.process)
 	require.NoError(t, err)
+	require.NotEmpty(t, k.shards, "the killed dispatcher held no shard")
+	k.unacked, err = s.unacked(t.Context(), k.shards)
+	require.NoError(t, err)
+	again, err := s.held(t.Context(), k.process)
+	require.NoError(t, err)
+	require.Equal(t, k.shards, again, "its shards were taken over while they were looked at")
 }
 
 // String tells of the kill, before its recovery is known.
 func (k *kill) String() string {
-	text := fmt.Sprintf("killed %s with %d events accepted and %d deliveries in flight", k.process, k.accepted, k.inFlight)
+	text := fmt.Sprintf("killed %s with %d events accepted, %d deliveries in flight, %d %s", k.process, k.accepted, k.inFlight, k.busy, k.what)
 	if k.service == "dispatcher" {
-		text += fmt.Sprintf(", holder of shards %v with %d messages unacknowledged", k.shards, k.unacked)
-	}
-	if k.service == "router" {
-		text += fmt.Sprintf(", %d events unacknowledged at both routers", k.unacked)
+		text += fmt.Sprintf(" (%d right after), holder of shards %v", k.unacked, k.shards)
 	}
 	return text + fmt.Sprintf("; started again after %s, ready after %s; the burst had all receipts after %s",
 		k.down.Round(time.Millisecond), k.ready.Round(time.Millisecond), k.published.Round(time.Millisecond))

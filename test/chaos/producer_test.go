@@ -24,6 +24,7 @@ type producer struct {
 	w     *world
 	batch int
 
+	calls      atomic.Int64 // under way: batches, events and streams
 	repeats    atomic.Int64 // publishes that were not the first of their event
 	duplicates atomic.Int64 // receipts marked so: an earlier try had been stored
 	degraded   atomic.Int64 // receipts whose window was not whole
@@ -112,7 +113,10 @@ func (p *producer) untilAccepted(ctx context.Context, c *chunk) {
 			}
 		}
 		call, cancel := context.WithTimeout(c.account.as(ctx), callTimeout)
-		if err := c.send(call, c); err != nil && !passing(status.Code(err)) {
+		p.calls.Add(1)
+		err := c.send(call, c)
+		p.calls.Add(-1)
+		if err != nil && !passing(status.Code(err)) {
 			p.refuse("events %v: %v", c.numbers, err)
 			c.numbers = nil
 		}

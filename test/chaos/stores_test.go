@@ -88,6 +88,28 @@ func (s *streams) unrouted(ctx context.Context) (int, error) {
 	return c.CachedInfo().NumAckPending, nil
 }
 
+// unrecorded is how many messages of the journal an api replica has not entered in its log.
+func (s *streams) unrecorded(ctx context.Context, instance string) (int, error) {
+	c, err := s.js.Consumer(ctx, "JOURNAL", "recorder-"+instance)
+	if err != nil {
+		return 0, fmt.Errorf("look at the recorder's consumer: %w", err)
+	}
+	return int(c.CachedInfo().NumPending) + c.CachedInfo().NumAckPending, nil
+}
+
+// waiting is how many records of retries there are, with those that are due.
+func (s *streams) waiting(ctx context.Context) (int, error) {
+	sum := 0
+	for n := range shards {
+		st, err := s.js.Stream(ctx, "RETRIES_"+strconv.Itoa(n))
+		if err != nil {
+			return 0, fmt.Errorf("look at RETRIES_%d: %w", n, err)
+		}
+		sum += int(st.CachedInfo().State.Msgs)
+	}
+	return sum, nil
+}
+
 // unfinished is how much is left to do: events that are not routed, deliveries that are not
 // settled, records that wait. At zero nothing can be attempted any more.
 func (s *streams) unfinished(ctx context.Context) (uint64, error) {
