@@ -63,7 +63,7 @@ func TestTheBacklogOfAReceiverThatKeepsUpIsNotParked(t *testing.T) {
 	receiver := receivertest.New(t)
 	hook := w.webhook(t, receiver.URL)
 	cfg := testConfig()
-	cfg.Pipeline.ParkAfter = time.Hour // However slow the machine is.
+	cfg.Pipeline.ParkAfter, cfg.Pipeline.SlowAfter = time.Hour, time.Hour // However slow the machine is.
 	cfg.Pipeline.MaxUnsettled = 100
 	ids := w.send(t, hook, 3000)
 	w.dispatch(t, cfg)

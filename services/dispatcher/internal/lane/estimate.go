@@ -16,9 +16,6 @@ const (
 	maxSpacing = time.Second
 	// maxSpread is how far behind the first of them parked deliveries are put.
 	maxSpread = 10 * time.Minute
-	// lagUnit of lag makes a lane as patient again as it is without; maxLagFactor times at most.
-	lagUnit      = time.Millisecond
-	maxLagFactor = 30
 	// lagSteps is about how often an attempt waits for the process to run.
 	lagSteps = 10
 	// looksPerCooldown is how many parked deliveries look at an open breaker in one cool-down.
@@ -35,14 +32,19 @@ func (l *Lane[J]) observe(d time.Duration) {
 }
 
 // current is the latency to reckon with: the average, or the time since which no attempt has
-// come back, if that is long. It is 0 while nothing is known.
+// come back, if that is long. What the process's own lag explains of it is not the receiver's. It
+// is 0 while nothing is known.
 func (l *Lane[J]) current(now time.Time) time.Duration {
+	lag := lagSteps * l.lag()
 	if l.sending > 0 {
-		if stuck := now.Sub(l.progress); stuck > l.cfg.SlowAfter+lagSteps*l.lag() && stuck > l.latency {
+		if stuck := now.Sub(l.progress) - lag; stuck > l.cfg.SlowAfter && stuck > l.latency-lag {
 			return stuck
 		}
 	}
-	return l.latency
+	if l.latency == 0 {
+		return 0
+	}
+	return max(l.latency-lag, 1)
 }
 
 // scarce is the pressure from which slots are kept for lanes that are known to be fast.
@@ -74,8 +76,7 @@ func (l *Lane[J]) crowding() float64 {
 
 // patience is the longest estimated wait in memory.
 func (l *Lane[J]) patience(now time.Time) time.Duration {
-	longest := float64(l.cfg.ParkAfter) * (1 + min(float64(l.lag())/float64(lagUnit), maxLagFactor))
-	return time.Duration(longest * l.yield(now, l.crowding()))
+	return time.Duration(float64(l.cfg.ParkAfter) * l.yield(now, l.crowding()))
 }
 
 func (l *Lane[J]) lag() time.Duration {

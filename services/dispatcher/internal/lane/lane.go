@@ -44,8 +44,7 @@ type Config struct {
 	// lanes queue less when it is high. Default: none.
 	Crowding func() float64
 	// Lag says by how much this process runs behind, such as by how much its timers are late. It
-	// makes every receiver look slow, and parking would only add to the work, so patience grows
-	// with it. Default: none.
+	// makes every receiver look slow, and parking would only add to the work. Default: none.
 	Lag func() time.Duration
 	// Random returns numbers in [0, 1).
 	Random func() float64
@@ -130,7 +129,7 @@ type Lane[J any] struct {
 	pausedUntil time.Time
 	first       queue[J]
 	retries     queue[J]
-	afterFirst  bool // the last one taken was a first attempt
+	afterFirst  bool          // the last one taken was a first attempt
 	inFlight    int           // have a place in the lane
 	sending     int           // of these, requests that are out
 	latency     time.Duration // moving average, 0 while unknown
@@ -341,7 +340,6 @@ func (l *Lane[J]) afterProbe(now, retryAt time.Time) time.Time {
 	}
 	return retryAt
 }
-
 
 func (l *Lane[J]) waiting() int { return l.first.len() + l.retries.len() }
 

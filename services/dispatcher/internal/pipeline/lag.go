@@ -12,34 +12,44 @@ const lagEvery = 20 * time.Millisecond
 // lagMeter measures by how much this process runs behind: by how much a timer is late. When it
 // does, because the machine has too little for it, every receiver looks slow.
 type lagMeter struct {
-	average atomic.Int64 // nanoseconds
-	ended   chan struct{}
-	wg      sync.WaitGroup
+	peak  atomic.Int64 // the last peak, fading within a second; nanoseconds
+	due   atomic.Int64 // when the timer is due, since the start; nanoseconds
+	began time.Time
+	ended chan struct{}
+	wg    sync.WaitGroup
 }
 
 func (m *lagMeter) start() {
-	m.ended = make(chan struct{})
+	m.began, m.ended = time.Now(), make(chan struct{})
+	m.due.Store(int64(lagEvery))
 	m.wg.Go(m.run)
 }
 
 func (m *lagMeter) run() {
 	timer := time.NewTimer(lagEvery)
 	defer timer.Stop()
-	for began := time.Now(); ; began = time.Now() {
+	for {
 		select {
 		case <-timer.C:
 		case <-m.ended:
 			return
 		}
-		late := int64(max(time.Since(began)-lagEvery, 0))
-		average := m.average.Load()
-		m.average.Store(average + (late-average)/8)
+		now := int64(time.Since(m.began))
+		peak := m.peak.Load()
+		m.peak.Store(max(now-m.due.Load(), peak-peak/16))
+		m.due.Store(now + int64(lagEvery))
 		timer.Reset(lagEvery)
 	}
 }
 
-// behind is by how much the process runs behind, a moving average.
-func (m *lagMeter) behind() time.Duration { return time.Duration(m.average.Load()) }
+// behind is by how much the process runs behind. It counts a timer that is late and has not fired
+// yet: whoever asks may be the first to run after a stall.
+func (m *lagMeter) behind() time.Duration {
+	if m.began.IsZero() {
+		return 0
+	}
+	return time.Duration(max(m.peak.Load(), int64(time.Since(m.began))-m.due.Load(), 0))
+}
 
 func (m *lagMeter) stop() {
 	if m.ended != nil {

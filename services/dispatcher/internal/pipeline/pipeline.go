@@ -32,7 +32,7 @@ type Config struct {
 	Slots int `conf:"slots" help:"first attempts at once"`
 	// RetrySlots is how many retries are made at once. Default 512.
 	RetrySlots int `conf:"retry-slots" help:"retries at once, so that a storm of them cannot hold up first attempts"`
-	// MaxUnsettled is how many messages of one stream are taken and not settled. Default 2048.
+	// MaxUnsettled is how many messages of one stream are taken and not settled. Default 1024.
 	MaxUnsettled int `conf:"max-unsettled" help:"messages of one stream that are taken and not acknowledged"`
 	// InitialConcurrency is what a webhook begins with. Default 8.
 	InitialConcurrency int `conf:"initial-concurrency" help:"attempts at once that a webhook begins with; success raises it"`
@@ -49,7 +49,7 @@ type Config struct {
 // Default returns the defaults.
 func Default() Config {
 	return Config{
-		Slots: 1024, RetrySlots: 512, MaxUnsettled: 2048, InitialConcurrency: 8,
+		Slots: 1024, RetrySlots: 512, MaxUnsettled: 1024, InitialConcurrency: 8,
 		ParkAfter: time.Second, SlowAfter: 250 * time.Millisecond, HoldMax: 7 * 24 * time.Hour, Breaker: breaker.Default(),
 	}
 }
