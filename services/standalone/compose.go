@@ -10,6 +10,7 @@ import (
 	"github.com/postrider/postrider/pkg/config"
 	"github.com/postrider/postrider/pkg/rpc"
 	"github.com/postrider/postrider/pkg/service"
+	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
@@ -26,8 +27,10 @@ import (
 	"github.com/postrider/postrider/services/scheduler"
 )
 
-// stores are the streams and buckets.
+// stores are one service's own ways to the streams and buckets.
 type stores struct {
+	instance    string
+	streams     *stream.Client
 	config      *config.Store
 	events      *eventstream.Stream
 	deliveries  *deliverystream.Streams
@@ -37,16 +40,20 @@ type stores struct {
 }
 
 // openStores makes every stream and bucket that is not there.
-func (s *Service) openStores(ctx context.Context, b *base) (*stores, error) {
-	var st stores
+func (s *Service) openStores(ctx context.Context, b *base, name string) (*stores, error) {
+	st := &stores{instance: s.instance + "-" + name}
+	var err error
+	if st.streams, err = s.connect(ctx, b, st.instance); err != nil {
+		return nil, err
+	}
 	var errs [6]error
-	st.config, errs[0] = config.Ensure(ctx, b.streams)
-	st.events, errs[1] = eventstream.Ensure(ctx, b.streams, s.cfg.Events)
-	st.deliveries, errs[2] = deliverystream.Ensure(ctx, b.streams)
-	st.retries, errs[3] = retrystream.Ensure(ctx, b.streams, s.cfg.Retries)
-	st.journal, errs[4] = journal.Ensure(ctx, b.streams, s.cfg.Journal)
-	st.deadLetters, errs[5] = deadletterstream.Ensure(ctx, b.streams, s.cfg.DeadLetters)
-	return &st, errors.Join(errs[:]...)
+	st.config, errs[0] = config.Ensure(ctx, st.streams)
+	st.events, errs[1] = eventstream.Ensure(ctx, st.streams, s.cfg.Events)
+	st.deliveries, errs[2] = deliverystream.Ensure(ctx, st.streams)
+	st.retries, errs[3] = retrystream.Ensure(ctx, st.streams, s.cfg.Retries)
+	st.journal, errs[4] = journal.Ensure(ctx, st.streams, s.cfg.Journal)
+	st.deadLetters, errs[5] = deadletterstream.Ensure(ctx, st.streams, s.cfg.DeadLetters)
+	return st, errors.Join(errs[:]...)
 }
 
 // parts are the five services.
@@ -62,15 +69,11 @@ type parts struct {
 // each after those that it calls, so that a stop, which goes the other way, ends each while those
 // that it hands its last work to still run.
 func (s *Service) compose(ctx context.Context, b *base) error {
-	st, err := s.openStores(ctx, b)
-	if err != nil {
-		return err
-	}
 	links, err := s.openLinks(ctx, b)
 	if err != nil {
 		return err
 	}
-	if err := s.makeParts(ctx, b, st, links); err != nil {
+	if err := s.makeParts(ctx, b, links); err != nil {
 		return err
 	}
 	p := &s.parts
@@ -100,50 +103,82 @@ func (s *Service) compose(ctx context.Context, b *base) error {
 }
 
 // makeParts makes the services. None is started.
-func (s *Service) makeParts(ctx context.Context, b *base, st *stores, links *links) (err error) {
-	p := &s.parts
-	schedules := schedulerv1.NewSchedulerServiceClient(links.scheduler.conn)
+func (s *Service) makeParts(ctx context.Context, b *base, l *links) error {
+	for _, build := range []func(context.Context, *base, *links) error{
+		s.makeAPI, s.makeScheduler, s.makeDispatcher, s.makeRouter, s.makeIngest,
+	} {
+		if err := build(ctx, b, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) makeAPI(ctx context.Context, b *base, l *links) error {
+	st, err := s.openStores(ctx, b, "api")
+	if err != nil {
+		return err
+	}
 	cfg := s.cfg.API
 	cfg.LogFile = s.cfg.path(cfg.LogFile)
-	p.api, err = api.New(ctx, cfg, api.Deps{
-		Streams: b.streams, Store: st.config, Journal: st.journal, DeadLetters: st.deadLetters,
+	s.parts.api, err = api.New(ctx, cfg, api.Deps{
+		Streams: st.streams, Store: st.config, Journal: st.journal, DeadLetters: st.deadLetters,
 		EventsAge: st.events.MaxAge(), Sealer: b.sealer,
-		Router:     routerv1.NewRouterServiceClient(links.router.conn),
-		Dispatcher: dispatcherv1.NewDispatcherServiceClient(links.dispatcher.conn),
-		Scheduler:  schedules, AdminKey: b.adminKey,
-		Instance: s.instance + "-api", Logger: b.log.With("service", "api"), Telemetry: b.telemetry,
+		Router:     routerv1.NewRouterServiceClient(l.router.conn),
+		Dispatcher: dispatcherv1.NewDispatcherServiceClient(l.dispatcher.conn),
+		Scheduler:  schedulerv1.NewSchedulerServiceClient(l.scheduler.conn), AdminKey: b.adminKey,
+		Instance: st.instance, Logger: b.log.With("service", "api"), Telemetry: b.telemetry,
 	})
+	return err
+}
+
+func (s *Service) makeScheduler(ctx context.Context, b *base, _ *links) error {
+	st, err := s.openStores(ctx, b, "scheduler")
 	if err != nil {
 		return err
 	}
-	p.scheduler, err = scheduler.New(s.cfg.Scheduler, scheduler.Deps{
-		Streams: b.streams, Events: st.events, Retries: st.retries, Journal: st.journal, Config: st.config,
-		Index: b.retryIndex(), Instance: s.instance + "-scheduler",
-		Logger: b.log.With("service", "scheduler"), Telemetry: b.telemetry,
+	s.parts.scheduler, err = scheduler.New(s.cfg.Scheduler, scheduler.Deps{
+		Streams: st.streams, Events: st.events, Retries: st.retries, Journal: st.journal, Config: st.config,
+		Index: b.retryIndex(), Instance: st.instance, Logger: b.log.With("service", "scheduler"), Telemetry: b.telemetry,
 	})
+	return err
+}
+
+func (s *Service) makeDispatcher(ctx context.Context, b *base, l *links) error {
+	st, err := s.openStores(ctx, b, "dispatcher")
 	if err != nil {
 		return err
 	}
-	p.dispatcher, err = dispatcher.New(s.cfg.Dispatcher, dispatcher.Deps{
-		Streams: b.streams, Events: st.events, Deliveries: st.deliveries, Retries: st.retries, Journal: st.journal,
-		DeadLetters: st.deadLetters, Sealer: b.sealer, Scheduler: schedules,
-		Disabler: dispatcher.NewDisabler(apiv1.NewWebhookStateServiceClient(links.api.conn)),
-		Instance: s.instance + "-dispatcher", Logger: b.log.With("service", "dispatcher"), Telemetry: b.telemetry,
+	s.parts.dispatcher, err = dispatcher.New(s.cfg.Dispatcher, dispatcher.Deps{
+		Streams: st.streams, Events: st.events, Deliveries: st.deliveries, Retries: st.retries, Journal: st.journal,
+		DeadLetters: st.deadLetters, Sealer: b.sealer, Scheduler: schedulerv1.NewSchedulerServiceClient(l.scheduler.conn),
+		Disabler: dispatcher.NewDisabler(apiv1.NewWebhookStateServiceClient(l.api.conn)),
+		Instance: st.instance, Logger: b.log.With("service", "dispatcher"), Telemetry: b.telemetry,
 	})
+	return err
+}
+
+func (s *Service) makeRouter(ctx context.Context, b *base, l *links) error {
+	st, err := s.openStores(ctx, b, "router")
 	if err != nil {
 		return err
 	}
-	p.router, err = router.New(s.cfg.Router, router.Deps{
-		Streams: b.streams, Events: st.events, Deliveries: st.deliveries, Retries: st.retries, Journal: st.journal,
-		Scheduler: schedules, Instance: s.instance + "-router",
-		Logger: b.log.With("service", "router"), Telemetry: b.telemetry,
+	s.parts.router, err = router.New(s.cfg.Router, router.Deps{
+		Streams: st.streams, Events: st.events, Deliveries: st.deliveries, Retries: st.retries, Journal: st.journal,
+		Scheduler: schedulerv1.NewSchedulerServiceClient(l.scheduler.conn),
+		Instance:  st.instance, Logger: b.log.With("service", "router"), Telemetry: b.telemetry,
 	})
+	return err
+}
+
+func (s *Service) makeIngest(ctx context.Context, b *base, _ *links) error {
+	st, err := s.openStores(ctx, b, "ingest")
 	if err != nil {
 		return err
 	}
-	p.ingest, err = ingest.New(s.cfg.Ingest, ingest.Deps{ //nolint:contextcheck // it outlives the start
-		Streams: b.streams, Events: st.events, Dedup: b.dedup(), AdminKey: b.adminKey,
-		Instance: s.instance + "-ingest", Logger: b.log.With("service", "ingest"), Telemetry: b.telemetry,
+	s.parts.ingest, err = ingest.New(s.cfg.Ingest, ingest.Deps{ //nolint:contextcheck // it outlives the start
+		Streams: st.streams, Events: st.events, Dedup: b.dedup(), AdminKey: b.adminKey,
+		Instance: st.instance, Logger: b.log.With("service", "ingest"), Telemetry: b.telemetry,
 	})
 	return err
 }

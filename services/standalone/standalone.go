@@ -66,7 +66,7 @@ const rollbackGrace = 10 * time.Second
 type base struct {
 	log       *slog.Logger
 	telemetry *telemetry.Telemetry
-	streams   *stream.Client
+	nats      *natsServer
 	redis     *redisconn.Client // nil: the deduplication window and the retry index are in the process
 	sealer    *seal.Sealer
 	adminKey  conf.Secret
@@ -117,19 +117,18 @@ func (s *Service) lay(ctx context.Context) (*base, error) {
 		return nil, err
 	}
 	telemetry.LogErrors(s.log)
-	embedded, err := newNATS(s.cfg.path(natsDir), s.cfg.NATS, s.log)
-	if err != nil {
+	if b.nats, err = newNATS(s.cfg.path(natsDir), s.cfg.NATS, s.log); err != nil {
 		return nil, err
 	}
-	if err := s.settle(ctx, embedded); err != nil {
+	if err := s.settle(ctx, b.nats); err != nil {
 		return nil, err
 	}
-	s.services.Add(service.Loop("nats-watch", embedded.watch))
+	s.services.Add(service.Loop("nats-watch", b.nats.watch))
 	if s.admin, err = service.NewAdmin(s.cfg.Admin, b.telemetry.Handler(), s.log); err != nil {
 		return nil, err
 	}
-	s.admin.Check("nats", embedded.ready)
-	return b, errors.Join(s.connect(ctx, b, embedded), s.openRedis(ctx, b))
+	s.admin.Check("nats", b.nats.ready)
+	return b, errors.Join(s.clear(ctx, b), s.openRedis(ctx, b))
 }
 
 // settle starts a part of the ground and remembers to stop it.
@@ -141,32 +140,24 @@ func (s *Service) settle(ctx context.Context, c service.Component) error {
 	return nil
 }
 
-// connect opens the connection to NATS and its streams.
-func (s *Service) connect(ctx context.Context, b *base, embedded *natsServer) error {
-	nc, err := natsconn.InProcess(embedded.server, s.instance, s.log)
+// connect opens a connection to NATS under a name. Each service has its own, as in a cluster, so that
+// what one of them sends in bulk does not stand before what the others ask.
+func (s *Service) connect(ctx context.Context, b *base, name string) (*stream.Client, error) {
+	nc, err := natsconn.InProcess(b.nats.server, name, s.log)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if b.streams, err = stream.New(nc, s.cfg.Streams); err != nil {
+	streams, err := stream.New(nc, s.cfg.Streams)
+	if err != nil {
 		nc.Close()
-		return err
+		return nil, err
 	}
-	s.admin.Check("nats-connection", connected(nc))
-	err = s.settle(ctx, service.Func("nats-connection", nil, func(context.Context) error {
-		b.streams.Close()
+	s.admin.Check("nats "+name, connected(nc))
+	return streams, s.settle(ctx, service.Func("connection "+name, nil, func(context.Context) error {
+		streams.Close()
 		nc.Close()
 		return nil
 	}))
-	if err != nil {
-		return err
-	}
-	// The lock on the folder proves that nobody else works on these streams. A process that was
-	// killed left its leases behind; without them there is nothing to wait for.
-	if err := errors.Join(shardlease.Forget(ctx, b.streams), config.ForgetMembers(ctx, b.streams)); err != nil {
-		return err
-	}
-	_, err = topology.Ensure(ctx, b.streams)
-	return err
 }
 
 func connected(nc *nats.Conn) func() error {
@@ -176,6 +167,21 @@ func connected(nc *nats.Conn) func() error {
 		}
 		return nil
 	}
+}
+
+// clear makes the streams ready for a process that is the only one. The lock on the folder proves
+// that nobody else works on them; one that was killed left its leases behind, and without those
+// there is nothing to wait for.
+func (s *Service) clear(ctx context.Context, b *base) error {
+	streams, err := s.connect(ctx, b, "setup")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(shardlease.Forget(ctx, streams), config.ForgetMembers(ctx, streams)); err != nil {
+		return err
+	}
+	_, err = topology.Ensure(ctx, streams)
+	return err
 }
 
 // openRedis opens a client if there is a Redis.

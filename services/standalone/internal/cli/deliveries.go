@@ -164,7 +164,7 @@ func (p *program) deliveriesAttempts() *cobra.Command {
 					status = strconv.Itoa(int(a.GetStatusCode()))
 				}
 				t.row(strconv.Itoa(int(a.GetNumber())), a.GetOutcome(), cell(status), cell(a.GetErrorClass()), stamp(a.GetStartTime()),
-					a.GetDuration().AsDuration().Round(time.Millisecond).String(), a.GetTrigger(), cell(stamp(a.GetNextAttemptTime())), excerpt(a.GetResponseBody()))
+					a.GetDuration().AsDuration().Round(100*time.Microsecond).String(), a.GetTrigger(), cell(stamp(a.GetNextAttemptTime())), excerpt(a.GetResponseBody()))
 			}
 		})
 	})

@@ -78,6 +78,7 @@ func (t *tail) follow(ctx context.Context, interval time.Duration) error {
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	t.p.note("following deliveries that are routed from %s on", stamp(t.req.GetStartTime()))
 	away := false
 	for {
 		done, err := t.ask(ctx)

@@ -62,13 +62,13 @@ func TestADeliveryIsListedShownRetriedAndCancelled(t *testing.T) {
 	require.Regexp(t, `(?m)^state +waiting$`, out)
 	require.Regexp(t, `(?m)^next attempt +\d{4}-`, out)
 	out = s.ok(t, "deliveries", "attempts", id)
-	require.Regexp(t, `(?m)^1 +retryable +500 +http_status +\S+ +\S+ms +\S+ +\S+ +no`, out)
+	require.Regexp(t, `(?m)^1 +retryable +500 +http_status +\S+ +\S+s +\S+ +\S+ +no`, out)
 	require.NotContains(t, out, "\x1b", "a receiver does not drive the terminal")
 
 	s.retry(t, id)
 	s.await(t, "503", "deliveries", "attempts", id)
 	s.await(t, "waiting", "deliveries", "show", id)
-	s.ok(t, "deliveries", "cancel", id)
+	s.await(t, "cancelled "+id, "deliveries", "cancel", id) // as with retry
 	s.await(t, "cancelled", "deliveries", "show", id)
 	require.Len(t, list(t, s.json(t, "deliveries", "attempts", id), "attempts"), 2)
 
@@ -98,6 +98,7 @@ func TestTailShowsEachChangeOnce(t *testing.T) {
 	r := receivertest.New(t).Respond(500, 200)
 	w := s.webhook(t, r.URL, "--events", "*", "--retry-delays", "1h")
 	tail := s.background(t, "deliveries", "tail", "--webhook", w, "--interval", "10ms", "-o", "json")
+	tail.await(t, "following")
 	s.ok(t, "publish", "order.paid")
 	id := s.only(t, w, "waiting")
 	tail.await(t, "DELIVERY_STATE_WAITING")
