@@ -4,9 +4,11 @@ package e2e
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,12 +126,9 @@ type tenant struct {
 	key string
 }
 
-func (s *system) newAccount(t *testing.T, change ...func(*postriderv1.Account)) *tenant {
+func (s *system) newAccount(t *testing.T) *tenant {
 	t.Helper()
 	acc := &postriderv1.Account{DisplayName: t.Name()}
-	for _, c := range change {
-		c(acc)
-	}
 	created, err := s.accounts.CreateAccount(s.admin(t.Context()), &postriderv1.CreateAccountRequest{Account: acc})
 	require.NoError(t, err)
 	key, err := s.accounts.CreateApiKey(s.admin(t.Context()), &postriderv1.CreateApiKeyRequest{
@@ -139,7 +138,10 @@ func (s *system) newAccount(t *testing.T, change ...func(*postriderv1.Account)) 
 	return &tenant{system: s, id: created.GetAccount().GetId(), key: key.GetSecret()}
 }
 
-func (a *tenant) ctx(t *testing.T) context.Context { return as(t.Context(), a.key) }
+func (a *tenant) ctx(t *testing.T) context.Context {
+	t.Helper()
+	return as(t.Context(), a.key)
+}
 
 func (a *tenant) webhook(t *testing.T, w *postriderv1.Webhook) *postriderv1.CreateWebhookResponse {
 	t.Helper()
@@ -197,15 +199,21 @@ func forms(t *testing.T, scenarios map[string]func(t *testing.T, s *system)) {
 	})
 }
 
-func get(t *testing.T, url, key string) *http.Response {
+// call makes a request and reads the whole answer.
+func call(t *testing.T, method, url, key, body string, headers ...string) (status int, answer string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	require.NoError(t, err)
 	req.Header.Set("Authorization", "Bearer "+key)
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = resp.Body.Close() })
-	return resp
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(raw)
 }
 
 // hours is a retry schedule of one delay, long enough (also scaled) to find the delivery waiting.

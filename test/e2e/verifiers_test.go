@@ -88,6 +88,7 @@ func TestVerifiers(t *testing.T) {
 }
 
 func jewelMusicPage(t *testing.T, s *system) {
+	t.Helper()
 	a := s.newAccount(t)
 	const secret = "jewel_whsec_5f1d"
 	port, verdicts := nodeReceiver(t, "jewelmusic.js", secret)
@@ -116,6 +117,7 @@ func jewelMusicPage(t *testing.T, s *system) {
 }
 
 func standardWebhooksPackage(t *testing.T, s *system) {
+	t.Helper()
 	a := s.newAccount(t)
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	port, verdicts := nodeReceiver(t, "standard.js", secret)
