@@ -17,6 +17,15 @@ const ensureTimeout = 30 * time.Second
 // EnsureStream creates a stream or brings what can be changed of it to the configuration. It is
 // for the owner of the stream. It waits for a server that is not ready.
 func (c *Client) EnsureStream(ctx context.Context, cfg jetstream.StreamConfig) (*jetstream.StreamInfo, error) {
+	s, err := c.OpenStream(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return s.CachedInfo(), nil
+}
+
+// OpenStream is EnsureStream for an owner that works with the stream's handle.
+func (c *Client) OpenStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
 	cfg.Replicas = c.cfg.Replicas
 	if cfg.Duplicates == 0 {
 		cfg.Duplicates = c.cfg.DuplicateWindow
@@ -24,18 +33,18 @@ func (c *Client) EnsureStream(ctx context.Context, cfg jetstream.StreamConfig) (
 	if cfg.MaxAge > 0 && cfg.MaxAge < cfg.Duplicates {
 		return nil, fmt.Errorf("ensure stream %s: its age %s is shorter than the duplicate window %s", cfg.Name, cfg.MaxAge, cfg.Duplicates)
 	}
-	var info *jetstream.StreamInfo
+	var s jetstream.Stream
 	err := c.retry(ctx, func(ctx context.Context) (err error) {
-		info, err = c.ensureStream(ctx, cfg)
+		s, err = c.ensureStream(ctx, cfg)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ensure stream %s: %w", cfg.Name, err)
 	}
-	return info, nil
+	return s, nil
 }
 
-func (c *Client) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) (*jetstream.StreamInfo, error) {
+func (c *Client) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
 	s, err := c.js.Stream(ctx, cfg.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		s, err = c.js.CreateStream(ctx, cfg)
@@ -55,12 +64,9 @@ func (c *Client) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) (
 	want.AllowMsgSchedules = cfg.AllowMsgSchedules
 	want.Description = cfg.Description
 	if reflect.DeepEqual(want, info.Config) {
-		return info, nil
+		return s, nil
 	}
-	if s, err = c.js.UpdateStream(ctx, want); err != nil {
-		return nil, err
-	}
-	return s.CachedInfo(), nil
+	return c.js.UpdateStream(ctx, want)
 }
 
 // orUnlimited is how the server states that there is no limit.

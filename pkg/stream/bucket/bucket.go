@@ -63,11 +63,12 @@ type Bucket struct {
 	cfg    stream.Config
 }
 
-// Ensure makes the bucket, or brings it to the spec.
+// Ensure makes the bucket, or brings it to the spec. It waits for a server that is not ready, and
+// changes nothing that is as it should be: each process that starts ensures every bucket.
 func Ensure(ctx context.Context, c *stream.Client, spec Spec) (*Bucket, error) {
 	js := c.JetStream()
 	made := config(spec, c.Config().Replicas)
-	s, err := js.CreateOrUpdateStream(ctx, made)
+	s, err := c.OpenStream(ctx, made)
 	if err != nil {
 		return nil, fmt.Errorf("ensure bucket %s: %w", spec.Name, err)
 	}
