@@ -32,11 +32,12 @@ func TestShortFlushWithAThousandRetriesWaiting(t *testing.T) {
 // other events flow. The grace is ten minutes, so whatever arrives before was released from an index
 // that had been rebuilt.
 func flushDrill(t *testing.T, size flushSize) {
+	t.Helper()
 	d := roll(t)
 	c := startCluster(t, map[string]string{
 		"POSTRIDER_RETRIES_GRACE": "10m", "POSTRIDER_DISPATCHER_BREAKER_FAILURES": patientBreaker,
 	})
-	w := newWorld(t, c, waitAccounts, waitWorldHooks(schedule(24, size.delay, 0.3)), waitPlan)
+	w := newWorld(t, c, waitAccounts, waitWorldHooks(schedule(size.delay, 0.3)), waitPlan)
 	s := watchStreams(t, c)
 	client := connectRedis(t, c)
 	p := &producer{w: w, batch: size.batch}

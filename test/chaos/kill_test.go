@@ -59,6 +59,7 @@ type kill struct {
 // killDrill kills one replica of each service once, with deliveries in flight, and starts it again
 // a moment later, while a producer goes on.
 func killDrill(t *testing.T, size killSize) {
+	t.Helper()
 	d := roll(t)
 	c := startCluster(t, nil)
 	w := newWorld(t, c, 4, killHooks(time.Now()), inTurn(killEvents()))
@@ -100,7 +101,7 @@ const unsteady = 9
 // Postrider, and by name for the ledger.
 func killHooks(begin time.Time) []hookPlan {
 	var hooks []hookPlan
-	retries := schedule(24, 1500*time.Millisecond, 0.5)
+	retries := schedule(1500*time.Millisecond, 0.5)
 	for a := range 4 {
 		add := func(m mood, patterns []string, wants ...string) {
 			hooks = append(hooks, hookPlan{account: a, patterns: patterns, wants: wants, schedule: retries, mood: m})

@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -37,11 +38,12 @@ const early = time.Second
 // outageDrill takes away everything that makes retries punctual. What is left is the record, which
 // fires by itself when its due time and the grace have passed.
 func outageDrill(t *testing.T, size outageSize) {
+	t.Helper()
 	d := roll(t)
 	c := startCluster(t, map[string]string{
 		"POSTRIDER_RETRIES_GRACE": size.grace.String(), "POSTRIDER_DISPATCHER_BREAKER_FAILURES": patientBreaker,
 	})
-	w := newWorld(t, c, waitAccounts, waitWorldHooks(schedule(24, size.delay, 0.3)), waitPlan)
+	w := newWorld(t, c, waitAccounts, waitWorldHooks(schedule(size.delay, 0.3)), waitPlan)
 	s := watchStreams(t, c)
 	p := &producer{w: w, batch: size.batch}
 
@@ -64,9 +66,7 @@ func outageDrill(t *testing.T, size outageSize) {
 	before := p.degraded.Load() // some at the start, when the window is built
 	require.NoError(t, p.publish(t.Context(), size.waiting, size.waiting+size.during))
 	require.EqualValues(t, size.during, p.degraded.Load()-before, "receipts say that the window is not whole")
-	for more, at := range dues(t, w, size.delay, w.pairs(size.waiting, size.waiting+size.during)) {
-		due[more] = at
-	}
+	maps.Copy(due, dues(t, w, size.delay, w.pairs(size.waiting, size.waiting+size.during)))
 
 	_, last := bounds(due)
 	for waiting, at := range due {

@@ -57,7 +57,7 @@ func waitWorldHooks(s *postriderv1.RetrySchedule) []hookPlan {
 		name := fmt.Sprintf(typeWaits, i)
 		hooks = append(hooks, hookPlan{account: i % waitAccounts, patterns: []string{name}, wants: []string{name}, schedule: s, mood: stubborn()})
 	}
-	quick := schedule(24, time.Second, 0)
+	quick := schedule(time.Second, 0)
 	for a := range waitAccounts {
 		flows, again := []string{typeFlows}, []string{typeAgain}
 		hooks = append(hooks,
@@ -92,7 +92,7 @@ func dues(t *testing.T, w *world, within time.Duration, of []pair) map[pair]time
 	return due
 }
 
-// waitPairs are the deliveries of the events from one number up to another, which are accepted.
+// pairs are the deliveries of the events from one number up to another, which are accepted.
 func (w *world) pairs(from, to int) []pair {
 	var out []pair
 	for n := from; n < to; n++ {

@@ -148,10 +148,11 @@ func inTurn(events []eventPlan) func(int) eventPlan {
 	return func(number int) eventPlan { return events[number%len(events)] }
 }
 
-// schedule is a retry schedule of n delays.
-func schedule(n int, delay time.Duration, jitter float64) *postriderv1.RetrySchedule {
+// schedule is a retry schedule of as many equal delays as there may be, so that nothing dies.
+func schedule(delay time.Duration, jitter float64) *postriderv1.RetrySchedule {
+	const most = 24
 	s := &postriderv1.RetrySchedule{Jitter: &jitter}
-	for range n {
+	for range most {
 		s.Delays = append(s.Delays, durationpb.New(delay))
 	}
 	return s
