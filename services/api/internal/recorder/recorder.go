@@ -41,8 +41,12 @@ type Recorder struct {
 	entries metric.Int64Counter
 }
 
-// maxBatch bounds the messages of one transaction; a message holds up to 64 entries.
-const maxBatch = 64
+// Bounds of one transaction. A message holds up to 64 entries. The more a transaction holds, the
+// less it writes for each: the pages of an index whose keys are random are written once for all.
+const (
+	maxBatch = 256
+	maxBytes = 8 << 20
+)
 
 // Pauses after a failed transaction.
 const (
@@ -56,7 +60,7 @@ func New(deps Deps) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Recorder{deps: deps, queue: make(chan *stream.Msg, 2*maxBatch), entries: entries}, nil
+	return &Recorder{deps: deps, queue: make(chan *stream.Msg, maxBatch), entries: entries}, nil
 }
 
 // Run records until ctx ends.
@@ -95,16 +99,17 @@ func (r *Recorder) recordAll(ctx context.Context, ended <-chan struct{}) error {
 // collect waits for a message and takes what else is there; nothing once pulling has ended.
 func (r *Recorder) collect(ended <-chan struct{}) []*stream.Msg {
 	var batch []*stream.Msg
+	bytes := 0
 	select {
 	case m := <-r.queue:
-		batch = append(batch, m)
+		batch, bytes = append(batch, m), len(m.Data())
 	case <-ended:
 		return nil
 	}
-	for len(batch) < maxBatch {
+	for len(batch) < maxBatch && bytes < maxBytes {
 		select {
 		case m := <-r.queue:
-			batch = append(batch, m)
+			batch, bytes = append(batch, m), bytes+len(m.Data())
 		default:
 			return batch
 		}
