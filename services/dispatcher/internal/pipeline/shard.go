@@ -56,7 +56,7 @@ func (p *Pipeline) RunShard(ctx context.Context, id int) {
 	s.lanes.init(s)
 	log := p.deps.Logger.With(slog.Int("shard", id))
 	if err := s.remember(); err != nil {
-		log.WarnContext(ctx, "shard given up before its journal was read", slog.Any("error", err))
+		log.DebugContext(ctx, "shard given up before its journal was read", slog.Any("error", err))
 		return
 	}
 	log.InfoContext(ctx, "shard taken")
