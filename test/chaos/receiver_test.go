@@ -27,9 +27,8 @@ func fine() mood {
 	return mood{status: func(string, int, time.Time) int { return http.StatusOK }}
 }
 
-// slow takes everything after a while.
-func slow(delay time.Duration) mood {
-	m := fine()
+// after answers the same a while later.
+func (m mood) after(delay time.Duration) mood {
 	m.delay = delay
 	return m
 }
