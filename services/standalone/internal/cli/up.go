@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/pkg/conf"
+	"github.com/postrider/postrider/pkg/process"
 	"github.com/postrider/postrider/pkg/service"
 	"github.com/postrider/postrider/pkg/telemetry"
 	"github.com/postrider/postrider/services/standalone"
@@ -88,6 +89,7 @@ func (p *program) up(ctx context.Context, cmd *cobra.Command, args []string) err
 		return usage(err)
 	}
 	p.began = true
+	process.TuneMemory(p.lookup)
 	log := telemetry.Logger(cfg.Telemetry, p.Err)
 	svc, err := standalone.New(cfg, log)
 	if err != nil {
