@@ -26,6 +26,9 @@ import (
 // childDir names the data folder in the environment of a process that a test means to kill.
 const childDir = "POSTRIDER_TEST_CHILD_DIR"
 
+// patience is how long tests wait for what must happen. It is far above what it takes.
+const patience = time.Minute
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
 		os.Exit(child(dir)) //nolint:forbidigo // this is a main
@@ -180,8 +183,19 @@ func (u *user) awaitDelivered(t *testing.T, event string) *postriderv1.Delivery 
 		resp, err := u.deliveries.ListDeliveries(u.ctx(t), &postriderv1.ListDeliveriesRequest{EventId: event})
 		last = resp.GetDeliveries()
 		return err == nil && len(last) == 1 && last[0].GetState() == postriderv1.DeliveryState_DELIVERY_STATE_DELIVERED
-	}, 20*time.Second, 10*time.Millisecond, "the log has %v", &last)
+	}, patience, 10*time.Millisecond, "the log has %v", &last)
 	return last[0]
+}
+
+// awaitStates waits until the log has n deliveries, all in the state.
+func (u *user) awaitStates(t *testing.T, n int, state postriderv1.DeliveryState) {
+	t.Helper()
+	have := 0
+	require.Eventually(t, func() bool {
+		resp, err := u.deliveries.ListDeliveries(u.ctx(t), &postriderv1.ListDeliveriesRequest{State: state, PageSize: 1000})
+		have = len(resp.GetDeliveries())
+		return err == nil && have == n
+	}, patience, 10*time.Millisecond, "want %d, have %v", n, &have)
 }
 
 // load is conf.Load of the default configuration.

@@ -15,7 +15,7 @@ import (
 func (p *program) accountsCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "accounts",
-		Short: "Accounts: who owns events, webhooks and keys",
+		Short: "Make and list accounts",
 		Long: `An account owns events, webhooks, event types and keys, and is kept apart from all others.
 Only an admin key makes and lists accounts.`,
 	}, p.accountsCreate(), p.accountsList(), p.accountsGet())

@@ -13,7 +13,7 @@ func (p *program) deadLettersCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "dead-letters",
 		Aliases: []string{"dead-letter", "deadletters"},
-		Short:   "Dead letters: deliveries that will not be tried again",
+		Short:   "See deliveries that will not be tried again",
 	}, p.deadLettersList(), p.deadLettersShow())
 }
 

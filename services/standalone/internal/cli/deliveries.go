@@ -17,7 +17,7 @@ func (p *program) deliveriesCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "deliveries",
 		Aliases: []string{"delivery"},
-		Short:   "Deliveries: one event for one webhook each",
+		Short:   "See and steer deliveries",
 		Long: `A delivery is one event for one webhook. It is pending, waiting (for its next attempt) or held
 (because its webhook is), until it is delivered, dead or cancelled. The log that these commands
 read is a moment behind.`,

@@ -23,7 +23,7 @@ processes before the next: --step add, then --step promote. When everything was 
 func (p *program) encryptionKeyCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "encryption-key",
-		Short: "The keyset that encrypts webhooks' secrets at rest",
+		Short: "Make and rotate the keyset that encrypts secrets at rest",
 		Long: `The dispatcher and api services need the same keyset in POSTRIDER_ENCRYPTION_KEY, in clear or as
 file:/path. "postrider up" makes and keeps its own. Losing the keyset loses every webhook's secret.`,
 	}, p.encryptionKeyGenerate(), p.encryptionKeyRotate())

@@ -12,7 +12,7 @@ func (p *program) eventTypesCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "event-types",
 		Aliases: []string{"event-type"},
-		Short:   "Event types: the catalogue of an account",
+		Short:   "Manage the catalogue of event types",
 		Long: `The catalogue says which event types an account has, for people, for tests, and for accounts
 that refuse types that are not in it.`,
 	}, p.eventTypesList(), p.eventTypesImport(), p.eventTypesCreate(), p.eventTypesDelete())

@@ -12,7 +12,7 @@ import (
 func (p *program) keysCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "keys",
-		Short: "Keys: credentials with scopes",
+		Short: "Make and revoke credentials",
 		Long: `A key is a bearer credential of an account with one or more scopes:
 
   publish   publish events, and nothing else

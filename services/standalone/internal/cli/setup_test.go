@@ -19,7 +19,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long tests wait for what must happen. It is far above what it takes.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // shell is an environment in which the program is run.
 type shell struct {

@@ -16,7 +16,7 @@ func (p *program) webhooksCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "webhooks",
 		Aliases: []string{"webhook"},
-		Short:   "Webhooks: where, how and what to deliver",
+		Short:   "Manage webhooks: where, how and what to deliver",
 		Long: `A webhook says which events of its account go to which URL, and in which form. Every change
 is in force when its command returns: an event that is published after "create" reaches the
 webhook, and nothing is sent any more after "pause" or "delete".`,
