@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/postrider/postrider/pkg/process"
 )
 
 // tick is the unit of the times in /proc/<pid>/stat: USER_HZ, which Linux fixes at 100.
@@ -118,12 +120,16 @@ func (p processes) awaitQuiet(ctx context.Context) (map[string]time.Duration, er
 	}
 }
 
-// tune sets what our own two processes and the services have in common. The plain loop runs in
-// them, so it gains from it too.
-func tune() { debug.SetGCPercent(gcPercent) }
+// tune sets our own two processes as the services set themselves. The plain loop runs in them, so it
+// gains from it too.
+func tune() { process.TuneMemory(os.LookupEnv) }
 
-// gcPercent is what the services set as well, see pkg/process.
-const gcPercent = 400
+// gcPercent is what tune came to.
+func gcPercent() int {
+	percent := debug.SetGCPercent(100)
+	debug.SetGCPercent(percent)
+	return percent
+}
 
 // Machine is where the numbers come from.
 type Machine struct {

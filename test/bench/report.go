@@ -71,7 +71,7 @@ func newReport(ctx context.Context, opts *Options) *Report {
 		Time: time.Now().UTC().Truncate(time.Second), Machine: machine(ctx, opts.Bin),
 		Settings: Settings{
 			Repetitions: opts.Repetitions, LoadSeconds: opts.Load.Seconds(), RawSeconds: opts.Raw.Seconds(),
-			PayloadBytes: payloadSize, Shards: opts.Shards, RawWorkers: rawWorkers, Connections: connections, GCPercent: gcPercent,
+			PayloadBytes: payloadSize, Shards: opts.Shards, RawWorkers: rawWorkers, Connections: connections, GCPercent: gcPercent(),
 			NATS:  "one server, file storage, sync_interval 1s",
 			Redis: "no persistence",
 		},
@@ -247,6 +247,9 @@ func (r *Report) notes(w *bytes.Buffer) {
 	for i := range r.Results {
 		res := &r.Results[i]
 		name := res.Configuration.Name
+		if n := len(res.Runs); n < r.Settings.Repetitions {
+			fmt.Fprintf(w, "%s: the time was up after %d of %d repetitions\n", name, n, r.Settings.Repetitions)
+		}
 		if res.Dropped > 0 {
 			fmt.Fprintf(w, "%s: %d runs were dropped and repeated because the plain loops before and after them differed by more than %.0f %%\n", name, res.Dropped, 100*mayDiffer)
 		}

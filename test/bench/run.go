@@ -25,8 +25,9 @@ type Options struct {
 	Repetitions int           // each configuration is run so often; medians are printed
 	Load        time.Duration // how long each run publishes
 	Raw         time.Duration // how long each plain loop posts
+	Budget      time.Duration // after it, nothing is repeated any more
 	Only        []string      // names of configurations; empty: all
-	Profiles    string        // folder for CPU profiles of the services, taken during the last repetition
+	Profiles    string        // folder for CPU profiles of the services, taken during the first repetition
 	Log         io.Writer     // tells what is going on
 }
 
@@ -75,7 +76,10 @@ func Run(ctx context.Context, opts Options) (_ *Report, err error) {
 		return nil, err
 	}
 	defer raw.close()
-	b := &bench{opts: opts, receiver: receiver, raw: raw}
+	b := &bench{opts: opts, receiver: receiver, raw: raw, began: time.Now()}
+	b.configurations = slices.DeleteFunc(Configurations(), func(c Configuration) bool {
+		return len(opts.Only) > 0 && !slices.Contains(opts.Only, c.Name)
+	})
 	report := newReport(ctx, &opts)
 	for _, form := range []string{separate, oneProcess} {
 		results, err := b.form(ctx, form)
@@ -88,16 +92,25 @@ func Run(ctx context.Context, opts Options) (_ *Report, err error) {
 }
 
 type bench struct {
-	opts     Options
-	receiver *receiverProcess
-	raw      *rawLoop
+	opts           Options
+	receiver       *receiverProcess
+	raw            *rawLoop
+	began          time.Time
+	configurations []Configuration
+	done           int // configurations
+}
+
+// late reports whether the configuration has had its share of the time.
+func (b *bench) late() bool {
+	share := b.opts.Budget * time.Duration(b.done+1) / time.Duration(len(b.configurations))
+	return time.Since(b.began) > share
 }
 
 // form starts the system in one form and measures the configurations that use it.
 func (b *bench) form(ctx context.Context, form string) (results []Result, err error) {
 	var list []Configuration
-	for _, c := range Configurations() {
-		if c.Form == form && (len(b.opts.Only) == 0 || slices.Contains(b.opts.Only, c.Name)) {
+	for _, c := range b.configurations {
+		if c.Form == form {
 			list = append(list, c)
 		}
 	}
@@ -141,18 +154,20 @@ const (
 	mostTries = 3
 )
 
-// measure runs a configuration as often as is asked for and takes the medians.
+// measure runs a configuration as often as is asked for and takes the medians. It runs less often
+// when the time is up, but once at least.
 func (b *bench) measure(ctx context.Context, s *system, p *producer, c Configuration) (*Result, error) {
+	defer func() { b.done++ }()
 	var runs []Sample
 	dropped := 0
-	for n := range b.opts.Repetitions {
+	for n := 0; n < b.opts.Repetitions && (n == 0 || !b.late()); n++ {
 		for try := 1; ; try++ {
-			sample, err := b.bracketed(ctx, s, p, c, n == b.opts.Repetitions-1)
+			sample, err := b.bracketed(ctx, s, p, c, n == 0)
 			if err != nil {
 				return nil, err
 			}
 			b.say("%-20s %d/%d  %s", c.Name, n+1, b.opts.Repetitions, sample.line())
-			if sample.Steady || try == mostTries {
+			if sample.Steady || try == mostTries || b.late() {
 				runs = append(runs, *sample)
 				break
 			}
@@ -164,13 +179,13 @@ func (b *bench) measure(ctx context.Context, s *system, p *producer, c Configura
 }
 
 // bracketed is one run between two plain loops.
-func (b *bench) bracketed(ctx context.Context, s *system, p *producer, c Configuration, last bool) (*Sample, error) {
+func (b *bench) bracketed(ctx context.Context, s *system, p *producer, c Configuration, first bool) (*Sample, error) {
 	before, err := b.raw.run(ctx, b.receiver.pid, b.opts.Raw)
 	if err != nil {
 		return nil, err
 	}
 	profiled := make(chan error, 1)
-	if last && b.opts.Profiles != "" {
+	if first && b.opts.Profiles != "" {
 		go func() { profiled <- s.profiles(ctx, b.opts.Profiles, c.Name, b.opts.Load) }()
 	} else {
 		profiled <- nil

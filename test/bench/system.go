@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -51,7 +52,11 @@ func start(ctx context.Context, form string, opts *Options, dir string) (*system
 			metrics: map[string]string{"postrider": s.MetricsURL()}, stop: s.Stop,
 		}, nil
 	}
-	c, err := cluster.Start(ctx, cluster.Options{Bin: opts.Bin, Dir: dir, Replicas: 1, Shards: opts.Shards})
+	profiler, natsConfig, err := natsProfiler(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	c, err := cluster.Start(ctx, cluster.Options{Bin: opts.Bin, Dir: dir, Replicas: 1, Shards: opts.Shards, NATSConfig: natsConfig})
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +70,24 @@ func start(ctx context.Context, form string, opts *Options, dir string) (*system
 	for _, service := range cluster.Services {
 		s.metrics[service] = c.MetricsURL(c.Of(service)[0])
 	}
+	if profiler != "" {
+		s.metrics["nats"] = profiler
+	}
 	return s, nil
+}
+
+// natsProfiler lets the NATS server serve profiles when they are asked for, and says where.
+func natsProfiler(ctx context.Context, opts *Options) (page, config string, err error) {
+	if opts.Profiles == "" {
+		return "", "", nil
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { _ = l.Close() }() // the server takes the port over
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return "http://127.0.0.1:" + port, "prof_port: " + port, err
 }
 
 // plain is the address of a target that names one, for a gRPC client without our resolver.

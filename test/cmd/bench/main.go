@@ -32,8 +32,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	flags.StringVar(&opts.Dir, "dir", "", "folder for data and logs; empty: a temporary one")
 	flags.IntVar(&opts.Shards, "shards", 4, "delivery streams")
 	flags.IntVar(&opts.Repetitions, "repetitions", 3, "runs of each configuration; medians are printed")
-	flags.DurationVar(&opts.Load, "load", 8*time.Second, "how long each run publishes")
+	flags.DurationVar(&opts.Load, "load", 6*time.Second, "how long each run publishes")
 	flags.DurationVar(&opts.Raw, "raw", 2*time.Second, "how long the plain loop runs before and after each run")
+	flags.DurationVar(&opts.Budget, "budget", 7*time.Minute, "time after which nothing is repeated any more")
 	flags.StringVar(&opts.Profiles, "profiles", "", "folder for CPU profiles of the services under load")
 	only := flags.String("only", "", "configurations to run, separated by commas; empty: all")
 	quick := flags.Bool("quick", false, "one short run of each configuration")
@@ -42,12 +43,30 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 2
 	}
 	if *quick {
-		opts.Repetitions, opts.Load, opts.Raw = 1, 3*time.Second, time.Second
+		shorten(flags, &opts)
 	}
 	if *only != "" {
 		opts.Only = strings.Split(*only, ",")
 	}
 	return code(measure(ctx, opts, *file, stdout), stderr)
+}
+
+// shorten changes what was not given.
+func shorten(flags *flag.FlagSet, opts *bench.Options) {
+	given := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if !given["repetitions"] {
+		opts.Repetitions = 1
+	}
+	if !given["load"] {
+		opts.Load = 3 * time.Second
+	}
+	if !given["raw"] {
+		opts.Raw = time.Second
+	}
+	if !given["budget"] {
+		opts.Budget = 75 * time.Second
+	}
 }
 
 func measure(ctx context.Context, opts bench.Options, file string, stdout io.Writer) error {
