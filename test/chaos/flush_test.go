@@ -25,7 +25,7 @@ func TestFlushWithTenThousandRetriesWaiting(t *testing.T) {
 func TestShortFlushWithAThousandRetriesWaiting(t *testing.T) {
 	t.Parallel()
 	// It runs beside others, on machines of all kinds: late is what no index can be the cause of.
-	flushDrill(t, flushSize{waiting: 1000, batch: 50, delay: 15 * time.Second, late: time.Minute})
+	flushDrill(t, flushSize{waiting: 1000, batch: 50, delay: 25 * time.Second, late: time.Minute})
 }
 
 // flushDrill empties Redis twice: when every retry waits, and when half of them are due, while

@@ -28,7 +28,7 @@ func TestShortRedisAndAllSchedulersStopped(t *testing.T) {
 	t.Parallel()
 	// It runs beside others, on machines of all kinds.
 	outageDrill(t, outageSize{
-		waiting: 500, during: 100, batch: 25, delay: 15 * time.Second, grace: 12 * time.Second, late: time.Minute,
+		waiting: 500, during: 100, batch: 25, delay: 25 * time.Second, grace: 12 * time.Second, late: time.Minute,
 	})
 }
 

@@ -78,6 +78,28 @@ func (p *producer) publish(ctx context.Context, from, to int) error {
 	return ctx.Err()
 }
 
+// publishUntil publishes a burst of events from a number on, and another one as long as it is not
+// enough. The channel has the result when all that was begun has receipts.
+func (p *producer) publishUntil(ctx context.Context, enough <-chan struct{}, from, burst int) <-chan error {
+	result := make(chan error, 1)
+	go func() {
+		for {
+			if err := p.publish(ctx, from, from+burst); err != nil {
+				result <- err
+				return
+			}
+			from += burst
+			select {
+			case <-enough:
+				result <- nil
+				return
+			default:
+			}
+		}
+	}()
+	return result
+}
+
 func (p *producer) chunks(from, to int) []*chunk {
 	byAccount := make([][]int, len(p.w.accounts))
 	for n := from; n < to; n++ {
