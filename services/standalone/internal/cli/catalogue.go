@@ -19,13 +19,8 @@ func parseCatalogue(text []byte) ([]*postriderv1.EventType, error) {
 		EventTypes []map[string]json.RawMessage `json:"event_types"`
 		NextPage   string                       `json:"next_page_token"`
 	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&file); err != nil {
+	if err := decode(text, &file); err != nil {
 		return nil, fmt.Errorf("is no catalogue: %w", err)
-	}
-	if dec.More() {
-		return nil, errors.New("is no catalogue: something follows its end")
 	}
 	if len(file.EventTypes) == 0 {
 		return nil, errors.New("has no event_types")

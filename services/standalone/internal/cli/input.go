@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"os"
@@ -101,6 +104,19 @@ func moment(flag, value string, now time.Time) (*timestamppb.Timestamp, error) {
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// decode reads one JSON value, all of it, without members that nobody knows.
+func decode(text []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows its end")
+	}
+	return nil
+}
 
 // choice reads a flag that is one word of a few. The words are those of an enum, without prefix.
 func choice(flag, value, prefix string, values map[string]int32) (int32, error) {

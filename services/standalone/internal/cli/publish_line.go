@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,13 +30,8 @@ type eventLine struct {
 // parseLine reads one event. The bytes of its data stay as they are written.
 func parseLine(text []byte) (*postriderv1.PublishEventRequest, error) {
 	var l eventLine
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&l); err != nil {
+	if err := decode(text, &l); err != nil {
 		return nil, fmt.Errorf("is no event: %w", err)
-	}
-	if dec.More() {
-		return nil, errors.New("is no event: something follows its end")
 	}
 	if l.Data != nil && l.DataBase64 != nil {
 		return nil, errors.New("has both data and data_base64")

@@ -114,6 +114,7 @@ func FuzzParseLine(f *testing.F) {
 	f.Add(`{"type":"a","data_base64":"AAE=","time":"2026-11-21T18:00:00Z"}`)
 	f.Add(`{"type":"a","data":1}{"type":"b"}`)
 	f.Add(`null`)
+	f.Add(`{}}`)
 	f.Fuzz(func(t *testing.T, line string) {
 		req, err := parseLine([]byte(line))
 		if err != nil {
