@@ -24,6 +24,7 @@ const rawWorkers = 64
 // Raw is what a plain loop of POSTs reached: the limit that everything is a ratio to. Each POST is
 // signed as a delivery is and goes to the same receiver.
 type Raw struct {
+	Posts     int           `json:"posts"`
 	PerSecond float64       `json:"per_second"`
 	CPU       time.Duration `json:"cpu_ns_per_post"` // of the client and of the receiver
 	Client    time.Duration `json:"cpu_ns_client"`
@@ -85,6 +86,7 @@ func (l *rawLoop) run(ctx context.Context, receiverPID int, d time.Duration) (Ra
 	n := time.Duration(max(posts.Load(), 1))
 	used := spent(before, after)
 	return Raw{
+		Posts:     int(posts.Load()),
 		PerSecond: float64(posts.Load()) / took.Seconds(),
 		CPU:       total(used) / n, Client: used[loadName] / n, Receiver: used[receiverName] / n,
 	}, nil

@@ -63,7 +63,7 @@ type Result struct {
 	Configuration Configuration `json:"configuration"`
 	Median        Sample        `json:"median"`
 	Runs          []Sample      `json:"runs"`
-	Dropped       int           `json:"dropped"` // runs repeated because the plain loops differed
+	Dropped       int           `json:"dropped"` // runs that were repeated, see Sample.flaw
 }
 
 func newReport(ctx context.Context, opts *Options) *Report {
@@ -99,6 +99,18 @@ func newSample(out *published, seen *ledger, used map[string]time.Duration) *Sam
 func (s *Sample) differ() float64 {
 	a, b := s.RawBefore.PerSecond, s.RawAfter.PerSecond
 	return (max(a, b) - min(a, b)) / max(a, b)
+}
+
+// flaw is why a run should be repeated, or empty. With a fatal one its numbers would not be of what
+// they are said to be.
+func (s *Sample) flaw() (why string, fatal bool) {
+	if float64(s.Degraded) > mayDegrade*float64(s.Events) {
+		return fmt.Sprintf("%d of %d events were accepted before Redis answered", s.Degraded, s.Events), true
+	}
+	if !s.Steady {
+		return fmt.Sprintf("the plain loops before and after differ by %.0f %%", 100*s.differ()), false
+	}
+	return "", false
 }
 
 func (s *Sample) raw() float64 { return (s.RawBefore.PerSecond + s.RawAfter.PerSecond) / 2 }
@@ -251,7 +263,7 @@ func (r *Report) notes(w *bytes.Buffer) {
 			fmt.Fprintf(w, "%s: the time was up after %d of %d repetitions\n", name, n, r.Settings.Repetitions)
 		}
 		if res.Dropped > 0 {
-			fmt.Fprintf(w, "%s: %d runs were dropped and repeated because the plain loops before and after them differed by more than %.0f %%\n", name, res.Dropped, 100*mayDiffer)
+			fmt.Fprintf(w, "%s: %d runs were dropped and repeated: plain loops that differed by more than %.0f %%, or a Redis that did not answer\n", name, res.Dropped, 100*mayDiffer)
 		}
 		if !res.Median.Steady {
 			fmt.Fprintf(w, "%s: the plain loops differed in every run: do not rely on its wall ratio\n", name)

@@ -148,10 +148,11 @@ func (b *bench) form(ctx context.Context, form string) (results []Result, err er
 	return results, nil
 }
 
-// Brackets: the two plain loops around a run may differ by so much, else it is repeated so often.
+// What a run may have before it is dropped, and how often it is tried.
 const (
-	mayDiffer = 0.25
-	mostTries = 3
+	mayDiffer  = 0.25 // between the plain loops before and after it
+	mayDegrade = 0.01 // of its events that Redis did not vouch for: with more, a step is missing
+	mostTries  = 3
 )
 
 // measure runs a configuration as often as is asked for and takes the medians. It runs less often
@@ -167,12 +168,17 @@ func (b *bench) measure(ctx context.Context, s *system, p *producer, c Configura
 				return nil, err
 			}
 			b.say("%-20s %d/%d  %s", c.Name, n+1, b.opts.Repetitions, sample.line())
-			if sample.Steady || try == mostTries || b.late() {
+			flaw, fatal := sample.flaw()
+			last := try == mostTries || b.late()
+			if last && fatal {
+				return nil, errors.New(flaw)
+			}
+			if last || flaw == "" {
 				runs = append(runs, *sample)
 				break
 			}
 			dropped++
-			b.say("%-20s the plain loops before and after differ by %.0f %%: dropped", c.Name, 100*sample.differ())
+			b.say("%-20s dropped: %s", c.Name, flaw)
 		}
 	}
 	return newResult(c, runs, dropped), nil
