@@ -71,7 +71,7 @@ chaos: build bin/nats-server need/redis ## Kill, flush and restart things under 
 	@$(go_test) -tags chaos -count 1 -timeout 60m -v -skip '^TestShort' ./test/chaos/...
 
 chaos/short: build bin/nats-server need/redis ## Run the same drills small, side by side, in about a minute.
-	@$(go_test) -tags chaos -count 1 -timeout 10m -parallel 2 -run '^(TestShort|TestLedger)' ./test/chaos/...
+	@$(go_test) -tags chaos -count 1 -timeout 10m -parallel 3 -run '^(TestShort|TestLedger)' ./test/chaos/...
 
 bench: build bin/nats-server need/redis ## Measure the whole system against a plain net/http loop; ARGS=-quick for a short run.
 	@mkdir -p var
@@ -93,7 +93,7 @@ need/redis:
 ##@ Check
 
 # In the order of what is cheap to learn first.
-CHECKS = fmt/check lint verify build/nowork tidy/check test/race test/integration test/e2e
+CHECKS = fmt/check lint verify build/nowork tidy/check test/race test/integration test/e2e chaos/short
 
 .PHONY: check check/names verify fmt fmt/check lint lint/go lint/imports lint/proto lint/breaking lint/shell lint/actions
 check: $(CHECKS) ## Run what a change must pass.
