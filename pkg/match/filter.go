@@ -72,7 +72,7 @@ func CompileFilter(expr string) (*Filter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the filter environment: %w", err)
 	}
-	ast, issues := env.Compile(expr)
+	ast, issues := compile(env, expr)
 	if issues.Err() != nil {
 		return nil, compileError(issues)
 	}
@@ -85,6 +85,16 @@ func CompileFilter(expr string) (*Filter, error) {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
 	return &Filter{program: program}, nil
+}
+
+// compiling is held while an expression is checked: cel-go fills the catalogue of names of a shared
+// environment, from which it makes its suggestions, without a lock that all of its readers take.
+var compiling sync.Mutex
+
+func compile(env *cel.Env, expr string) (*cel.Ast, *cel.Issues) {
+	compiling.Lock()
+	defer compiling.Unlock()
+	return env.Compile(expr)
 }
 
 // compileError lists what the compiler found, each in one line with its place.

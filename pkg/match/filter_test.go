@@ -3,9 +3,11 @@ package match_test
 import (
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/pkg/match"
@@ -285,4 +287,21 @@ func BenchmarkCompileFilter(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// Routers and the api compile for many webhooks at once, and owners write filters that are wrong.
+func TestFiltersCompileSideBySide(t *testing.T) {
+	t.Parallel()
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			_, err := match.CompileFilter(`["gold", "blue"].exists(x, x == event.labels.tier)`)
+			assert.NoError(t, err)
+		})
+		all.Go(func() {
+			_, err := match.CompileFilter(`nobody.knows == "this"`)
+			assert.ErrorContains(t, err, "undeclared reference")
+		})
+	}
+	all.Wait()
 }

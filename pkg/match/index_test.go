@@ -85,7 +85,7 @@ func TestIndexFindsWhatTheNaiveMatcherFinds(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
 				k := rapid.IntRange(0, 9).Draw(t, "key")
-				ps := patterns(t, rapid.SliceOfN(drawPattern, 0, 6).Draw(t, "patterns")...)
+				ps := patterns(t, rapid.SliceOfN(genPattern(), 0, 6).Draw(t, "patterns")...)
 				x.Add(k, ps)
 				model[k] = ps
 			},
@@ -95,7 +95,7 @@ func TestIndexFindsWhatTheNaiveMatcherFinds(t *testing.T) {
 				delete(model, k)
 			},
 			"": func(t *rapid.T) {
-				eventType := drawType.Draw(t, "type")
+				eventType := genType().Draw(t, "type")
 				var want []int
 				for k, ps := range model {
 					if slices.ContainsFunc(ps, func(p match.Pattern) bool { return p.Match(eventType) }) {
