@@ -80,6 +80,63 @@ func (UnknownTypePolicy) EnumDescriptor() ([]byte, []int) {
 	return file_postrider_v1_account_proto_rawDescGZIP(), []int{0}
 }
 
+// SchemaPolicy says what happens to an event whose data break the schema of its type.
+type SchemaPolicy int32
+
+const (
+	// As OFF.
+	SchemaPolicy_SCHEMA_POLICY_UNSPECIFIED SchemaPolicy = 0
+	// Data are not looked at.
+	SchemaPolicy_SCHEMA_POLICY_OFF SchemaPolicy = 1
+	// It is accepted and the receipt warns.
+	SchemaPolicy_SCHEMA_POLICY_WARN SchemaPolicy = 2
+	// It is refused with reason SCHEMA_VIOLATION.
+	SchemaPolicy_SCHEMA_POLICY_REJECT SchemaPolicy = 3
+)
+
+// Enum value maps for SchemaPolicy.
+var (
+	SchemaPolicy_name = map[int32]string{
+		0: "SCHEMA_POLICY_UNSPECIFIED",
+		1: "SCHEMA_POLICY_OFF",
+		2: "SCHEMA_POLICY_WARN",
+		3: "SCHEMA_POLICY_REJECT",
+	}
+	SchemaPolicy_value = map[string]int32{
+		"SCHEMA_POLICY_UNSPECIFIED": 0,
+		"SCHEMA_POLICY_OFF":         1,
+		"SCHEMA_POLICY_WARN":        2,
+		"SCHEMA_POLICY_REJECT":      3,
+	}
+)
+
+func (x SchemaPolicy) Enum() *SchemaPolicy {
+	p := new(SchemaPolicy)
+	*p = x
+	return p
+}
+
+func (x SchemaPolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SchemaPolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_postrider_v1_account_proto_enumTypes[1].Descriptor()
+}
+
+func (SchemaPolicy) Type() protoreflect.EnumType {
+	return &file_postrider_v1_account_proto_enumTypes[1]
+}
+
+func (x SchemaPolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SchemaPolicy.Descriptor instead.
+func (SchemaPolicy) EnumDescriptor() ([]byte, []int) {
+	return file_postrider_v1_account_proto_rawDescGZIP(), []int{1}
+}
+
 // Account is the isolation boundary that owns events, webhooks, event types and keys.
 type Account struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -107,7 +164,11 @@ type Account struct {
 	// Changes with each change.
 	Etag string `protobuf:"bytes,11,opt,name=etag,proto3" json:"etag,omitempty"`
 	// Whether http URLs are accepted, for development. Default: the deployment's.
-	AllowHttp     *bool `protobuf:"varint,12,opt,name=allow_http,json=allowHttp,proto3,oneof" json:"allow_http,omitempty"`
+	AllowHttp *bool `protobuf:"varint,12,opt,name=allow_http,json=allowHttp,proto3,oneof" json:"allow_http,omitempty"`
+	// Whether events are refused whose JSON data ECMAScript's JSON.stringify(JSON.parse(data)) would
+	// not give back byte for byte, with reason DATA_NOT_STABLE. Without it, such data are written in
+	// that form for the webhooks whose profile needs it (`jewelmusic`), and only for those.
+	StrictJson    bool `protobuf:"varint,13,opt,name=strict_json,json=strictJson,proto3" json:"strict_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -226,6 +287,187 @@ func (x *Account) GetAllowHttp() bool {
 	return false
 }
 
+func (x *Account) GetStrictJson() bool {
+	if x != nil {
+		return x.StrictJson
+	}
+	return false
+}
+
+// SigningKey is a key by which an account's deliveries carry HTTP message signatures (RFC 9421).
+// The private half never leaves Postrider.
+type SigningKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its JWK thumbprint (RFC 7638): the keyid of signatures.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// "ed25519" or "ecdsa-p384-sha384".
+	Algorithm string `protobuf:"bytes,2,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	// Base64 of the public key's SubjectPublicKeyInfo (DER).
+	PublicKey string `protobuf:"bytes,3,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	// When it was made, and published.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// When it begins to sign.
+	SignTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=sign_time,json=signTime,proto3" json:"sign_time,omitempty"`
+	// When it stops signing; absent: never.
+	RetireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=retire_time,json=retireTime,proto3" json:"retire_time,omitempty"`
+	// When it is no longer published; absent: never.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SigningKey) Reset() {
+	*x = SigningKey{}
+	mi := &file_postrider_v1_account_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SigningKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SigningKey) ProtoMessage() {}
+
+func (x *SigningKey) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_account_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SigningKey.ProtoReflect.Descriptor instead.
+func (*SigningKey) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_account_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SigningKey) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SigningKey) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *SigningKey) GetPublicKey() string {
+	if x != nil {
+		return x.PublicKey
+	}
+	return ""
+}
+
+func (x *SigningKey) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *SigningKey) GetSignTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SignTime
+	}
+	return nil
+}
+
+func (x *SigningKey) GetRetireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetireTime
+	}
+	return nil
+}
+
+func (x *SigningKey) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+// ClientKey is a public key by which an account signs its requests to the surface of `offblocks`.
+type ClientKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its JWK thumbprint (RFC 7638): the keyid of signatures.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// "ecdsa-p384-sha384", "ecdsa-p256-sha256" or "ed25519".
+	Algorithm string `protobuf:"bytes,2,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	// Base64 of the key's SubjectPublicKeyInfo (DER).
+	PublicKey string `protobuf:"bytes,3,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	// When it was uploaded.
+	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientKey) Reset() {
+	*x = ClientKey{}
+	mi := &file_postrider_v1_account_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientKey) ProtoMessage() {}
+
+func (x *ClientKey) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_account_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientKey.ProtoReflect.Descriptor instead.
+func (*ClientKey) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_account_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ClientKey) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ClientKey) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *ClientKey) GetPublicKey() string {
+	if x != nil {
+		return x.PublicKey
+	}
+	return ""
+}
+
+func (x *ClientKey) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
 // ApiKey is a credential, without its value.
 type ApiKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -247,7 +489,7 @@ type ApiKey struct {
 
 func (x *ApiKey) Reset() {
 	*x = ApiKey{}
-	mi := &file_postrider_v1_account_proto_msgTypes[1]
+	mi := &file_postrider_v1_account_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -259,7 +501,7 @@ func (x *ApiKey) String() string {
 func (*ApiKey) ProtoMessage() {}
 
 func (x *ApiKey) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_account_proto_msgTypes[1]
+	mi := &file_postrider_v1_account_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -272,7 +514,7 @@ func (x *ApiKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKey.ProtoReflect.Descriptor instead.
 func (*ApiKey) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_account_proto_rawDescGZIP(), []int{1}
+	return file_postrider_v1_account_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ApiKey) GetId() string {
@@ -337,14 +579,20 @@ type EventType struct {
 	// When it was last changed.
 	UpdateTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
 	// Changes with each change.
-	Etag          string `protobuf:"bytes,9,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,9,opt,name=etag,proto3" json:"etag,omitempty"`
+	// JSON Schema (2020-12) of the data, at most 64 KiB, without references to other documents.
+	Schema []byte `protobuf:"bytes,10,opt,name=schema,proto3" json:"schema,omitempty"`
+	// What happens to events that break it. Default OFF.
+	SchemaPolicy SchemaPolicy `protobuf:"varint,11,opt,name=schema_policy,json=schemaPolicy,proto3,enum=postrider.v1.SchemaPolicy" json:"schema_policy,omitempty"`
+	// Counts the schema's versions, from 1. Set by Postrider.
+	SchemaVersion int32 `protobuf:"varint,12,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EventType) Reset() {
 	*x = EventType{}
-	mi := &file_postrider_v1_account_proto_msgTypes[2]
+	mi := &file_postrider_v1_account_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -356,7 +604,7 @@ func (x *EventType) String() string {
 func (*EventType) ProtoMessage() {}
 
 func (x *EventType) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_account_proto_msgTypes[2]
+	mi := &file_postrider_v1_account_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -369,7 +617,7 @@ func (x *EventType) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventType.ProtoReflect.Descriptor instead.
 func (*EventType) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_account_proto_rawDescGZIP(), []int{2}
+	return file_postrider_v1_account_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *EventType) GetAccountId() string {
@@ -435,11 +683,32 @@ func (x *EventType) GetEtag() string {
 	return ""
 }
 
+func (x *EventType) GetSchema() []byte {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
+}
+
+func (x *EventType) GetSchemaPolicy() SchemaPolicy {
+	if x != nil {
+		return x.SchemaPolicy
+	}
+	return SchemaPolicy_SCHEMA_POLICY_UNSPECIFIED
+}
+
+func (x *EventType) GetSchemaVersion() int32 {
+	if x != nil {
+		return x.SchemaVersion
+	}
+	return 0
+}
+
 var File_postrider_v1_account_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_account_proto_rawDesc = "" +
 	"\n" +
-	"\x1apostrider/v1/account.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x04\n" +
+	"\x1apostrider/v1/account.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x04\n" +
 	"\aAccount\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x03R\x06number\x12!\n" +
@@ -456,8 +725,30 @@ const file_postrider_v1_account_proto_rawDesc = "" +
 	"updateTime\x12\x12\n" +
 	"\x04etag\x18\v \x01(\tR\x04etag\x12\"\n" +
 	"\n" +
-	"allow_http\x18\f \x01(\bH\x00R\tallowHttp\x88\x01\x01B\r\n" +
-	"\v_allow_http\"\xec\x01\n" +
+	"allow_http\x18\f \x01(\bH\x00R\tallowHttp\x88\x01\x01\x12\x1f\n" +
+	"\vstrict_json\x18\r \x01(\bR\n" +
+	"strictJsonB\r\n" +
+	"\v_allow_http\"\xc9\x02\n" +
+	"\n" +
+	"SigningKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\talgorithm\x18\x02 \x01(\tR\talgorithm\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x03 \x01(\tR\tpublicKey\x12;\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x127\n" +
+	"\tsign_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bsignTime\x12;\n" +
+	"\vretire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"retireTime\x12;\n" +
+	"\vexpire_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"\x95\x01\n" +
+	"\tClientKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\talgorithm\x18\x02 \x01(\tR\talgorithm\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x03 \x01(\tR\tpublicKey\x12;\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\"\xec\x01\n" +
 	"\x06ApiKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -467,7 +758,7 @@ const file_postrider_v1_account_proto_rawDesc = "" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12;\n" +
 	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime\"\xd0\x02\n" +
+	"expireTime\"\xd0\x03\n" +
 	"\tEventType\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x12\n" +
@@ -480,12 +771,21 @@ const file_postrider_v1_account_proto_rawDesc = "" +
 	"createTime\x12;\n" +
 	"\vupdate_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"updateTime\x12\x12\n" +
-	"\x04etag\x18\t \x01(\tR\x04etag*\x95\x01\n" +
+	"\x04etag\x18\t \x01(\tR\x04etag\x12\x16\n" +
+	"\x06schema\x18\n" +
+	" \x01(\fR\x06schema\x12?\n" +
+	"\rschema_policy\x18\v \x01(\x0e2\x1a.postrider.v1.SchemaPolicyR\fschemaPolicy\x12%\n" +
+	"\x0eschema_version\x18\f \x01(\x05R\rschemaVersion*\x95\x01\n" +
 	"\x11UnknownTypePolicy\x12#\n" +
 	"\x1fUNKNOWN_TYPE_POLICY_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19UNKNOWN_TYPE_POLICY_ALLOW\x10\x01\x12\x1c\n" +
 	"\x18UNKNOWN_TYPE_POLICY_WARN\x10\x02\x12\x1e\n" +
-	"\x1aUNKNOWN_TYPE_POLICY_REJECT\x10\x03B\xb7\x01\n" +
+	"\x1aUNKNOWN_TYPE_POLICY_REJECT\x10\x03*v\n" +
+	"\fSchemaPolicy\x12\x1d\n" +
+	"\x19SCHEMA_POLICY_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11SCHEMA_POLICY_OFF\x10\x01\x12\x16\n" +
+	"\x12SCHEMA_POLICY_WARN\x10\x02\x12\x18\n" +
+	"\x14SCHEMA_POLICY_REJECT\x10\x03B\xb7\x01\n" +
 	"\x10com.postrider.v1B\fAccountProtoP\x01ZDgithub.com/postrider/postrider/proto/gen/go/postrider/v1;postriderv1\xa2\x02\x03PXX\xaa\x02\fPostrider.V1\xca\x02\fPostrider\\V1\xe2\x02\x18Postrider\\V1\\GPBMetadata\xea\x02\rPostrider::V1b\x06proto3"
 
 var (
@@ -500,30 +800,39 @@ func file_postrider_v1_account_proto_rawDescGZIP() []byte {
 	return file_postrider_v1_account_proto_rawDescData
 }
 
-var file_postrider_v1_account_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_postrider_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_postrider_v1_account_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_postrider_v1_account_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_postrider_v1_account_proto_goTypes = []any{
 	(UnknownTypePolicy)(0),        // 0: postrider.v1.UnknownTypePolicy
-	(*Account)(nil),               // 1: postrider.v1.Account
-	(*ApiKey)(nil),                // 2: postrider.v1.ApiKey
-	(*EventType)(nil),             // 3: postrider.v1.EventType
-	(*durationpb.Duration)(nil),   // 4: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(SchemaPolicy)(0),             // 1: postrider.v1.SchemaPolicy
+	(*Account)(nil),               // 2: postrider.v1.Account
+	(*SigningKey)(nil),            // 3: postrider.v1.SigningKey
+	(*ClientKey)(nil),             // 4: postrider.v1.ClientKey
+	(*ApiKey)(nil),                // 5: postrider.v1.ApiKey
+	(*EventType)(nil),             // 6: postrider.v1.EventType
+	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
 }
 var file_postrider_v1_account_proto_depIdxs = []int32{
-	0, // 0: postrider.v1.Account.unknown_type_policy:type_name -> postrider.v1.UnknownTypePolicy
-	4, // 1: postrider.v1.Account.dedup_window:type_name -> google.protobuf.Duration
-	5, // 2: postrider.v1.Account.create_time:type_name -> google.protobuf.Timestamp
-	5, // 3: postrider.v1.Account.update_time:type_name -> google.protobuf.Timestamp
-	5, // 4: postrider.v1.ApiKey.create_time:type_name -> google.protobuf.Timestamp
-	5, // 5: postrider.v1.ApiKey.expire_time:type_name -> google.protobuf.Timestamp
-	5, // 6: postrider.v1.EventType.create_time:type_name -> google.protobuf.Timestamp
-	5, // 7: postrider.v1.EventType.update_time:type_name -> google.protobuf.Timestamp
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	0,  // 0: postrider.v1.Account.unknown_type_policy:type_name -> postrider.v1.UnknownTypePolicy
+	7,  // 1: postrider.v1.Account.dedup_window:type_name -> google.protobuf.Duration
+	8,  // 2: postrider.v1.Account.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 3: postrider.v1.Account.update_time:type_name -> google.protobuf.Timestamp
+	8,  // 4: postrider.v1.SigningKey.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 5: postrider.v1.SigningKey.sign_time:type_name -> google.protobuf.Timestamp
+	8,  // 6: postrider.v1.SigningKey.retire_time:type_name -> google.protobuf.Timestamp
+	8,  // 7: postrider.v1.SigningKey.expire_time:type_name -> google.protobuf.Timestamp
+	8,  // 8: postrider.v1.ClientKey.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 9: postrider.v1.ApiKey.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 10: postrider.v1.ApiKey.expire_time:type_name -> google.protobuf.Timestamp
+	8,  // 11: postrider.v1.EventType.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 12: postrider.v1.EventType.update_time:type_name -> google.protobuf.Timestamp
+	1,  // 13: postrider.v1.EventType.schema_policy:type_name -> postrider.v1.SchemaPolicy
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_account_proto_init() }
@@ -537,8 +846,8 @@ func file_postrider_v1_account_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_account_proto_rawDesc), len(file_postrider_v1_account_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   3,
+			NumEnums:      2,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

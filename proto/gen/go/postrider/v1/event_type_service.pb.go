@@ -351,9 +351,11 @@ type UpdateEventTypeRequest struct {
 	// The name and the new values; a non-empty etag must be the current one.
 	EventType *EventType `protobuf:"bytes,2,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
 	// The fields to change. Absent: every field that is set.
-	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	UpdateMask *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	// Takes a new schema though it refuses data that the one before took.
+	AllowIncompatibleSchema bool `protobuf:"varint,4,opt,name=allow_incompatible_schema,json=allowIncompatibleSchema,proto3" json:"allow_incompatible_schema,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *UpdateEventTypeRequest) Reset() {
@@ -405,6 +407,13 @@ func (x *UpdateEventTypeRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 		return x.UpdateMask
 	}
 	return nil
+}
+
+func (x *UpdateEventTypeRequest) GetAllowIncompatibleSchema() bool {
+	if x != nil {
+		return x.AllowIncompatibleSchema
+	}
+	return false
 }
 
 // UpdateEventTypeResponse holds the entry.
@@ -551,9 +560,11 @@ type ImportEventTypesRequest struct {
 	// Only with an admin key.
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// At most 1 000.
-	EventTypes    []*EventType `protobuf:"bytes,2,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	EventTypes []*EventType `protobuf:"bytes,2,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
+	// Takes new schemas though they refuse data that those before took.
+	AllowIncompatibleSchema bool `protobuf:"varint,3,opt,name=allow_incompatible_schema,json=allowIncompatibleSchema,proto3" json:"allow_incompatible_schema,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *ImportEventTypesRequest) Reset() {
@@ -598,6 +609,13 @@ func (x *ImportEventTypesRequest) GetEventTypes() []*EventType {
 		return x.EventTypes
 	}
 	return nil
+}
+
+func (x *ImportEventTypesRequest) GetAllowIncompatibleSchema() bool {
+	if x != nil {
+		return x.AllowIncompatibleSchema
+	}
+	return false
 }
 
 // ImportEventTypesResponse counts what was done.
@@ -684,14 +702,15 @@ const file_postrider_v1_event_type_service_proto_rawDesc = "" +
 	"\x16ListEventTypesResponse\x128\n" +
 	"\vevent_types\x18\x01 \x03(\v2\x17.postrider.v1.EventTypeR\n" +
 	"eventTypes\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xac\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe8\x01\n" +
 	"\x16UpdateEventTypeRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x126\n" +
 	"\n" +
 	"event_type\x18\x02 \x01(\v2\x17.postrider.v1.EventTypeR\teventType\x12;\n" +
 	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\"Q\n" +
+	"updateMask\x12:\n" +
+	"\x19allow_incompatible_schema\x18\x04 \x01(\bR\x17allowIncompatibleSchema\"Q\n" +
 	"\x17UpdateEventTypeResponse\x126\n" +
 	"\n" +
 	"event_type\x18\x01 \x01(\v2\x17.postrider.v1.EventTypeR\teventType\"K\n" +
@@ -699,12 +718,13 @@ const file_postrider_v1_event_type_service_proto_rawDesc = "" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"\x19\n" +
-	"\x17DeleteEventTypeResponse\"r\n" +
+	"\x17DeleteEventTypeResponse\"\xae\x01\n" +
 	"\x17ImportEventTypesRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x128\n" +
 	"\vevent_types\x18\x02 \x03(\v2\x17.postrider.v1.EventTypeR\n" +
-	"eventTypes\"N\n" +
+	"eventTypes\x12:\n" +
+	"\x19allow_incompatible_schema\x18\x03 \x01(\bR\x17allowIncompatibleSchema\"N\n" +
 	"\x18ImportEventTypesResponse\x12\x18\n" +
 	"\acreated\x18\x01 \x01(\x05R\acreated\x12\x18\n" +
 	"\aupdated\x18\x02 \x01(\x05R\aupdated2\xc9\x04\n" +

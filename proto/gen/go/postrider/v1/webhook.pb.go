@@ -143,7 +143,8 @@ type Webhook struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "wh_" + ULID, set by Postrider, never reused.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// A UUID of its own, for systems that name webhooks so. Set by Postrider.
+	// A UUID, for systems that name webhooks so; unique in its account. Default: made by Postrider.
+	// Fixed at creation.
 	Uuid string `protobuf:"bytes,2,opt,name=uuid,proto3" json:"uuid,omitempty"`
 	// A number of its own, unique over all accounts. Set by Postrider.
 	Number int64 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
@@ -192,7 +193,13 @@ type Webhook struct {
 	// The secrets in force, newest first, without their values.
 	Secrets []*WebhookSecret `protobuf:"bytes,24,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	// What sets it apart in the owner's own terms. At most 32.
-	Annotations   map[string]string `protobuf:"bytes,25,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Annotations map[string]string `protobuf:"bytes,25,rep,name=annotations,proto3" json:"annotations,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What only some profiles know.
+	Options *ProfileOptions `protobuf:"bytes,26,opt,name=options,proto3" json:"options,omitempty"`
+	// How the receiver answered when it was last asked to tell its token from another; absent: never.
+	Verification *Verification `protobuf:"bytes,27,opt,name=verification,proto3" json:"verification,omitempty"`
+	// How the receiver answered the handshake of CloudEvents' web hooks; absent: never.
+	Handshake     *Handshake `protobuf:"bytes,28,opt,name=handshake,proto3" json:"handshake,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,6 +409,408 @@ func (x *Webhook) GetAnnotations() map[string]string {
 	return nil
 }
 
+func (x *Webhook) GetOptions() *ProfileOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Webhook) GetVerification() *Verification {
+	if x != nil {
+		return x.Verification
+	}
+	return nil
+}
+
+func (x *Webhook) GetHandshake() *Handshake {
+	if x != nil {
+		return x.Handshake
+	}
+	return nil
+}
+
+// ProfileOptions are the choices that some profiles leave. An option that the webhook's profile
+// does not know must be left out.
+type ProfileOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `audata`, GET: how nested members are written in the query: "brackets" (default), "dots",
+	// "json".
+	QueryStyle string `protobuf:"bytes,1,opt,name=query_style,json=queryStyle,proto3" json:"query_style,omitempty"`
+	// `cloudevents`: "binary" (default) or "structured".
+	CloudeventsMode string `protobuf:"bytes,2,opt,name=cloudevents_mode,json=cloudeventsMode,proto3" json:"cloudevents_mode,omitempty"`
+	// Adds an HTTP message signature (RFC 9421) by the account's signing key: "none", "target-uri"
+	// (covers the whole URL), "authority-parts" (for receivers behind proxies that rewrite it).
+	// Default: "target-uri" in `offblocks`, else "none".
+	MessageSignature string `protobuf:"bytes,3,opt,name=message_signature,json=messageSignature,proto3" json:"message_signature,omitempty"`
+	// `custom`: how deliveries are signed. Required there, unknown elsewhere.
+	SignatureScheme *SignatureScheme `protobuf:"bytes,4,opt,name=signature_scheme,json=signatureScheme,proto3" json:"signature_scheme,omitempty"`
+	// `labelst`: deliveries are held until the receiver told its token from another.
+	RequireVerification bool `protobuf:"varint,5,opt,name=require_verification,json=requireVerification,proto3" json:"require_verification,omitempty"`
+	// `cloudevents`: whether the receiver is asked for its consent with OPTIONS: "off" (default),
+	// "optional" (its allowed rate holds if it answers), "required" (deliveries are held without it).
+	Handshake     string `protobuf:"bytes,6,opt,name=handshake,proto3" json:"handshake,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProfileOptions) Reset() {
+	*x = ProfileOptions{}
+	mi := &file_postrider_v1_webhook_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProfileOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProfileOptions) ProtoMessage() {}
+
+func (x *ProfileOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProfileOptions.ProtoReflect.Descriptor instead.
+func (*ProfileOptions) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ProfileOptions) GetQueryStyle() string {
+	if x != nil {
+		return x.QueryStyle
+	}
+	return ""
+}
+
+func (x *ProfileOptions) GetCloudeventsMode() string {
+	if x != nil {
+		return x.CloudeventsMode
+	}
+	return ""
+}
+
+func (x *ProfileOptions) GetMessageSignature() string {
+	if x != nil {
+		return x.MessageSignature
+	}
+	return ""
+}
+
+func (x *ProfileOptions) GetSignatureScheme() *SignatureScheme {
+	if x != nil {
+		return x.SignatureScheme
+	}
+	return nil
+}
+
+func (x *ProfileOptions) GetRequireVerification() bool {
+	if x != nil {
+		return x.RequireVerification
+	}
+	return false
+}
+
+func (x *ProfileOptions) GetHandshake() string {
+	if x != nil {
+		return x.Handshake
+	}
+	return ""
+}
+
+// SignatureScheme describes how a body is signed. Template and value may hold the tokens {id},
+// {ts} (unix seconds), {ts_ms}, {body}, {url}, {method}, {path}, {query} and {form_sorted}; value
+// may hold {ts}, {ts_ms}, {id} and {sig}.
+type SignatureScheme struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "hmac-sha256", "hmac-sha1" or "ed25519".
+	Algorithm string `protobuf:"bytes,1,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	// What the secret's text is: "utf8" (default), "base64" or "hex".
+	KeyEncoding string `protobuf:"bytes,2,opt,name=key_encoding,json=keyEncoding,proto3" json:"key_encoding,omitempty"`
+	// What is signed, such as "{id}.{ts}.{body}". Must hold {body}, {url} or {form_sorted}.
+	Template string `protobuf:"bytes,3,opt,name=template,proto3" json:"template,omitempty"`
+	// "hex" (default) or "base64".
+	Encoding string `protobuf:"bytes,4,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// Name of the header that holds the signature. Required.
+	Header string `protobuf:"bytes,5,opt,name=header,proto3" json:"header,omitempty"`
+	// Its value, such as "t={ts},v1={sig}". Default "{sig}".
+	Value string `protobuf:"bytes,6,opt,name=value,proto3" json:"value,omitempty"`
+	// Name of a header that holds the time in unix seconds; empty: none.
+	TimestampHeader string `protobuf:"bytes,7,opt,name=timestamp_header,json=timestampHeader,proto3" json:"timestamp_header,omitempty"`
+	// Name of a header that holds the message id; empty: none.
+	IdHeader string `protobuf:"bytes,8,opt,name=id_header,json=idHeader,proto3" json:"id_header,omitempty"`
+	// How the signatures of several secrets go together: "none" (default: the newest alone),
+	// "space", "repeat" (the part of value that holds {sig} is repeated, separated by commas).
+	Multiple      string `protobuf:"bytes,9,opt,name=multiple,proto3" json:"multiple,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignatureScheme) Reset() {
+	*x = SignatureScheme{}
+	mi := &file_postrider_v1_webhook_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignatureScheme) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignatureScheme) ProtoMessage() {}
+
+func (x *SignatureScheme) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignatureScheme.ProtoReflect.Descriptor instead.
+func (*SignatureScheme) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SignatureScheme) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *SignatureScheme) GetKeyEncoding() string {
+	if x != nil {
+		return x.KeyEncoding
+	}
+	return ""
+}
+
+func (x *SignatureScheme) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+func (x *SignatureScheme) GetEncoding() string {
+	if x != nil {
+		return x.Encoding
+	}
+	return ""
+}
+
+func (x *SignatureScheme) GetHeader() string {
+	if x != nil {
+		return x.Header
+	}
+	return ""
+}
+
+func (x *SignatureScheme) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *SignatureScheme) GetTimestampHeader() string {
+	if x != nil {
+		return x.TimestampHeader
+	}
+	return ""
+}
+
+func (x *SignatureScheme) GetIdHeader() string {
+	if x != nil {
+		return x.IdHeader
+	}
+	return ""
+}
+
+func (x *SignatureScheme) GetMultiple() string {
+	if x != nil {
+		return x.Multiple
+	}
+	return ""
+}
+
+// Verification is what a receiver answered to its own token and to another.
+type Verification struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it took its own and refused the other.
+	Valid bool `protobuf:"varint,1,opt,name=valid,proto3" json:"valid,omitempty"`
+	// Status that it gave for its own token, 0 without an answer. 200 is right.
+	OwnStatus int32 `protobuf:"varint,2,opt,name=own_status,json=ownStatus,proto3" json:"own_status,omitempty"`
+	// Status that it gave for another token, 0 without an answer. 401 is right.
+	OtherStatus int32 `protobuf:"varint,3,opt,name=other_status,json=otherStatus,proto3" json:"other_status,omitempty"`
+	// For people: what was wrong.
+	Detail string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	// When it was asked.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Verification) Reset() {
+	*x = Verification{}
+	mi := &file_postrider_v1_webhook_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Verification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Verification) ProtoMessage() {}
+
+func (x *Verification) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Verification.ProtoReflect.Descriptor instead.
+func (*Verification) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Verification) GetValid() bool {
+	if x != nil {
+		return x.Valid
+	}
+	return false
+}
+
+func (x *Verification) GetOwnStatus() int32 {
+	if x != nil {
+		return x.OwnStatus
+	}
+	return 0
+}
+
+func (x *Verification) GetOtherStatus() int32 {
+	if x != nil {
+		return x.OtherStatus
+	}
+	return 0
+}
+
+func (x *Verification) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Verification) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+// Handshake is a receiver's answer to OPTIONS (HTTP 1.1 Web Hooks for Event Delivery, section 4).
+type Handshake struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it consented.
+	Consented bool `protobuf:"varint,1,opt,name=consented,proto3" json:"consented,omitempty"`
+	// The name that it was asked for.
+	Origin string `protobuf:"bytes,2,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Deliveries a minute that it allows; 0: any number. A hard limit.
+	AllowedRate int32 `protobuf:"varint,3,opt,name=allowed_rate,json=allowedRate,proto3" json:"allowed_rate,omitempty"`
+	// For people: what was wrong.
+	Detail string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	// When it answered.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Handshake) Reset() {
+	*x = Handshake{}
+	mi := &file_postrider_v1_webhook_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Handshake) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Handshake) ProtoMessage() {}
+
+func (x *Handshake) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Handshake.ProtoReflect.Descriptor instead.
+func (*Handshake) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Handshake) GetConsented() bool {
+	if x != nil {
+		return x.Consented
+	}
+	return false
+}
+
+func (x *Handshake) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *Handshake) GetAllowedRate() int32 {
+	if x != nil {
+		return x.AllowedRate
+	}
+	return 0
+}
+
+func (x *Handshake) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Handshake) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 // WebhookSecret describes a signing secret without its value.
 type WebhookSecret struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -421,7 +830,7 @@ type WebhookSecret struct {
 
 func (x *WebhookSecret) Reset() {
 	*x = WebhookSecret{}
-	mi := &file_postrider_v1_webhook_proto_msgTypes[1]
+	mi := &file_postrider_v1_webhook_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +842,7 @@ func (x *WebhookSecret) String() string {
 func (*WebhookSecret) ProtoMessage() {}
 
 func (x *WebhookSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_proto_msgTypes[1]
+	mi := &file_postrider_v1_webhook_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +855,7 @@ func (x *WebhookSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookSecret.ProtoReflect.Descriptor instead.
 func (*WebhookSecret) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{1}
+	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WebhookSecret) GetId() string {
@@ -500,7 +909,7 @@ type RetrySchedule struct {
 
 func (x *RetrySchedule) Reset() {
 	*x = RetrySchedule{}
-	mi := &file_postrider_v1_webhook_proto_msgTypes[2]
+	mi := &file_postrider_v1_webhook_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -512,7 +921,7 @@ func (x *RetrySchedule) String() string {
 func (*RetrySchedule) ProtoMessage() {}
 
 func (x *RetrySchedule) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_proto_msgTypes[2]
+	mi := &file_postrider_v1_webhook_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -525,7 +934,7 @@ func (x *RetrySchedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetrySchedule.ProtoReflect.Descriptor instead.
 func (*RetrySchedule) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{2}
+	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RetrySchedule) GetDelays() []*durationpb.Duration {
@@ -553,7 +962,8 @@ var File_postrider_v1_webhook_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"\n" +
-	"\x1apostrider/v1/webhook.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\t\n" +
+	"\x1apostrider/v1/webhook.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\n" +
+	"\n" +
 	"\aWebhook\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x16\n" +
@@ -586,7 +996,10 @@ const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"updateTime\x12\x12\n" +
 	"\x04etag\x18\x17 \x01(\tR\x04etag\x125\n" +
 	"\asecrets\x18\x18 \x03(\v2\x1b.postrider.v1.WebhookSecretR\asecrets\x12H\n" +
-	"\vannotations\x18\x19 \x03(\v2&.postrider.v1.Webhook.AnnotationsEntryR\vannotations\x1a:\n" +
+	"\vannotations\x18\x19 \x03(\v2&.postrider.v1.Webhook.AnnotationsEntryR\vannotations\x126\n" +
+	"\aoptions\x18\x1a \x01(\v2\x1c.postrider.v1.ProfileOptionsR\aoptions\x12>\n" +
+	"\fverification\x18\x1b \x01(\v2\x1a.postrider.v1.VerificationR\fverification\x125\n" +
+	"\thandshake\x18\x1c \x01(\v2\x17.postrider.v1.HandshakeR\thandshake\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
@@ -594,7 +1007,38 @@ const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n" +
 	"\v_rate_limitB\x10\n" +
-	"\x0e_trace_context\"\xcc\x01\n" +
+	"\x0e_trace_context\"\xa4\x02\n" +
+	"\x0eProfileOptions\x12\x1f\n" +
+	"\vquery_style\x18\x01 \x01(\tR\n" +
+	"queryStyle\x12)\n" +
+	"\x10cloudevents_mode\x18\x02 \x01(\tR\x0fcloudeventsMode\x12+\n" +
+	"\x11message_signature\x18\x03 \x01(\tR\x10messageSignature\x12H\n" +
+	"\x10signature_scheme\x18\x04 \x01(\v2\x1d.postrider.v1.SignatureSchemeR\x0fsignatureScheme\x121\n" +
+	"\x14require_verification\x18\x05 \x01(\bR\x13requireVerification\x12\x1c\n" +
+	"\thandshake\x18\x06 \x01(\tR\thandshake\"\x9c\x02\n" +
+	"\x0fSignatureScheme\x12\x1c\n" +
+	"\talgorithm\x18\x01 \x01(\tR\talgorithm\x12!\n" +
+	"\fkey_encoding\x18\x02 \x01(\tR\vkeyEncoding\x12\x1a\n" +
+	"\btemplate\x18\x03 \x01(\tR\btemplate\x12\x1a\n" +
+	"\bencoding\x18\x04 \x01(\tR\bencoding\x12\x16\n" +
+	"\x06header\x18\x05 \x01(\tR\x06header\x12\x14\n" +
+	"\x05value\x18\x06 \x01(\tR\x05value\x12)\n" +
+	"\x10timestamp_header\x18\a \x01(\tR\x0ftimestampHeader\x12\x1b\n" +
+	"\tid_header\x18\b \x01(\tR\bidHeader\x12\x1a\n" +
+	"\bmultiple\x18\t \x01(\tR\bmultiple\"\xae\x01\n" +
+	"\fVerification\x12\x14\n" +
+	"\x05valid\x18\x01 \x01(\bR\x05valid\x12\x1d\n" +
+	"\n" +
+	"own_status\x18\x02 \x01(\x05R\townStatus\x12!\n" +
+	"\fother_status\x18\x03 \x01(\x05R\votherStatus\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\x12.\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xac\x01\n" +
+	"\tHandshake\x12\x1c\n" +
+	"\tconsented\x18\x01 \x01(\bR\tconsented\x12\x16\n" +
+	"\x06origin\x18\x02 \x01(\tR\x06origin\x12!\n" +
+	"\fallowed_rate\x18\x03 \x01(\x05R\vallowedRate\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\x12.\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xcc\x01\n" +
 	"\rWebhookSecret\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12;\n" +
@@ -636,39 +1080,49 @@ func file_postrider_v1_webhook_proto_rawDescGZIP() []byte {
 }
 
 var file_postrider_v1_webhook_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_postrider_v1_webhook_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_postrider_v1_webhook_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_postrider_v1_webhook_proto_goTypes = []any{
 	(WebhookState)(0),             // 0: postrider.v1.WebhookState
 	(DelayBasis)(0),               // 1: postrider.v1.DelayBasis
 	(*Webhook)(nil),               // 2: postrider.v1.Webhook
-	(*WebhookSecret)(nil),         // 3: postrider.v1.WebhookSecret
-	(*RetrySchedule)(nil),         // 4: postrider.v1.RetrySchedule
-	nil,                           // 5: postrider.v1.Webhook.HeadersEntry
-	nil,                           // 6: postrider.v1.Webhook.AnnotationsEntry
-	(*structpb.Struct)(nil),       // 7: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*ProfileOptions)(nil),        // 3: postrider.v1.ProfileOptions
+	(*SignatureScheme)(nil),       // 4: postrider.v1.SignatureScheme
+	(*Verification)(nil),          // 5: postrider.v1.Verification
+	(*Handshake)(nil),             // 6: postrider.v1.Handshake
+	(*WebhookSecret)(nil),         // 7: postrider.v1.WebhookSecret
+	(*RetrySchedule)(nil),         // 8: postrider.v1.RetrySchedule
+	nil,                           // 9: postrider.v1.Webhook.HeadersEntry
+	nil,                           // 10: postrider.v1.Webhook.AnnotationsEntry
+	(*structpb.Struct)(nil),       // 11: google.protobuf.Struct
+	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_postrider_v1_webhook_proto_depIdxs = []int32{
-	7,  // 0: postrider.v1.Webhook.scopes:type_name -> google.protobuf.Struct
-	5,  // 1: postrider.v1.Webhook.headers:type_name -> postrider.v1.Webhook.HeadersEntry
-	8,  // 2: postrider.v1.Webhook.attempt_timeout:type_name -> google.protobuf.Duration
-	4,  // 3: postrider.v1.Webhook.retry_schedule:type_name -> postrider.v1.RetrySchedule
+	11, // 0: postrider.v1.Webhook.scopes:type_name -> google.protobuf.Struct
+	9,  // 1: postrider.v1.Webhook.headers:type_name -> postrider.v1.Webhook.HeadersEntry
+	12, // 2: postrider.v1.Webhook.attempt_timeout:type_name -> google.protobuf.Duration
+	8,  // 3: postrider.v1.Webhook.retry_schedule:type_name -> postrider.v1.RetrySchedule
 	0,  // 4: postrider.v1.Webhook.state:type_name -> postrider.v1.WebhookState
-	9,  // 5: postrider.v1.Webhook.state_time:type_name -> google.protobuf.Timestamp
-	9,  // 6: postrider.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 7: postrider.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
-	3,  // 8: postrider.v1.Webhook.secrets:type_name -> postrider.v1.WebhookSecret
-	6,  // 9: postrider.v1.Webhook.annotations:type_name -> postrider.v1.Webhook.AnnotationsEntry
-	9,  // 10: postrider.v1.WebhookSecret.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 11: postrider.v1.WebhookSecret.expire_time:type_name -> google.protobuf.Timestamp
-	8,  // 12: postrider.v1.RetrySchedule.delays:type_name -> google.protobuf.Duration
-	1,  // 13: postrider.v1.RetrySchedule.delay_basis:type_name -> postrider.v1.DelayBasis
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	13, // 5: postrider.v1.Webhook.state_time:type_name -> google.protobuf.Timestamp
+	13, // 6: postrider.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
+	13, // 7: postrider.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
+	7,  // 8: postrider.v1.Webhook.secrets:type_name -> postrider.v1.WebhookSecret
+	10, // 9: postrider.v1.Webhook.annotations:type_name -> postrider.v1.Webhook.AnnotationsEntry
+	3,  // 10: postrider.v1.Webhook.options:type_name -> postrider.v1.ProfileOptions
+	5,  // 11: postrider.v1.Webhook.verification:type_name -> postrider.v1.Verification
+	6,  // 12: postrider.v1.Webhook.handshake:type_name -> postrider.v1.Handshake
+	4,  // 13: postrider.v1.ProfileOptions.signature_scheme:type_name -> postrider.v1.SignatureScheme
+	13, // 14: postrider.v1.Verification.time:type_name -> google.protobuf.Timestamp
+	13, // 15: postrider.v1.Handshake.time:type_name -> google.protobuf.Timestamp
+	13, // 16: postrider.v1.WebhookSecret.create_time:type_name -> google.protobuf.Timestamp
+	13, // 17: postrider.v1.WebhookSecret.expire_time:type_name -> google.protobuf.Timestamp
+	12, // 18: postrider.v1.RetrySchedule.delays:type_name -> google.protobuf.Duration
+	1,  // 19: postrider.v1.RetrySchedule.delay_basis:type_name -> postrider.v1.DelayBasis
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_webhook_proto_init() }
@@ -677,14 +1131,14 @@ func file_postrider_v1_webhook_proto_init() {
 		return
 	}
 	file_postrider_v1_webhook_proto_msgTypes[0].OneofWrappers = []any{}
-	file_postrider_v1_webhook_proto_msgTypes[2].OneofWrappers = []any{}
+	file_postrider_v1_webhook_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_webhook_proto_rawDesc), len(file_postrider_v1_webhook_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   5,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -153,13 +153,17 @@ func (x *CreateWebhookResponse) GetSecret() string {
 	return ""
 }
 
-// GetWebhookRequest names a webhook.
+// GetWebhookRequest names a webhook, in one of three ways.
 type GetWebhookRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only with an admin key.
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// "wh_" + ULID.
-	WebhookId     string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	WebhookId string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// Its UUID.
+	Uuid string `protobuf:"bytes,3,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	// Its number.
+	Number        int64 `protobuf:"varint,4,opt,name=number,proto3" json:"number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -208,6 +212,20 @@ func (x *GetWebhookRequest) GetWebhookId() string {
 	return ""
 }
 
+func (x *GetWebhookRequest) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *GetWebhookRequest) GetNumber() int64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
 // GetWebhookResponse holds the webhook.
 type GetWebhookResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -254,6 +272,374 @@ func (x *GetWebhookResponse) GetWebhook() *Webhook {
 	return nil
 }
 
+// GetWebhookSecretsRequest names a webhook.
+type GetWebhookSecretsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only with an admin key.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// "wh_" + ULID.
+	WebhookId     string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhookSecretsRequest) Reset() {
+	*x = GetWebhookSecretsRequest{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhookSecretsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhookSecretsRequest) ProtoMessage() {}
+
+func (x *GetWebhookSecretsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhookSecretsRequest.ProtoReflect.Descriptor instead.
+func (*GetWebhookSecretsRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GetWebhookSecretsRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *GetWebhookSecretsRequest) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+// GetWebhookSecretsResponse holds the secrets.
+type GetWebhookSecretsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those in force, newest first.
+	Secrets       []*RevealedSecret `protobuf:"bytes,1,rep,name=secrets,proto3" json:"secrets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhookSecretsResponse) Reset() {
+	*x = GetWebhookSecretsResponse{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhookSecretsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhookSecretsResponse) ProtoMessage() {}
+
+func (x *GetWebhookSecretsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhookSecretsResponse.ProtoReflect.Descriptor instead.
+func (*GetWebhookSecretsResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GetWebhookSecretsResponse) GetSecrets() []*RevealedSecret {
+	if x != nil {
+		return x.Secrets
+	}
+	return nil
+}
+
+// RevealedSecret is a signing secret with its value.
+type RevealedSecret struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the webhook shows it.
+	Description *WebhookSecret `protobuf:"bytes,1,opt,name=description,proto3" json:"description,omitempty"`
+	// The value.
+	Secret        string `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevealedSecret) Reset() {
+	*x = RevealedSecret{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevealedSecret) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevealedSecret) ProtoMessage() {}
+
+func (x *RevealedSecret) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevealedSecret.ProtoReflect.Descriptor instead.
+func (*RevealedSecret) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RevealedSecret) GetDescription() *WebhookSecret {
+	if x != nil {
+		return x.Description
+	}
+	return nil
+}
+
+func (x *RevealedSecret) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+// VerifyWebhookRequest names a webhook.
+type VerifyWebhookRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only with an admin key.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// "wh_" + ULID.
+	WebhookId     string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyWebhookRequest) Reset() {
+	*x = VerifyWebhookRequest{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyWebhookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyWebhookRequest) ProtoMessage() {}
+
+func (x *VerifyWebhookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyWebhookRequest.ProtoReflect.Descriptor instead.
+func (*VerifyWebhookRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *VerifyWebhookRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *VerifyWebhookRequest) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+// VerifyWebhookResponse holds the answer.
+type VerifyWebhookResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The webhook, with its verification.
+	Webhook       *Webhook `protobuf:"bytes,1,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyWebhookResponse) Reset() {
+	*x = VerifyWebhookResponse{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyWebhookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyWebhookResponse) ProtoMessage() {}
+
+func (x *VerifyWebhookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyWebhookResponse.ProtoReflect.Descriptor instead.
+func (*VerifyWebhookResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *VerifyWebhookResponse) GetWebhook() *Webhook {
+	if x != nil {
+		return x.Webhook
+	}
+	return nil
+}
+
+// HandshakeWebhookRequest names a webhook.
+type HandshakeWebhookRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only with an admin key.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// "wh_" + ULID.
+	WebhookId string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// Deliveries a minute to ask for, at least 1; 0: no rate is asked for.
+	Rate          int32 `protobuf:"varint,3,opt,name=rate,proto3" json:"rate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandshakeWebhookRequest) Reset() {
+	*x = HandshakeWebhookRequest{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandshakeWebhookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandshakeWebhookRequest) ProtoMessage() {}
+
+func (x *HandshakeWebhookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandshakeWebhookRequest.ProtoReflect.Descriptor instead.
+func (*HandshakeWebhookRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *HandshakeWebhookRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *HandshakeWebhookRequest) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+func (x *HandshakeWebhookRequest) GetRate() int32 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+// HandshakeWebhookResponse holds the answer.
+type HandshakeWebhookResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The webhook, with its handshake. A receiver that answered without consent may still consent
+	// later, through the callback that it was given.
+	Webhook       *Webhook `protobuf:"bytes,1,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandshakeWebhookResponse) Reset() {
+	*x = HandshakeWebhookResponse{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandshakeWebhookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandshakeWebhookResponse) ProtoMessage() {}
+
+func (x *HandshakeWebhookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandshakeWebhookResponse.ProtoReflect.Descriptor instead.
+func (*HandshakeWebhookResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *HandshakeWebhookResponse) GetWebhook() *Webhook {
+	if x != nil {
+		return x.Webhook
+	}
+	return nil
+}
+
 // ListWebhooksRequest asks for a page.
 type ListWebhooksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -269,7 +655,7 @@ type ListWebhooksRequest struct {
 
 func (x *ListWebhooksRequest) Reset() {
 	*x = ListWebhooksRequest{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[4]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -281,7 +667,7 @@ func (x *ListWebhooksRequest) String() string {
 func (*ListWebhooksRequest) ProtoMessage() {}
 
 func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[4]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -294,7 +680,7 @@ func (x *ListWebhooksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksRequest.ProtoReflect.Descriptor instead.
 func (*ListWebhooksRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{4}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListWebhooksRequest) GetAccountId() string {
@@ -331,7 +717,7 @@ type ListWebhooksResponse struct {
 
 func (x *ListWebhooksResponse) Reset() {
 	*x = ListWebhooksResponse{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[5]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -343,7 +729,7 @@ func (x *ListWebhooksResponse) String() string {
 func (*ListWebhooksResponse) ProtoMessage() {}
 
 func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[5]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -356,7 +742,7 @@ func (x *ListWebhooksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhooksResponse.ProtoReflect.Descriptor instead.
 func (*ListWebhooksResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{5}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
@@ -388,7 +774,7 @@ type UpdateWebhookRequest struct {
 
 func (x *UpdateWebhookRequest) Reset() {
 	*x = UpdateWebhookRequest{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[6]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +786,7 @@ func (x *UpdateWebhookRequest) String() string {
 func (*UpdateWebhookRequest) ProtoMessage() {}
 
 func (x *UpdateWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[6]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +799,7 @@ func (x *UpdateWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWebhookRequest.ProtoReflect.Descriptor instead.
 func (*UpdateWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{6}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *UpdateWebhookRequest) GetAccountId() string {
@@ -448,7 +834,7 @@ type UpdateWebhookResponse struct {
 
 func (x *UpdateWebhookResponse) Reset() {
 	*x = UpdateWebhookResponse{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[7]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -460,7 +846,7 @@ func (x *UpdateWebhookResponse) String() string {
 func (*UpdateWebhookResponse) ProtoMessage() {}
 
 func (x *UpdateWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[7]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -473,7 +859,7 @@ func (x *UpdateWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateWebhookResponse.ProtoReflect.Descriptor instead.
 func (*UpdateWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{7}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UpdateWebhookResponse) GetWebhook() *Webhook {
@@ -498,7 +884,7 @@ type DeleteWebhookRequest struct {
 
 func (x *DeleteWebhookRequest) Reset() {
 	*x = DeleteWebhookRequest{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[8]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +896,7 @@ func (x *DeleteWebhookRequest) String() string {
 func (*DeleteWebhookRequest) ProtoMessage() {}
 
 func (x *DeleteWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[8]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +909,7 @@ func (x *DeleteWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWebhookRequest.ProtoReflect.Descriptor instead.
 func (*DeleteWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{8}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteWebhookRequest) GetAccountId() string {
@@ -558,7 +944,7 @@ type DeleteWebhookResponse struct {
 
 func (x *DeleteWebhookResponse) Reset() {
 	*x = DeleteWebhookResponse{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[9]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +956,7 @@ func (x *DeleteWebhookResponse) String() string {
 func (*DeleteWebhookResponse) ProtoMessage() {}
 
 func (x *DeleteWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[9]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +969,7 @@ func (x *DeleteWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWebhookResponse.ProtoReflect.Descriptor instead.
 func (*DeleteWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{9}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteWebhookResponse) GetCancelledDeliveries() int64 {
@@ -606,7 +992,7 @@ type PauseWebhookRequest struct {
 
 func (x *PauseWebhookRequest) Reset() {
 	*x = PauseWebhookRequest{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[10]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +1004,7 @@ func (x *PauseWebhookRequest) String() string {
 func (*PauseWebhookRequest) ProtoMessage() {}
 
 func (x *PauseWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[10]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +1017,7 @@ func (x *PauseWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseWebhookRequest.ProtoReflect.Descriptor instead.
 func (*PauseWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{10}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PauseWebhookRequest) GetAccountId() string {
@@ -659,7 +1045,7 @@ type PauseWebhookResponse struct {
 
 func (x *PauseWebhookResponse) Reset() {
 	*x = PauseWebhookResponse{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[11]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +1057,7 @@ func (x *PauseWebhookResponse) String() string {
 func (*PauseWebhookResponse) ProtoMessage() {}
 
 func (x *PauseWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[11]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +1070,7 @@ func (x *PauseWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseWebhookResponse.ProtoReflect.Descriptor instead.
 func (*PauseWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{11}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PauseWebhookResponse) GetWebhook() *Webhook {
@@ -707,7 +1093,7 @@ type ResumeWebhookRequest struct {
 
 func (x *ResumeWebhookRequest) Reset() {
 	*x = ResumeWebhookRequest{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[12]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +1105,7 @@ func (x *ResumeWebhookRequest) String() string {
 func (*ResumeWebhookRequest) ProtoMessage() {}
 
 func (x *ResumeWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[12]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +1118,7 @@ func (x *ResumeWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeWebhookRequest.ProtoReflect.Descriptor instead.
 func (*ResumeWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{12}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResumeWebhookRequest) GetAccountId() string {
@@ -760,7 +1146,7 @@ type ResumeWebhookResponse struct {
 
 func (x *ResumeWebhookResponse) Reset() {
 	*x = ResumeWebhookResponse{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[13]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +1158,7 @@ func (x *ResumeWebhookResponse) String() string {
 func (*ResumeWebhookResponse) ProtoMessage() {}
 
 func (x *ResumeWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[13]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +1171,7 @@ func (x *ResumeWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeWebhookResponse.ProtoReflect.Descriptor instead.
 func (*ResumeWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{13}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResumeWebhookResponse) GetWebhook() *Webhook {
@@ -812,7 +1198,7 @@ type RotateWebhookSecretRequest struct {
 
 func (x *RotateWebhookSecretRequest) Reset() {
 	*x = RotateWebhookSecretRequest{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[14]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +1210,7 @@ func (x *RotateWebhookSecretRequest) String() string {
 func (*RotateWebhookSecretRequest) ProtoMessage() {}
 
 func (x *RotateWebhookSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[14]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +1223,7 @@ func (x *RotateWebhookSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateWebhookSecretRequest.ProtoReflect.Descriptor instead.
 func (*RotateWebhookSecretRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{14}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RotateWebhookSecretRequest) GetAccountId() string {
@@ -881,7 +1267,7 @@ type RotateWebhookSecretResponse struct {
 
 func (x *RotateWebhookSecretResponse) Reset() {
 	*x = RotateWebhookSecretResponse{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[15]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +1279,7 @@ func (x *RotateWebhookSecretResponse) String() string {
 func (*RotateWebhookSecretResponse) ProtoMessage() {}
 
 func (x *RotateWebhookSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[15]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1292,7 @@ func (x *RotateWebhookSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateWebhookSecretResponse.ProtoReflect.Descriptor instead.
 func (*RotateWebhookSecretResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{15}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RotateWebhookSecretResponse) GetWebhook() *Webhook {
@@ -938,7 +1324,7 @@ type TestWebhookRequest struct {
 
 func (x *TestWebhookRequest) Reset() {
 	*x = TestWebhookRequest{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[16]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1336,7 @@ func (x *TestWebhookRequest) String() string {
 func (*TestWebhookRequest) ProtoMessage() {}
 
 func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[16]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1349,7 @@ func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
 func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{16}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TestWebhookRequest) GetAccountId() string {
@@ -1008,7 +1394,7 @@ type TestWebhookResponse struct {
 
 func (x *TestWebhookResponse) Reset() {
 	*x = TestWebhookResponse{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[17]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1406,7 @@ func (x *TestWebhookResponse) String() string {
 func (*TestWebhookResponse) ProtoMessage() {}
 
 func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[17]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1419,7 @@ func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
 func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{17}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TestWebhookResponse) GetSuccess() bool {
@@ -1091,7 +1477,7 @@ type ExplainMatchRequest struct {
 
 func (x *ExplainMatchRequest) Reset() {
 	*x = ExplainMatchRequest{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[18]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1103,7 +1489,7 @@ func (x *ExplainMatchRequest) String() string {
 func (*ExplainMatchRequest) ProtoMessage() {}
 
 func (x *ExplainMatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[18]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1116,7 +1502,7 @@ func (x *ExplainMatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainMatchRequest.ProtoReflect.Descriptor instead.
 func (*ExplainMatchRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{18}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainMatchRequest) GetAccountId() string {
@@ -1148,7 +1534,7 @@ type ExplainMatchResponse struct {
 
 func (x *ExplainMatchResponse) Reset() {
 	*x = ExplainMatchResponse{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[19]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1546,7 @@ func (x *ExplainMatchResponse) String() string {
 func (*ExplainMatchResponse) ProtoMessage() {}
 
 func (x *ExplainMatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[19]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1559,7 @@ func (x *ExplainMatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainMatchResponse.ProtoReflect.Descriptor instead.
 func (*ExplainMatchResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{19}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExplainMatchResponse) GetExplanations() []*MatchExplanation {
@@ -1218,7 +1604,7 @@ type MatchExplanation struct {
 
 func (x *MatchExplanation) Reset() {
 	*x = MatchExplanation{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[20]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1616,7 @@ func (x *MatchExplanation) String() string {
 func (*MatchExplanation) ProtoMessage() {}
 
 func (x *MatchExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[20]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1629,7 @@ func (x *MatchExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MatchExplanation.ProtoReflect.Descriptor instead.
 func (*MatchExplanation) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{20}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MatchExplanation) GetWebhookId() string {
@@ -1302,13 +1688,40 @@ const file_postrider_v1_webhook_service_proto_rawDesc = "" +
 	"secretKind\"`\n" +
 	"\x15CreateWebhookResponse\x12/\n" +
 	"\awebhook\x18\x01 \x01(\v2\x15.postrider.v1.WebhookR\awebhook\x12\x16\n" +
-	"\x06secret\x18\x02 \x01(\tR\x06secret\"Q\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"}\n" +
 	"\x11GetWebhookRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
 	"\n" +
-	"webhook_id\x18\x02 \x01(\tR\twebhookId\"E\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\x12\x12\n" +
+	"\x04uuid\x18\x03 \x01(\tR\x04uuid\x12\x16\n" +
+	"\x06number\x18\x04 \x01(\x03R\x06number\"E\n" +
 	"\x12GetWebhookResponse\x12/\n" +
+	"\awebhook\x18\x01 \x01(\v2\x15.postrider.v1.WebhookR\awebhook\"X\n" +
+	"\x18GetWebhookSecretsRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\"S\n" +
+	"\x19GetWebhookSecretsResponse\x126\n" +
+	"\asecrets\x18\x01 \x03(\v2\x1c.postrider.v1.RevealedSecretR\asecrets\"g\n" +
+	"\x0eRevealedSecret\x12=\n" +
+	"\vdescription\x18\x01 \x01(\v2\x1b.postrider.v1.WebhookSecretR\vdescription\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"T\n" +
+	"\x14VerifyWebhookRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\"H\n" +
+	"\x15VerifyWebhookResponse\x12/\n" +
+	"\awebhook\x18\x01 \x01(\v2\x15.postrider.v1.WebhookR\awebhook\"k\n" +
+	"\x17HandshakeWebhookRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\x12\x12\n" +
+	"\x04rate\x18\x03 \x01(\x05R\x04rate\"K\n" +
+	"\x18HandshakeWebhookResponse\x12/\n" +
 	"\awebhook\x18\x01 \x01(\v2\x15.postrider.v1.WebhookR\awebhook\"p\n" +
 	"\x13ListWebhooksRequest\x12\x1d\n" +
 	"\n" +
@@ -1390,7 +1803,7 @@ const file_postrider_v1_webhook_service_proto_rawDesc = "" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x120\n" +
 	"\x05state\x18\x05 \x01(\x0e2\x1a.postrider.v1.WebhookStateR\x05state\x12;\n" +
 	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime2\x8e\a\n" +
+	"createTime2\xb1\t\n" +
 	"\x0eWebhookService\x12X\n" +
 	"\rCreateWebhook\x12\".postrider.v1.CreateWebhookRequest\x1a#.postrider.v1.CreateWebhookResponse\x12O\n" +
 	"\n" +
@@ -1400,7 +1813,10 @@ const file_postrider_v1_webhook_service_proto_rawDesc = "" +
 	"\rDeleteWebhook\x12\".postrider.v1.DeleteWebhookRequest\x1a#.postrider.v1.DeleteWebhookResponse\x12U\n" +
 	"\fPauseWebhook\x12!.postrider.v1.PauseWebhookRequest\x1a\".postrider.v1.PauseWebhookResponse\x12X\n" +
 	"\rResumeWebhook\x12\".postrider.v1.ResumeWebhookRequest\x1a#.postrider.v1.ResumeWebhookResponse\x12j\n" +
-	"\x13RotateWebhookSecret\x12(.postrider.v1.RotateWebhookSecretRequest\x1a).postrider.v1.RotateWebhookSecretResponse\x12R\n" +
+	"\x13RotateWebhookSecret\x12(.postrider.v1.RotateWebhookSecretRequest\x1a).postrider.v1.RotateWebhookSecretResponse\x12d\n" +
+	"\x11GetWebhookSecrets\x12&.postrider.v1.GetWebhookSecretsRequest\x1a'.postrider.v1.GetWebhookSecretsResponse\x12X\n" +
+	"\rVerifyWebhook\x12\".postrider.v1.VerifyWebhookRequest\x1a#.postrider.v1.VerifyWebhookResponse\x12a\n" +
+	"\x10HandshakeWebhook\x12%.postrider.v1.HandshakeWebhookRequest\x1a&.postrider.v1.HandshakeWebhookResponse\x12R\n" +
 	"\vTestWebhook\x12 .postrider.v1.TestWebhookRequest\x1a!.postrider.v1.TestWebhookResponse\x12U\n" +
 	"\fExplainMatch\x12!.postrider.v1.ExplainMatchRequest\x1a\".postrider.v1.ExplainMatchResponseB\xbe\x01\n" +
 	"\x10com.postrider.v1B\x13WebhookServiceProtoP\x01ZDgithub.com/postrider/postrider/proto/gen/go/postrider/v1;postriderv1\xa2\x02\x03PXX\xaa\x02\fPostrider.V1\xca\x02\fPostrider\\V1\xe2\x02\x18Postrider\\V1\\GPBMetadata\xea\x02\rPostrider::V1b\x06proto3"
@@ -1417,79 +1833,97 @@ func file_postrider_v1_webhook_service_proto_rawDescGZIP() []byte {
 	return file_postrider_v1_webhook_service_proto_rawDescData
 }
 
-var file_postrider_v1_webhook_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_postrider_v1_webhook_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_postrider_v1_webhook_service_proto_goTypes = []any{
 	(*CreateWebhookRequest)(nil),        // 0: postrider.v1.CreateWebhookRequest
 	(*CreateWebhookResponse)(nil),       // 1: postrider.v1.CreateWebhookResponse
 	(*GetWebhookRequest)(nil),           // 2: postrider.v1.GetWebhookRequest
 	(*GetWebhookResponse)(nil),          // 3: postrider.v1.GetWebhookResponse
-	(*ListWebhooksRequest)(nil),         // 4: postrider.v1.ListWebhooksRequest
-	(*ListWebhooksResponse)(nil),        // 5: postrider.v1.ListWebhooksResponse
-	(*UpdateWebhookRequest)(nil),        // 6: postrider.v1.UpdateWebhookRequest
-	(*UpdateWebhookResponse)(nil),       // 7: postrider.v1.UpdateWebhookResponse
-	(*DeleteWebhookRequest)(nil),        // 8: postrider.v1.DeleteWebhookRequest
-	(*DeleteWebhookResponse)(nil),       // 9: postrider.v1.DeleteWebhookResponse
-	(*PauseWebhookRequest)(nil),         // 10: postrider.v1.PauseWebhookRequest
-	(*PauseWebhookResponse)(nil),        // 11: postrider.v1.PauseWebhookResponse
-	(*ResumeWebhookRequest)(nil),        // 12: postrider.v1.ResumeWebhookRequest
-	(*ResumeWebhookResponse)(nil),       // 13: postrider.v1.ResumeWebhookResponse
-	(*RotateWebhookSecretRequest)(nil),  // 14: postrider.v1.RotateWebhookSecretRequest
-	(*RotateWebhookSecretResponse)(nil), // 15: postrider.v1.RotateWebhookSecretResponse
-	(*TestWebhookRequest)(nil),          // 16: postrider.v1.TestWebhookRequest
-	(*TestWebhookResponse)(nil),         // 17: postrider.v1.TestWebhookResponse
-	(*ExplainMatchRequest)(nil),         // 18: postrider.v1.ExplainMatchRequest
-	(*ExplainMatchResponse)(nil),        // 19: postrider.v1.ExplainMatchResponse
-	(*MatchExplanation)(nil),            // 20: postrider.v1.MatchExplanation
-	(*Webhook)(nil),                     // 21: postrider.v1.Webhook
-	(*fieldmaskpb.FieldMask)(nil),       // 22: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),         // 23: google.protobuf.Duration
-	(*EventInput)(nil),                  // 24: postrider.v1.EventInput
-	(WebhookState)(0),                   // 25: postrider.v1.WebhookState
-	(*timestamppb.Timestamp)(nil),       // 26: google.protobuf.Timestamp
+	(*GetWebhookSecretsRequest)(nil),    // 4: postrider.v1.GetWebhookSecretsRequest
+	(*GetWebhookSecretsResponse)(nil),   // 5: postrider.v1.GetWebhookSecretsResponse
+	(*RevealedSecret)(nil),              // 6: postrider.v1.RevealedSecret
+	(*VerifyWebhookRequest)(nil),        // 7: postrider.v1.VerifyWebhookRequest
+	(*VerifyWebhookResponse)(nil),       // 8: postrider.v1.VerifyWebhookResponse
+	(*HandshakeWebhookRequest)(nil),     // 9: postrider.v1.HandshakeWebhookRequest
+	(*HandshakeWebhookResponse)(nil),    // 10: postrider.v1.HandshakeWebhookResponse
+	(*ListWebhooksRequest)(nil),         // 11: postrider.v1.ListWebhooksRequest
+	(*ListWebhooksResponse)(nil),        // 12: postrider.v1.ListWebhooksResponse
+	(*UpdateWebhookRequest)(nil),        // 13: postrider.v1.UpdateWebhookRequest
+	(*UpdateWebhookResponse)(nil),       // 14: postrider.v1.UpdateWebhookResponse
+	(*DeleteWebhookRequest)(nil),        // 15: postrider.v1.DeleteWebhookRequest
+	(*DeleteWebhookResponse)(nil),       // 16: postrider.v1.DeleteWebhookResponse
+	(*PauseWebhookRequest)(nil),         // 17: postrider.v1.PauseWebhookRequest
+	(*PauseWebhookResponse)(nil),        // 18: postrider.v1.PauseWebhookResponse
+	(*ResumeWebhookRequest)(nil),        // 19: postrider.v1.ResumeWebhookRequest
+	(*ResumeWebhookResponse)(nil),       // 20: postrider.v1.ResumeWebhookResponse
+	(*RotateWebhookSecretRequest)(nil),  // 21: postrider.v1.RotateWebhookSecretRequest
+	(*RotateWebhookSecretResponse)(nil), // 22: postrider.v1.RotateWebhookSecretResponse
+	(*TestWebhookRequest)(nil),          // 23: postrider.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),         // 24: postrider.v1.TestWebhookResponse
+	(*ExplainMatchRequest)(nil),         // 25: postrider.v1.ExplainMatchRequest
+	(*ExplainMatchResponse)(nil),        // 26: postrider.v1.ExplainMatchResponse
+	(*MatchExplanation)(nil),            // 27: postrider.v1.MatchExplanation
+	(*Webhook)(nil),                     // 28: postrider.v1.Webhook
+	(*WebhookSecret)(nil),               // 29: postrider.v1.WebhookSecret
+	(*fieldmaskpb.FieldMask)(nil),       // 30: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),         // 31: google.protobuf.Duration
+	(*EventInput)(nil),                  // 32: postrider.v1.EventInput
+	(WebhookState)(0),                   // 33: postrider.v1.WebhookState
+	(*timestamppb.Timestamp)(nil),       // 34: google.protobuf.Timestamp
 }
 var file_postrider_v1_webhook_service_proto_depIdxs = []int32{
-	21, // 0: postrider.v1.CreateWebhookRequest.webhook:type_name -> postrider.v1.Webhook
-	21, // 1: postrider.v1.CreateWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	21, // 2: postrider.v1.GetWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	21, // 3: postrider.v1.ListWebhooksResponse.webhooks:type_name -> postrider.v1.Webhook
-	21, // 4: postrider.v1.UpdateWebhookRequest.webhook:type_name -> postrider.v1.Webhook
-	22, // 5: postrider.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	21, // 6: postrider.v1.UpdateWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	21, // 7: postrider.v1.PauseWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	21, // 8: postrider.v1.ResumeWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	23, // 9: postrider.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
-	21, // 10: postrider.v1.RotateWebhookSecretResponse.webhook:type_name -> postrider.v1.Webhook
-	24, // 11: postrider.v1.TestWebhookRequest.event:type_name -> postrider.v1.EventInput
-	23, // 12: postrider.v1.TestWebhookResponse.duration:type_name -> google.protobuf.Duration
-	24, // 13: postrider.v1.ExplainMatchRequest.event:type_name -> postrider.v1.EventInput
-	20, // 14: postrider.v1.ExplainMatchResponse.explanations:type_name -> postrider.v1.MatchExplanation
-	25, // 15: postrider.v1.MatchExplanation.state:type_name -> postrider.v1.WebhookState
-	26, // 16: postrider.v1.MatchExplanation.create_time:type_name -> google.protobuf.Timestamp
-	0,  // 17: postrider.v1.WebhookService.CreateWebhook:input_type -> postrider.v1.CreateWebhookRequest
-	2,  // 18: postrider.v1.WebhookService.GetWebhook:input_type -> postrider.v1.GetWebhookRequest
-	4,  // 19: postrider.v1.WebhookService.ListWebhooks:input_type -> postrider.v1.ListWebhooksRequest
-	6,  // 20: postrider.v1.WebhookService.UpdateWebhook:input_type -> postrider.v1.UpdateWebhookRequest
-	8,  // 21: postrider.v1.WebhookService.DeleteWebhook:input_type -> postrider.v1.DeleteWebhookRequest
-	10, // 22: postrider.v1.WebhookService.PauseWebhook:input_type -> postrider.v1.PauseWebhookRequest
-	12, // 23: postrider.v1.WebhookService.ResumeWebhook:input_type -> postrider.v1.ResumeWebhookRequest
-	14, // 24: postrider.v1.WebhookService.RotateWebhookSecret:input_type -> postrider.v1.RotateWebhookSecretRequest
-	16, // 25: postrider.v1.WebhookService.TestWebhook:input_type -> postrider.v1.TestWebhookRequest
-	18, // 26: postrider.v1.WebhookService.ExplainMatch:input_type -> postrider.v1.ExplainMatchRequest
-	1,  // 27: postrider.v1.WebhookService.CreateWebhook:output_type -> postrider.v1.CreateWebhookResponse
-	3,  // 28: postrider.v1.WebhookService.GetWebhook:output_type -> postrider.v1.GetWebhookResponse
-	5,  // 29: postrider.v1.WebhookService.ListWebhooks:output_type -> postrider.v1.ListWebhooksResponse
-	7,  // 30: postrider.v1.WebhookService.UpdateWebhook:output_type -> postrider.v1.UpdateWebhookResponse
-	9,  // 31: postrider.v1.WebhookService.DeleteWebhook:output_type -> postrider.v1.DeleteWebhookResponse
-	11, // 32: postrider.v1.WebhookService.PauseWebhook:output_type -> postrider.v1.PauseWebhookResponse
-	13, // 33: postrider.v1.WebhookService.ResumeWebhook:output_type -> postrider.v1.ResumeWebhookResponse
-	15, // 34: postrider.v1.WebhookService.RotateWebhookSecret:output_type -> postrider.v1.RotateWebhookSecretResponse
-	17, // 35: postrider.v1.WebhookService.TestWebhook:output_type -> postrider.v1.TestWebhookResponse
-	19, // 36: postrider.v1.WebhookService.ExplainMatch:output_type -> postrider.v1.ExplainMatchResponse
-	27, // [27:37] is the sub-list for method output_type
-	17, // [17:27] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	28, // 0: postrider.v1.CreateWebhookRequest.webhook:type_name -> postrider.v1.Webhook
+	28, // 1: postrider.v1.CreateWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	28, // 2: postrider.v1.GetWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	6,  // 3: postrider.v1.GetWebhookSecretsResponse.secrets:type_name -> postrider.v1.RevealedSecret
+	29, // 4: postrider.v1.RevealedSecret.description:type_name -> postrider.v1.WebhookSecret
+	28, // 5: postrider.v1.VerifyWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	28, // 6: postrider.v1.HandshakeWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	28, // 7: postrider.v1.ListWebhooksResponse.webhooks:type_name -> postrider.v1.Webhook
+	28, // 8: postrider.v1.UpdateWebhookRequest.webhook:type_name -> postrider.v1.Webhook
+	30, // 9: postrider.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	28, // 10: postrider.v1.UpdateWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	28, // 11: postrider.v1.PauseWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	28, // 12: postrider.v1.ResumeWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	31, // 13: postrider.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
+	28, // 14: postrider.v1.RotateWebhookSecretResponse.webhook:type_name -> postrider.v1.Webhook
+	32, // 15: postrider.v1.TestWebhookRequest.event:type_name -> postrider.v1.EventInput
+	31, // 16: postrider.v1.TestWebhookResponse.duration:type_name -> google.protobuf.Duration
+	32, // 17: postrider.v1.ExplainMatchRequest.event:type_name -> postrider.v1.EventInput
+	27, // 18: postrider.v1.ExplainMatchResponse.explanations:type_name -> postrider.v1.MatchExplanation
+	33, // 19: postrider.v1.MatchExplanation.state:type_name -> postrider.v1.WebhookState
+	34, // 20: postrider.v1.MatchExplanation.create_time:type_name -> google.protobuf.Timestamp
+	0,  // 21: postrider.v1.WebhookService.CreateWebhook:input_type -> postrider.v1.CreateWebhookRequest
+	2,  // 22: postrider.v1.WebhookService.GetWebhook:input_type -> postrider.v1.GetWebhookRequest
+	11, // 23: postrider.v1.WebhookService.ListWebhooks:input_type -> postrider.v1.ListWebhooksRequest
+	13, // 24: postrider.v1.WebhookService.UpdateWebhook:input_type -> postrider.v1.UpdateWebhookRequest
+	15, // 25: postrider.v1.WebhookService.DeleteWebhook:input_type -> postrider.v1.DeleteWebhookRequest
+	17, // 26: postrider.v1.WebhookService.PauseWebhook:input_type -> postrider.v1.PauseWebhookRequest
+	19, // 27: postrider.v1.WebhookService.ResumeWebhook:input_type -> postrider.v1.ResumeWebhookRequest
+	21, // 28: postrider.v1.WebhookService.RotateWebhookSecret:input_type -> postrider.v1.RotateWebhookSecretRequest
+	4,  // 29: postrider.v1.WebhookService.GetWebhookSecrets:input_type -> postrider.v1.GetWebhookSecretsRequest
+	7,  // 30: postrider.v1.WebhookService.VerifyWebhook:input_type -> postrider.v1.VerifyWebhookRequest
+	9,  // 31: postrider.v1.WebhookService.HandshakeWebhook:input_type -> postrider.v1.HandshakeWebhookRequest
+	23, // 32: postrider.v1.WebhookService.TestWebhook:input_type -> postrider.v1.TestWebhookRequest
+	25, // 33: postrider.v1.WebhookService.ExplainMatch:input_type -> postrider.v1.ExplainMatchRequest
+	1,  // 34: postrider.v1.WebhookService.CreateWebhook:output_type -> postrider.v1.CreateWebhookResponse
+	3,  // 35: postrider.v1.WebhookService.GetWebhook:output_type -> postrider.v1.GetWebhookResponse
+	12, // 36: postrider.v1.WebhookService.ListWebhooks:output_type -> postrider.v1.ListWebhooksResponse
+	14, // 37: postrider.v1.WebhookService.UpdateWebhook:output_type -> postrider.v1.UpdateWebhookResponse
+	16, // 38: postrider.v1.WebhookService.DeleteWebhook:output_type -> postrider.v1.DeleteWebhookResponse
+	18, // 39: postrider.v1.WebhookService.PauseWebhook:output_type -> postrider.v1.PauseWebhookResponse
+	20, // 40: postrider.v1.WebhookService.ResumeWebhook:output_type -> postrider.v1.ResumeWebhookResponse
+	22, // 41: postrider.v1.WebhookService.RotateWebhookSecret:output_type -> postrider.v1.RotateWebhookSecretResponse
+	5,  // 42: postrider.v1.WebhookService.GetWebhookSecrets:output_type -> postrider.v1.GetWebhookSecretsResponse
+	8,  // 43: postrider.v1.WebhookService.VerifyWebhook:output_type -> postrider.v1.VerifyWebhookResponse
+	10, // 44: postrider.v1.WebhookService.HandshakeWebhook:output_type -> postrider.v1.HandshakeWebhookResponse
+	24, // 45: postrider.v1.WebhookService.TestWebhook:output_type -> postrider.v1.TestWebhookResponse
+	26, // 46: postrider.v1.WebhookService.ExplainMatch:output_type -> postrider.v1.ExplainMatchResponse
+	34, // [34:47] is the sub-list for method output_type
+	21, // [21:34] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_webhook_service_proto_init() }
@@ -1505,7 +1939,7 @@ func file_postrider_v1_webhook_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_webhook_service_proto_rawDesc), len(file_postrider_v1_webhook_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,9 @@ const (
 	WebhookService_PauseWebhook_FullMethodName        = "/postrider.v1.WebhookService/PauseWebhook"
 	WebhookService_ResumeWebhook_FullMethodName       = "/postrider.v1.WebhookService/ResumeWebhook"
 	WebhookService_RotateWebhookSecret_FullMethodName = "/postrider.v1.WebhookService/RotateWebhookSecret"
+	WebhookService_GetWebhookSecrets_FullMethodName   = "/postrider.v1.WebhookService/GetWebhookSecrets"
+	WebhookService_VerifyWebhook_FullMethodName       = "/postrider.v1.WebhookService/VerifyWebhook"
+	WebhookService_HandshakeWebhook_FullMethodName    = "/postrider.v1.WebhookService/HandshakeWebhook"
 	WebhookService_TestWebhook_FullMethodName         = "/postrider.v1.WebhookService/TestWebhook"
 	WebhookService_ExplainMatch_FullMethodName        = "/postrider.v1.WebhookService/ExplainMatch"
 )
@@ -54,6 +57,14 @@ type WebhookServiceClient interface {
 	ResumeWebhook(ctx context.Context, in *ResumeWebhookRequest, opts ...grpc.CallOption) (*ResumeWebhookResponse, error)
 	// RotateWebhookSecret makes a new secret; the old ones sign too until the overlap ends.
 	RotateWebhookSecret(ctx context.Context, in *RotateWebhookSecretRequest, opts ...grpc.CallOption) (*RotateWebhookSecretResponse, error)
+	// GetWebhookSecrets shows the values of the secrets in force.
+	GetWebhookSecrets(ctx context.Context, in *GetWebhookSecretsRequest, opts ...grpc.CallOption) (*GetWebhookSecretsResponse, error)
+	// VerifyWebhook asks the receiver of a webhook of the profile `labelst` to tell its token from
+	// another, and keeps the answer.
+	VerifyWebhook(ctx context.Context, in *VerifyWebhookRequest, opts ...grpc.CallOption) (*VerifyWebhookResponse, error)
+	// HandshakeWebhook asks the receiver of a webhook of the profile `cloudevents` for its consent,
+	// and keeps the answer.
+	HandshakeWebhook(ctx context.Context, in *HandshakeWebhookRequest, opts ...grpc.CallOption) (*HandshakeWebhookResponse, error)
 	// TestWebhook makes one signed attempt now, without retry, and tells how it went.
 	TestWebhook(ctx context.Context, in *TestWebhookRequest, opts ...grpc.CallOption) (*TestWebhookResponse, error)
 	// ExplainMatch says which webhooks an event would reach, and why not the others.
@@ -148,6 +159,36 @@ func (c *webhookServiceClient) RotateWebhookSecret(ctx context.Context, in *Rota
 	return out, nil
 }
 
+func (c *webhookServiceClient) GetWebhookSecrets(ctx context.Context, in *GetWebhookSecretsRequest, opts ...grpc.CallOption) (*GetWebhookSecretsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetWebhookSecretsResponse)
+	err := c.cc.Invoke(ctx, WebhookService_GetWebhookSecrets_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) VerifyWebhook(ctx context.Context, in *VerifyWebhookRequest, opts ...grpc.CallOption) (*VerifyWebhookResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyWebhookResponse)
+	err := c.cc.Invoke(ctx, WebhookService_VerifyWebhook_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *webhookServiceClient) HandshakeWebhook(ctx context.Context, in *HandshakeWebhookRequest, opts ...grpc.CallOption) (*HandshakeWebhookResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HandshakeWebhookResponse)
+	err := c.cc.Invoke(ctx, WebhookService_HandshakeWebhook_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *webhookServiceClient) TestWebhook(ctx context.Context, in *TestWebhookRequest, opts ...grpc.CallOption) (*TestWebhookResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TestWebhookResponse)
@@ -191,6 +232,14 @@ type WebhookServiceServer interface {
 	ResumeWebhook(context.Context, *ResumeWebhookRequest) (*ResumeWebhookResponse, error)
 	// RotateWebhookSecret makes a new secret; the old ones sign too until the overlap ends.
 	RotateWebhookSecret(context.Context, *RotateWebhookSecretRequest) (*RotateWebhookSecretResponse, error)
+	// GetWebhookSecrets shows the values of the secrets in force.
+	GetWebhookSecrets(context.Context, *GetWebhookSecretsRequest) (*GetWebhookSecretsResponse, error)
+	// VerifyWebhook asks the receiver of a webhook of the profile `labelst` to tell its token from
+	// another, and keeps the answer.
+	VerifyWebhook(context.Context, *VerifyWebhookRequest) (*VerifyWebhookResponse, error)
+	// HandshakeWebhook asks the receiver of a webhook of the profile `cloudevents` for its consent,
+	// and keeps the answer.
+	HandshakeWebhook(context.Context, *HandshakeWebhookRequest) (*HandshakeWebhookResponse, error)
 	// TestWebhook makes one signed attempt now, without retry, and tells how it went.
 	TestWebhook(context.Context, *TestWebhookRequest) (*TestWebhookResponse, error)
 	// ExplainMatch says which webhooks an event would reach, and why not the others.
@@ -228,6 +277,15 @@ func (UnimplementedWebhookServiceServer) ResumeWebhook(context.Context, *ResumeW
 }
 func (UnimplementedWebhookServiceServer) RotateWebhookSecret(context.Context, *RotateWebhookSecretRequest) (*RotateWebhookSecretResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateWebhookSecret not implemented")
+}
+func (UnimplementedWebhookServiceServer) GetWebhookSecrets(context.Context, *GetWebhookSecretsRequest) (*GetWebhookSecretsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetWebhookSecrets not implemented")
+}
+func (UnimplementedWebhookServiceServer) VerifyWebhook(context.Context, *VerifyWebhookRequest) (*VerifyWebhookResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyWebhook not implemented")
+}
+func (UnimplementedWebhookServiceServer) HandshakeWebhook(context.Context, *HandshakeWebhookRequest) (*HandshakeWebhookResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method HandshakeWebhook not implemented")
 }
 func (UnimplementedWebhookServiceServer) TestWebhook(context.Context, *TestWebhookRequest) (*TestWebhookResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TestWebhook not implemented")
@@ -400,6 +458,60 @@ func _WebhookService_RotateWebhookSecret_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WebhookService_GetWebhookSecrets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetWebhookSecretsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).GetWebhookSecrets(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_GetWebhookSecrets_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).GetWebhookSecrets(ctx, req.(*GetWebhookSecretsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_VerifyWebhook_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyWebhookRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).VerifyWebhook(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_VerifyWebhook_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).VerifyWebhook(ctx, req.(*VerifyWebhookRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WebhookService_HandshakeWebhook_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HandshakeWebhookRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).HandshakeWebhook(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_HandshakeWebhook_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).HandshakeWebhook(ctx, req.(*HandshakeWebhookRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WebhookService_TestWebhook_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(TestWebhookRequest)
 	if err := dec(in); err != nil {
@@ -474,6 +586,18 @@ var WebhookService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateWebhookSecret",
 			Handler:    _WebhookService_RotateWebhookSecret_Handler,
+		},
+		{
+			MethodName: "GetWebhookSecrets",
+			Handler:    _WebhookService_GetWebhookSecrets_Handler,
+		},
+		{
+			MethodName: "VerifyWebhook",
+			Handler:    _WebhookService_VerifyWebhook_Handler,
+		},
+		{
+			MethodName: "HandshakeWebhook",
+			Handler:    _WebhookService_HandshakeWebhook_Handler,
 		},
 		{
 			MethodName: "TestWebhook",

@@ -24,6 +24,161 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// SendProbeRequest holds what to send.
+type SendProbeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Owner.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The webhook, whose URL is asked.
+	WebhookId string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// "OPTIONS" or "POST".
+	Method string `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
+	// Headers of the request.
+	Headers map[string]string `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Its body.
+	Body          []byte `protobuf:"bytes,5,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendProbeRequest) Reset() {
+	*x = SendProbeRequest{}
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendProbeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendProbeRequest) ProtoMessage() {}
+
+func (x *SendProbeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendProbeRequest.ProtoReflect.Descriptor instead.
+func (*SendProbeRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *SendProbeRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *SendProbeRequest) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+func (x *SendProbeRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *SendProbeRequest) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *SendProbeRequest) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+// SendProbeResponse holds the answer, or why there was none.
+type SendProbeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// HTTP status, 0 without a response.
+	StatusCode int32 `protobuf:"varint,1,opt,name=status_code,json=statusCode,proto3" json:"status_code,omitempty"`
+	// Response headers; several of one name are joined with ", ".
+	Headers map[string]string `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Why there was no answer, as attempts have it.
+	ErrorClass string `protobuf:"bytes,3,opt,name=error_class,json=errorClass,proto3" json:"error_class,omitempty"`
+	// For people.
+	ErrorMessage  string `protobuf:"bytes,4,opt,name=error_message,json=errorMessage,proto3" json:"error_message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendProbeResponse) Reset() {
+	*x = SendProbeResponse{}
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendProbeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendProbeResponse) ProtoMessage() {}
+
+func (x *SendProbeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendProbeResponse.ProtoReflect.Descriptor instead.
+func (*SendProbeResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SendProbeResponse) GetStatusCode() int32 {
+	if x != nil {
+		return x.StatusCode
+	}
+	return 0
+}
+
+func (x *SendProbeResponse) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *SendProbeResponse) GetErrorClass() string {
+	if x != nil {
+		return x.ErrorClass
+	}
+	return ""
+}
+
+func (x *SendProbeResponse) GetErrorMessage() string {
+	if x != nil {
+		return x.ErrorMessage
+	}
+	return ""
+}
+
 // SendTestRequest holds what to send.
 type SendTestRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -35,7 +190,7 @@ type SendTestRequest struct {
 
 func (x *SendTestRequest) Reset() {
 	*x = SendTestRequest{}
-	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[0]
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -47,7 +202,7 @@ func (x *SendTestRequest) String() string {
 func (*SendTestRequest) ProtoMessage() {}
 
 func (x *SendTestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[0]
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -60,7 +215,7 @@ func (x *SendTestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendTestRequest.ProtoReflect.Descriptor instead.
 func (*SendTestRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{0}
+	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SendTestRequest) GetDelivery() *v1.Delivery {
@@ -81,7 +236,7 @@ type SendTestResponse struct {
 
 func (x *SendTestResponse) Reset() {
 	*x = SendTestResponse{}
-	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[1]
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -93,7 +248,7 @@ func (x *SendTestResponse) String() string {
 func (*SendTestResponse) ProtoMessage() {}
 
 func (x *SendTestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[1]
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -106,7 +261,7 @@ func (x *SendTestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendTestResponse.ProtoReflect.Descriptor instead.
 func (*SendTestResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{1}
+	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SendTestResponse) GetAttempt() *v1.Attempted {
@@ -120,13 +275,35 @@ var File_postrider_dispatcher_v1_dispatcher_service_proto protoreflect.FileDescr
 
 const file_postrider_dispatcher_v1_dispatcher_service_proto_rawDesc = "" +
 	"\n" +
-	"0postrider/dispatcher/v1/dispatcher_service.proto\x12\x17postrider.dispatcher.v1\x1a postrider/record/v1/record.proto\"L\n" +
+	"0postrider/dispatcher/v1/dispatcher_service.proto\x12\x17postrider.dispatcher.v1\x1a postrider/record/v1/record.proto\"\x8a\x02\n" +
+	"\x10SendProbeRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\x12\x16\n" +
+	"\x06method\x18\x03 \x01(\tR\x06method\x12P\n" +
+	"\aheaders\x18\x04 \x03(\v26.postrider.dispatcher.v1.SendProbeRequest.HeadersEntryR\aheaders\x12\x12\n" +
+	"\x04body\x18\x05 \x01(\fR\x04body\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x89\x02\n" +
+	"\x11SendProbeResponse\x12\x1f\n" +
+	"\vstatus_code\x18\x01 \x01(\x05R\n" +
+	"statusCode\x12Q\n" +
+	"\aheaders\x18\x02 \x03(\v27.postrider.dispatcher.v1.SendProbeResponse.HeadersEntryR\aheaders\x12\x1f\n" +
+	"\verror_class\x18\x03 \x01(\tR\n" +
+	"errorClass\x12#\n" +
+	"\rerror_message\x18\x04 \x01(\tR\ferrorMessage\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
 	"\x0fSendTestRequest\x129\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x1d.postrider.record.v1.DeliveryR\bdelivery\"L\n" +
 	"\x10SendTestResponse\x128\n" +
-	"\aattempt\x18\x01 \x01(\v2\x1e.postrider.record.v1.AttemptedR\aattempt2t\n" +
+	"\aattempt\x18\x01 \x01(\v2\x1e.postrider.record.v1.AttemptedR\aattempt2\xd8\x01\n" +
 	"\x11DispatcherService\x12_\n" +
-	"\bSendTest\x12(.postrider.dispatcher.v1.SendTestRequest\x1a).postrider.dispatcher.v1.SendTestResponseB\x85\x02\n" +
+	"\bSendTest\x12(.postrider.dispatcher.v1.SendTestRequest\x1a).postrider.dispatcher.v1.SendTestResponse\x12b\n" +
+	"\tSendProbe\x12).postrider.dispatcher.v1.SendProbeRequest\x1a*.postrider.dispatcher.v1.SendProbeResponseB\x85\x02\n" +
 	"\x1bcom.postrider.dispatcher.v1B\x16DispatcherServiceProtoP\x01ZPgithub.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1;dispatcherv1\xa2\x02\x03PDX\xaa\x02\x17Postrider.Dispatcher.V1\xca\x02\x17Postrider\\Dispatcher\\V1\xe2\x02#Postrider\\Dispatcher\\V1\\GPBMetadata\xea\x02\x19Postrider::Dispatcher::V1b\x06proto3"
 
 var (
@@ -141,23 +318,31 @@ func file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP() []byte 
 	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescData
 }
 
-var file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_postrider_dispatcher_v1_dispatcher_service_proto_goTypes = []any{
-	(*SendTestRequest)(nil),  // 0: postrider.dispatcher.v1.SendTestRequest
-	(*SendTestResponse)(nil), // 1: postrider.dispatcher.v1.SendTestResponse
-	(*v1.Delivery)(nil),      // 2: postrider.record.v1.Delivery
-	(*v1.Attempted)(nil),     // 3: postrider.record.v1.Attempted
+	(*SendProbeRequest)(nil),  // 0: postrider.dispatcher.v1.SendProbeRequest
+	(*SendProbeResponse)(nil), // 1: postrider.dispatcher.v1.SendProbeResponse
+	(*SendTestRequest)(nil),   // 2: postrider.dispatcher.v1.SendTestRequest
+	(*SendTestResponse)(nil),  // 3: postrider.dispatcher.v1.SendTestResponse
+	nil,                       // 4: postrider.dispatcher.v1.SendProbeRequest.HeadersEntry
+	nil,                       // 5: postrider.dispatcher.v1.SendProbeResponse.HeadersEntry
+	(*v1.Delivery)(nil),       // 6: postrider.record.v1.Delivery
+	(*v1.Attempted)(nil),      // 7: postrider.record.v1.Attempted
 }
 var file_postrider_dispatcher_v1_dispatcher_service_proto_depIdxs = []int32{
-	2, // 0: postrider.dispatcher.v1.SendTestRequest.delivery:type_name -> postrider.record.v1.Delivery
-	3, // 1: postrider.dispatcher.v1.SendTestResponse.attempt:type_name -> postrider.record.v1.Attempted
-	0, // 2: postrider.dispatcher.v1.DispatcherService.SendTest:input_type -> postrider.dispatcher.v1.SendTestRequest
-	1, // 3: postrider.dispatcher.v1.DispatcherService.SendTest:output_type -> postrider.dispatcher.v1.SendTestResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 0: postrider.dispatcher.v1.SendProbeRequest.headers:type_name -> postrider.dispatcher.v1.SendProbeRequest.HeadersEntry
+	5, // 1: postrider.dispatcher.v1.SendProbeResponse.headers:type_name -> postrider.dispatcher.v1.SendProbeResponse.HeadersEntry
+	6, // 2: postrider.dispatcher.v1.SendTestRequest.delivery:type_name -> postrider.record.v1.Delivery
+	7, // 3: postrider.dispatcher.v1.SendTestResponse.attempt:type_name -> postrider.record.v1.Attempted
+	2, // 4: postrider.dispatcher.v1.DispatcherService.SendTest:input_type -> postrider.dispatcher.v1.SendTestRequest
+	0, // 5: postrider.dispatcher.v1.DispatcherService.SendProbe:input_type -> postrider.dispatcher.v1.SendProbeRequest
+	3, // 6: postrider.dispatcher.v1.DispatcherService.SendTest:output_type -> postrider.dispatcher.v1.SendTestResponse
+	1, // 7: postrider.dispatcher.v1.DispatcherService.SendProbe:output_type -> postrider.dispatcher.v1.SendProbeResponse
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_postrider_dispatcher_v1_dispatcher_service_proto_init() }
@@ -171,7 +356,7 @@ func file_postrider_dispatcher_v1_dispatcher_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_dispatcher_v1_dispatcher_service_proto_rawDesc), len(file_postrider_dispatcher_v1_dispatcher_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,7 +21,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DispatcherService_SendTest_FullMethodName = "/postrider.dispatcher.v1.DispatcherService/SendTest"
+	DispatcherService_SendTest_FullMethodName  = "/postrider.dispatcher.v1.DispatcherService/SendTest"
+	DispatcherService_SendProbe_FullMethodName = "/postrider.dispatcher.v1.DispatcherService/SendProbe"
 )
 
 // DispatcherServiceClient is the client API for DispatcherService service.
@@ -33,6 +34,10 @@ type DispatcherServiceClient interface {
 	// SendTest makes one attempt now, outside every schedule, and answers with its outcome. The
 	// attempt is journalled with trigger "test".
 	SendTest(ctx context.Context, in *SendTestRequest, opts ...grpc.CallOption) (*SendTestResponse, error)
+	// SendProbe makes one request to a webhook's URL that is no delivery and is not journalled:
+	// handshakes and verifications. It passes the egress guard like an attempt, and its answer is
+	// bounded like an attempt's.
+	SendProbe(ctx context.Context, in *SendProbeRequest, opts ...grpc.CallOption) (*SendProbeResponse, error)
 }
 
 type dispatcherServiceClient struct {
@@ -53,6 +58,16 @@ func (c *dispatcherServiceClient) SendTest(ctx context.Context, in *SendTestRequ
 	return out, nil
 }
 
+func (c *dispatcherServiceClient) SendProbe(ctx context.Context, in *SendProbeRequest, opts ...grpc.CallOption) (*SendProbeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SendProbeResponse)
+	err := c.cc.Invoke(ctx, DispatcherService_SendProbe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DispatcherServiceServer is the server API for DispatcherService service.
 // All implementations must embed UnimplementedDispatcherServiceServer
 // for forward compatibility.
@@ -62,6 +77,10 @@ type DispatcherServiceServer interface {
 	// SendTest makes one attempt now, outside every schedule, and answers with its outcome. The
 	// attempt is journalled with trigger "test".
 	SendTest(context.Context, *SendTestRequest) (*SendTestResponse, error)
+	// SendProbe makes one request to a webhook's URL that is no delivery and is not journalled:
+	// handshakes and verifications. It passes the egress guard like an attempt, and its answer is
+	// bounded like an attempt's.
+	SendProbe(context.Context, *SendProbeRequest) (*SendProbeResponse, error)
 	mustEmbedUnimplementedDispatcherServiceServer()
 }
 
@@ -74,6 +93,9 @@ type UnimplementedDispatcherServiceServer struct{}
 
 func (UnimplementedDispatcherServiceServer) SendTest(context.Context, *SendTestRequest) (*SendTestResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendTest not implemented")
+}
+func (UnimplementedDispatcherServiceServer) SendProbe(context.Context, *SendProbeRequest) (*SendProbeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SendProbe not implemented")
 }
 func (UnimplementedDispatcherServiceServer) mustEmbedUnimplementedDispatcherServiceServer() {}
 func (UnimplementedDispatcherServiceServer) testEmbeddedByValue()                           {}
@@ -114,6 +136,24 @@ func _DispatcherService_SendTest_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DispatcherService_SendProbe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SendProbeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DispatcherServiceServer).SendProbe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DispatcherService_SendProbe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DispatcherServiceServer).SendProbe(ctx, req.(*SendProbeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DispatcherService_ServiceDesc is the grpc.ServiceDesc for DispatcherService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -124,6 +164,10 @@ var DispatcherService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SendTest",
 			Handler:    _DispatcherService_SendTest_Handler,
+		},
+		{
+			MethodName: "SendProbe",
+			Handler:    _DispatcherService_SendProbe_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

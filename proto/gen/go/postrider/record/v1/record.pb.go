@@ -1828,7 +1828,11 @@ func (x *SealedSecret) GetPublicKey() string {
 type Account struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As the public API shows it, without etag.
-	Account       *v1.Account `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	Account *v1.Account `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// The keys of its HTTP message signatures, newest first.
+	SigningKeys []*SealedSigningKey `protobuf:"bytes,2,rep,name=signing_keys,json=signingKeys,proto3" json:"signing_keys,omitempty"`
+	// The keys by which it signs its own requests.
+	ClientKeys    []*v1.ClientKey `protobuf:"bytes,3,rep,name=client_keys,json=clientKeys,proto3" json:"client_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1870,6 +1874,169 @@ func (x *Account) GetAccount() *v1.Account {
 	return nil
 }
 
+func (x *Account) GetSigningKeys() []*SealedSigningKey {
+	if x != nil {
+		return x.SigningKeys
+	}
+	return nil
+}
+
+func (x *Account) GetClientKeys() []*v1.ClientKey {
+	if x != nil {
+		return x.ClientKeys
+	}
+	return nil
+}
+
+// SealedSigningKey is a signing key, encrypted with an AEAD whose associated data are
+// "postrider/signing-key/" + account id + "/" + key id.
+type SealedSigningKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the public API shows it.
+	Key *v1.SigningKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// The ciphertext of the private key's PKCS #8 (DER).
+	Ciphertext    []byte `protobuf:"bytes,2,opt,name=ciphertext,proto3" json:"ciphertext,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealedSigningKey) Reset() {
+	*x = SealedSigningKey{}
+	mi := &file_postrider_record_v1_record_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedSigningKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedSigningKey) ProtoMessage() {}
+
+func (x *SealedSigningKey) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_record_v1_record_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedSigningKey.ProtoReflect.Descriptor instead.
+func (*SealedSigningKey) Descriptor() ([]byte, []int) {
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SealedSigningKey) GetKey() *v1.SigningKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *SealedSigningKey) GetCiphertext() []byte {
+	if x != nil {
+		return x.Ciphertext
+	}
+	return nil
+}
+
+// IdempotentResult is a value of the bucket `idempotency`: a claimed Idempotency-Key, and, once
+// the request has ended, its answer.
+type IdempotentResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 over method, target and body.
+	Fingerprint []byte `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// Chosen at the claim, so that who takes it over goes on with the same: an id for what the
+	// request creates.
+	ResourceId string `protobuf:"bytes,2,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
+	// When the claim was made or taken over.
+	ClaimTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=claim_time,json=claimTime,proto3" json:"claim_time,omitempty"`
+	// HTTP status of the answer; 0 while the request runs.
+	Status int32 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
+	// Headers of the answer that are repeated with it.
+	Headers map[string]string `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The answer's body.
+	Body          []byte `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdempotentResult) Reset() {
+	*x = IdempotentResult{}
+	mi := &file_postrider_record_v1_record_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdempotentResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdempotentResult) ProtoMessage() {}
+
+func (x *IdempotentResult) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_record_v1_record_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdempotentResult.ProtoReflect.Descriptor instead.
+func (*IdempotentResult) Descriptor() ([]byte, []int) {
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *IdempotentResult) GetFingerprint() []byte {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return nil
+}
+
+func (x *IdempotentResult) GetResourceId() string {
+	if x != nil {
+		return x.ResourceId
+	}
+	return ""
+}
+
+func (x *IdempotentResult) GetClaimTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ClaimTime
+	}
+	return nil
+}
+
+func (x *IdempotentResult) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *IdempotentResult) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *IdempotentResult) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
 // EventType is a value of the bucket `event_types`.
 type EventType struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1881,7 +2048,7 @@ type EventType struct {
 
 func (x *EventType) Reset() {
 	*x = EventType{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[19]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2060,7 @@ func (x *EventType) String() string {
 func (*EventType) ProtoMessage() {}
 
 func (x *EventType) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[19]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2073,7 @@ func (x *EventType) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventType.ProtoReflect.Descriptor instead.
 func (*EventType) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{19}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *EventType) GetEventType() *v1.EventType {
@@ -1929,7 +2096,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[20]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2108,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[20]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2121,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{20}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Key) GetKey() *v1.ApiKey {
@@ -2158,9 +2325,29 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\vexpire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12\x1d\n" +
 	"\n" +
-	"public_key\x18\x06 \x01(\tR\tpublicKey\":\n" +
+	"public_key\x18\x06 \x01(\tR\tpublicKey\"\xbe\x01\n" +
 	"\aAccount\x12/\n" +
-	"\aaccount\x18\x01 \x01(\v2\x15.postrider.v1.AccountR\aaccount\"C\n" +
+	"\aaccount\x18\x01 \x01(\v2\x15.postrider.v1.AccountR\aaccount\x12H\n" +
+	"\fsigning_keys\x18\x02 \x03(\v2%.postrider.record.v1.SealedSigningKeyR\vsigningKeys\x128\n" +
+	"\vclient_keys\x18\x03 \x03(\v2\x17.postrider.v1.ClientKeyR\n" +
+	"clientKeys\"^\n" +
+	"\x10SealedSigningKey\x12*\n" +
+	"\x03key\x18\x01 \x01(\v2\x18.postrider.v1.SigningKeyR\x03key\x12\x1e\n" +
+	"\n" +
+	"ciphertext\x18\x02 \x01(\fR\n" +
+	"ciphertext\"\xc6\x02\n" +
+	"\x10IdempotentResult\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\fR\vfingerprint\x12\x1f\n" +
+	"\vresource_id\x18\x02 \x01(\tR\n" +
+	"resourceId\x129\n" +
+	"\n" +
+	"claim_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tclaimTime\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\x05R\x06status\x12L\n" +
+	"\aheaders\x18\x05 \x03(\v22.postrider.record.v1.IdempotentResult.HeadersEntryR\aheaders\x12\x12\n" +
+	"\x04body\x18\x06 \x01(\fR\x04body\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"C\n" +
 	"\tEventType\x126\n" +
 	"\n" +
 	"event_type\x18\x01 \x01(\v2\x17.postrider.v1.EventTypeR\teventType\"A\n" +
@@ -2188,7 +2375,7 @@ func file_postrider_record_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_postrider_record_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_postrider_record_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_postrider_record_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_postrider_record_v1_record_proto_goTypes = []any{
 	(RetryKind)(0),                // 0: postrider.record.v1.RetryKind
 	(*Event)(nil),                 // 1: postrider.record.v1.Event
@@ -2210,37 +2397,42 @@ var file_postrider_record_v1_record_proto_goTypes = []any{
 	(*Webhook)(nil),               // 17: postrider.record.v1.Webhook
 	(*SealedSecret)(nil),          // 18: postrider.record.v1.SealedSecret
 	(*Account)(nil),               // 19: postrider.record.v1.Account
-	(*EventType)(nil),             // 20: postrider.record.v1.EventType
-	(*Key)(nil),                   // 21: postrider.record.v1.Key
-	nil,                           // 22: postrider.record.v1.Event.LabelsEntry
-	nil,                           // 23: postrider.record.v1.Event.ExtensionsEntry
-	nil,                           // 24: postrider.record.v1.Delivery.ExtensionsEntry
-	nil,                           // 25: postrider.record.v1.Attempted.RequestHeadersEntry
-	nil,                           // 26: postrider.record.v1.Attempted.ResponseHeadersEntry
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*v1.Webhook)(nil),            // 28: postrider.v1.Webhook
-	(*v1.Account)(nil),            // 29: postrider.v1.Account
-	(*v1.EventType)(nil),          // 30: postrider.v1.EventType
-	(*v1.ApiKey)(nil),             // 31: postrider.v1.ApiKey
+	(*SealedSigningKey)(nil),      // 20: postrider.record.v1.SealedSigningKey
+	(*IdempotentResult)(nil),      // 21: postrider.record.v1.IdempotentResult
+	(*EventType)(nil),             // 22: postrider.record.v1.EventType
+	(*Key)(nil),                   // 23: postrider.record.v1.Key
+	nil,                           // 24: postrider.record.v1.Event.LabelsEntry
+	nil,                           // 25: postrider.record.v1.Event.ExtensionsEntry
+	nil,                           // 26: postrider.record.v1.Delivery.ExtensionsEntry
+	nil,                           // 27: postrider.record.v1.Attempted.RequestHeadersEntry
+	nil,                           // 28: postrider.record.v1.Attempted.ResponseHeadersEntry
+	nil,                           // 29: postrider.record.v1.IdempotentResult.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*v1.Webhook)(nil),            // 31: postrider.v1.Webhook
+	(*v1.Account)(nil),            // 32: postrider.v1.Account
+	(*v1.ClientKey)(nil),          // 33: postrider.v1.ClientKey
+	(*v1.SigningKey)(nil),         // 34: postrider.v1.SigningKey
+	(*v1.EventType)(nil),          // 35: postrider.v1.EventType
+	(*v1.ApiKey)(nil),             // 36: postrider.v1.ApiKey
 }
 var file_postrider_record_v1_record_proto_depIdxs = []int32{
-	27, // 0: postrider.record.v1.Event.time:type_name -> google.protobuf.Timestamp
-	22, // 1: postrider.record.v1.Event.labels:type_name -> postrider.record.v1.Event.LabelsEntry
-	27, // 2: postrider.record.v1.Event.accept_time:type_name -> google.protobuf.Timestamp
-	27, // 3: postrider.record.v1.Event.deliver_at:type_name -> google.protobuf.Timestamp
-	23, // 4: postrider.record.v1.Event.extensions:type_name -> postrider.record.v1.Event.ExtensionsEntry
-	27, // 5: postrider.record.v1.Delivery.event_time:type_name -> google.protobuf.Timestamp
-	27, // 6: postrider.record.v1.Delivery.accept_time:type_name -> google.protobuf.Timestamp
-	27, // 7: postrider.record.v1.Delivery.route_time:type_name -> google.protobuf.Timestamp
-	24, // 8: postrider.record.v1.Delivery.extensions:type_name -> postrider.record.v1.Delivery.ExtensionsEntry
+	30, // 0: postrider.record.v1.Event.time:type_name -> google.protobuf.Timestamp
+	24, // 1: postrider.record.v1.Event.labels:type_name -> postrider.record.v1.Event.LabelsEntry
+	30, // 2: postrider.record.v1.Event.accept_time:type_name -> google.protobuf.Timestamp
+	30, // 3: postrider.record.v1.Event.deliver_at:type_name -> google.protobuf.Timestamp
+	25, // 4: postrider.record.v1.Event.extensions:type_name -> postrider.record.v1.Event.ExtensionsEntry
+	30, // 5: postrider.record.v1.Delivery.event_time:type_name -> google.protobuf.Timestamp
+	30, // 6: postrider.record.v1.Delivery.accept_time:type_name -> google.protobuf.Timestamp
+	30, // 7: postrider.record.v1.Delivery.route_time:type_name -> google.protobuf.Timestamp
+	26, // 8: postrider.record.v1.Delivery.extensions:type_name -> postrider.record.v1.Delivery.ExtensionsEntry
 	3,  // 9: postrider.record.v1.Delivery.progress:type_name -> postrider.record.v1.Progress
-	27, // 10: postrider.record.v1.Progress.first_attempt_time:type_name -> google.protobuf.Timestamp
-	27, // 11: postrider.record.v1.Progress.last_attempt_time:type_name -> google.protobuf.Timestamp
+	30, // 10: postrider.record.v1.Progress.first_attempt_time:type_name -> google.protobuf.Timestamp
+	30, // 11: postrider.record.v1.Progress.last_attempt_time:type_name -> google.protobuf.Timestamp
 	2,  // 12: postrider.record.v1.Retry.delivery:type_name -> postrider.record.v1.Delivery
 	0,  // 13: postrider.record.v1.Retry.kind:type_name -> postrider.record.v1.RetryKind
-	27, // 14: postrider.record.v1.Retry.due_time:type_name -> google.protobuf.Timestamp
+	30, // 14: postrider.record.v1.Retry.due_time:type_name -> google.protobuf.Timestamp
 	6,  // 15: postrider.record.v1.JournalBatch.entries:type_name -> postrider.record.v1.JournalEntry
-	27, // 16: postrider.record.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
+	30, // 16: postrider.record.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
 	7,  // 17: postrider.record.v1.JournalEntry.routed:type_name -> postrider.record.v1.Routed
 	10, // 18: postrider.record.v1.JournalEntry.attempted:type_name -> postrider.record.v1.Attempted
 	11, // 19: postrider.record.v1.JournalEntry.waiting:type_name -> postrider.record.v1.Waiting
@@ -2250,27 +2442,32 @@ var file_postrider_record_v1_record_proto_depIdxs = []int32{
 	15, // 23: postrider.record.v1.JournalEntry.cancelled:type_name -> postrider.record.v1.Cancelled
 	8,  // 24: postrider.record.v1.Routed.deliveries:type_name -> postrider.record.v1.RoutedDelivery
 	9,  // 25: postrider.record.v1.Routed.unmatched:type_name -> postrider.record.v1.Unmatched
-	27, // 26: postrider.record.v1.Routed.accept_time:type_name -> google.protobuf.Timestamp
-	27, // 27: postrider.record.v1.Attempted.start_time:type_name -> google.protobuf.Timestamp
-	25, // 28: postrider.record.v1.Attempted.request_headers:type_name -> postrider.record.v1.Attempted.RequestHeadersEntry
-	26, // 29: postrider.record.v1.Attempted.response_headers:type_name -> postrider.record.v1.Attempted.ResponseHeadersEntry
-	27, // 30: postrider.record.v1.Attempted.next_attempt_time:type_name -> google.protobuf.Timestamp
-	27, // 31: postrider.record.v1.Waiting.due_time:type_name -> google.protobuf.Timestamp
+	30, // 26: postrider.record.v1.Routed.accept_time:type_name -> google.protobuf.Timestamp
+	30, // 27: postrider.record.v1.Attempted.start_time:type_name -> google.protobuf.Timestamp
+	27, // 28: postrider.record.v1.Attempted.request_headers:type_name -> postrider.record.v1.Attempted.RequestHeadersEntry
+	28, // 29: postrider.record.v1.Attempted.response_headers:type_name -> postrider.record.v1.Attempted.ResponseHeadersEntry
+	30, // 30: postrider.record.v1.Attempted.next_attempt_time:type_name -> google.protobuf.Timestamp
+	30, // 31: postrider.record.v1.Waiting.due_time:type_name -> google.protobuf.Timestamp
 	2,  // 32: postrider.record.v1.DeadLetter.delivery:type_name -> postrider.record.v1.Delivery
-	27, // 33: postrider.record.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
+	30, // 33: postrider.record.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
 	10, // 34: postrider.record.v1.DeadLetter.last_attempt:type_name -> postrider.record.v1.Attempted
-	28, // 35: postrider.record.v1.Webhook.webhook:type_name -> postrider.v1.Webhook
+	31, // 35: postrider.record.v1.Webhook.webhook:type_name -> postrider.v1.Webhook
 	18, // 36: postrider.record.v1.Webhook.secrets:type_name -> postrider.record.v1.SealedSecret
-	27, // 37: postrider.record.v1.SealedSecret.create_time:type_name -> google.protobuf.Timestamp
-	27, // 38: postrider.record.v1.SealedSecret.expire_time:type_name -> google.protobuf.Timestamp
-	29, // 39: postrider.record.v1.Account.account:type_name -> postrider.v1.Account
-	30, // 40: postrider.record.v1.EventType.event_type:type_name -> postrider.v1.EventType
-	31, // 41: postrider.record.v1.Key.key:type_name -> postrider.v1.ApiKey
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	30, // 37: postrider.record.v1.SealedSecret.create_time:type_name -> google.protobuf.Timestamp
+	30, // 38: postrider.record.v1.SealedSecret.expire_time:type_name -> google.protobuf.Timestamp
+	32, // 39: postrider.record.v1.Account.account:type_name -> postrider.v1.Account
+	20, // 40: postrider.record.v1.Account.signing_keys:type_name -> postrider.record.v1.SealedSigningKey
+	33, // 41: postrider.record.v1.Account.client_keys:type_name -> postrider.v1.ClientKey
+	34, // 42: postrider.record.v1.SealedSigningKey.key:type_name -> postrider.v1.SigningKey
+	30, // 43: postrider.record.v1.IdempotentResult.claim_time:type_name -> google.protobuf.Timestamp
+	29, // 44: postrider.record.v1.IdempotentResult.headers:type_name -> postrider.record.v1.IdempotentResult.HeadersEntry
+	35, // 45: postrider.record.v1.EventType.event_type:type_name -> postrider.v1.EventType
+	36, // 46: postrider.record.v1.Key.key:type_name -> postrider.v1.ApiKey
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_postrider_record_v1_record_proto_init() }
@@ -2293,7 +2490,7 @@ func file_postrider_record_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_record_v1_record_proto_rawDesc), len(file_postrider_record_v1_record_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   26,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
