@@ -115,8 +115,8 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	return s, nil
 }
 
-// openREST makes the REST handler, which reaches the gRPC API over a listener in memory, so that
-// authentication and error mapping are those of every other call.
+// openREST makes the handler of REST and of the surfaces, which reach the gRPC API over a listener
+// in memory, so that authentication and error mapping are those of every other call.
 func (s *Service) openREST(ctx context.Context) error {
 	listener, option := rpc.InMemory()
 	server, err := rpc.NewServer(rpc.ServerConfig{}, s.deps.Logger, append(s.Guards(), rpc.WithListener(listener), rpc.WithName("rest-gateway"))...) //nolint:contextcheck // each call brings its own to the interceptors
@@ -128,9 +128,11 @@ func (s *Service) openREST(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.rest, err = restapi.New(ctx, conn); err != nil {
+	rest, err := restapi.New(ctx, conn)
+	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
+	s.rest = newFront(rest, s.surfaces(conn))
 	s.loops.Add(server)
 	s.closeREST = sync.OnceValue(conn.Close)
 	return nil
@@ -181,7 +183,7 @@ func (s *Service) RegisterInternal(r grpc.ServiceRegistrar) {
 	apiv1.RegisterWebhookStateServiceServer(r, s.manage.States())
 }
 
-// Handler serves REST under /v1/ while the service runs.
+// Handler serves REST under /v1/, and the surfaces beside it, while the service runs.
 func (s *Service) Handler() http.Handler { return s.rest }
 
 // Ready says why the service cannot answer now, or nil.

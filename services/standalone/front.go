@@ -9,7 +9,8 @@ import (
 )
 
 // front sends each HTTP request to the service that serves its path: events to ingest, probes to
-// the admin, all else to the API. "/v1/events:explainMatch" is a method of the API's.
+// the admin, all else to the API, which serves the surfaces of other systems too.
+// "/v1/events:explainMatch" is a method of the API's.
 func front(events, rest http.Handler, admin *service.Admin) http.Handler {
 	livez, readyz := admin.LivezHandler(), admin.ReadyzHandler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

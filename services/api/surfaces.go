@@ -1,0 +1,43 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc"
+)
+
+// maxSurfaceBody bounds a request's body on the surfaces, in bytes. The REST API has its own bound.
+const maxSurfaceBody = 1 << 20
+
+// surface is an HTTP API beside the REST API. All of them are translations: they call the public
+// gRPC API with the credential of their caller.
+type surface struct {
+	path    string // of the surface; with all below it if it ends in "/"
+	handler http.Handler
+}
+
+// surfaces are those that this service serves, one line each.
+func (s *Service) surfaces(conn grpc.ClientConnInterface) []surface {
+	_ = conn
+	return []surface{}
+}
+
+// newFront sends each request to the surface that its path belongs to, and all others to rest. The
+// paths are compared as they are: nothing is redirected to a cleaner one, because the signature of
+// a request may cover what its caller wrote.
+func newFront(rest http.Handler, surfaces []surface) http.Handler {
+	bounded := make([]surface, len(surfaces))
+	for i, each := range surfaces {
+		bounded[i] = surface{each.path, http.MaxBytesHandler(each.handler, maxSurfaceBody)}
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, each := range bounded {
+			if r.URL.Path == each.path || strings.HasSuffix(each.path, "/") && strings.HasPrefix(r.URL.Path, each.path) {
+				each.handler.ServeHTTP(w, r)
+				return
+			}
+		}
+		rest.ServeHTTP(w, r)
+	})
+}
