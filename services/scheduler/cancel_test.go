@@ -40,6 +40,45 @@ func TestACancelledDeliveryWaitsNoMoreAndIsJournalled(t *testing.T) {
 	require.Zero(t, resp.GetCancelled())
 }
 
+// The journal says "waiting" before the record stands. A cancel in between finds no record; who
+// stores it then meets the mark: the scheduler before it answers, and for what a dispatcher stored
+// itself the sweep.
+func TestACancelThatComesBeforeTheRecordEndsIt(t *testing.T) {
+	t.Parallel()
+	now := func(*world, func() bool) {}
+	for name, c := range map[string]struct {
+		sweep time.Duration
+		store func(*world, schedulerv1.SchedulerServiceClient, ...*recordv1.Retry)
+		wait  func(*world, func() bool)
+	}{
+		"stored by the scheduler": {time.Hour, func(w *world, client schedulerv1.SchedulerServiceClient, r ...*recordv1.Retry) { w.schedule(client, r...) }, now},
+		"stored by a dispatcher": {50 * time.Millisecond, func(w *world, _ schedulerv1.SchedulerServiceClient, r ...*recordv1.Retry) { w.put(r...) },
+			func(w *world, gone func() bool) { w.eventually(gone, "the sweep ends it") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, time.Hour)
+			cfg := quick()
+			cfg.SweepInterval = c.sweep
+			client := w.start(cfg, scheduler.NewMemoryIndex())
+			hook := w.webhook()
+			retries := hook.retries(2, waiting, time.Now().Add(time.Hour))
+			resp, err := client.Cancel(t.Context(), cancelRequest(hook, retries[0].GetDelivery().GetId()))
+			require.NoError(t, err)
+			require.Zero(t, resp.GetCancelled())
+			c.store(w, client, retries...)
+			c.wait(w, func() bool { return len(hook.records()) == 1 })
+			left := hook.records()
+			require.Len(t, left, 1)
+			require.Equal(t, retries[1].GetDelivery().GetId(), left[0].Retry.GetDelivery().GetId())
+			require.Equal(t, 1, hook.count(func(e *recordv1.JournalEntry) bool {
+				return e.GetCancelled().GetReason() == "request" && e.GetDeliveryId() == retries[0].GetDelivery().GetId()
+			}))
+			require.Empty(t, w.got())
+		})
+	}
+}
+
 func TestEverythingThatWaitsForAWebhookIsCancelled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, time.Hour)

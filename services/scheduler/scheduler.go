@@ -30,6 +30,7 @@ import (
 	"github.com/postrider/postrider/services/scheduler/internal/entries"
 	"github.com/postrider/postrider/services/scheduler/internal/grpcapi"
 	"github.com/postrider/postrider/services/scheduler/internal/hold"
+	"github.com/postrider/postrider/services/scheduler/internal/marks"
 	"github.com/postrider/postrider/services/scheduler/internal/rebuild"
 	"github.com/postrider/postrider/services/scheduler/internal/release"
 	"github.com/postrider/postrider/services/scheduler/internal/retryset"
@@ -120,7 +121,10 @@ func (s *Service) wire() error {
 	s.entries = size
 
 	registry := webhooks.NewRegistry(func(w webhooks.Webhook) { s.hold.Check(w.ID) })
-	s.mirror = config.NewMirror(d.Streams, d.Instance, config.Handlers{Webhook: registry.Put, WebhookDeleted: registry.Delete}, d.Logger)
+	cancelled := marks.New()
+	s.mirror = config.NewMirror(d.Streams, d.Instance, config.Handlers{
+		Webhook: registry.Put, WebhookDeleted: registry.Delete, Cancelled: cancelled.Put, CancelExpired: cancelled.Remove,
+	}, d.Logger)
 	s.barrier = config.NewBarrier(d.Streams, d.Logger)
 	s.writer = d.Journal.NewWriter("scheduler")
 	log := entries.New(s.writer, time.Now)
@@ -144,11 +148,11 @@ func (s *Service) wire() error {
 		},
 	)
 	s.sweep = sweep.New(sweep.Config{Interval: s.cfg.SweepInterval}, sweep.Deps{
-		Records: d.Retries, Index: d.Index, Hold: s.hold, Registry: registry, Wake: s.loop.Wake,
+		Records: d.Retries, Index: d.Index, Hold: s.hold, Cancel: canceller, Marks: cancelled, Registry: registry, Wake: s.loop.Wake,
 		Metrics: sweeps, Logger: d.Logger, Now: time.Now,
 	})
 	s.server = grpcapi.New(grpcapi.Deps{
-		Records: d.Retries, Index: d.Index, Journal: log, Hold: s.hold, Cancel: canceller, Registry: registry,
+		Records: d.Retries, Index: d.Index, Journal: log, Hold: s.hold, Cancel: canceller, Marks: cancelled, Registry: registry,
 		Wake: s.loop.Wake, Metrics: calls, Logger: d.Logger, Now: time.Now,
 	})
 	return nil

@@ -14,6 +14,9 @@ import (
 	"github.com/postrider/postrider/services/scheduler/internal/retryset"
 )
 
+// Requested is the reason of deliveries that carry a mark: somebody asked for their end.
+const Requested = "request"
+
 // chunk is how many records are journalled and removed together.
 const chunk = 256
 
@@ -72,7 +75,9 @@ func New(deps Deps) *Canceller { return &Canceller{deps: deps} }
 // dispatcher has it: from then on whoever meets the delivery ends it, so nothing can begin
 // behind our back. Then the record is read and journalled, and only then removed, by its
 // sequence: a crash in between repeats an entry, which the journal's readers absorb. A record
-// that was released or fired meanwhile has become a due delivery, which a dispatcher meets.
+// that was released or fired meanwhile has become a due delivery, which a dispatcher meets. One
+// that is stored after it was read here is met by who stores it: ScheduleRetry looks at the marks
+// after the store, and the sweep at what was stored without a scheduler.
 func (c *Canceller) Delivery(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID, reason string) (int64, error) {
 	revision, err := c.deps.Marks.MarkCancelled(ctx, string(account), string(delivery))
 	if err != nil {
@@ -81,6 +86,12 @@ func (c *Canceller) Delivery(ctx context.Context, account postrider.AccountID, w
 	if err := c.deps.Barrier.Confirm(ctx, config.BucketCancellations, revision); err != nil {
 		return 0, fmt.Errorf("confirm the mark of %s: %w", delivery, err)
 	}
+	return c.Marked(ctx, account, webhook, delivery, reason)
+}
+
+// Marked removes the record of a delivery that is marked as cancelled, if it waits. It returns how
+// many records it removed.
+func (c *Canceller) Marked(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID, reason string) (int64, error) {
 	for range readAgain {
 		rec, err := c.deps.Records.Last(ctx, account, webhook, delivery)
 		if errors.Is(err, retrystream.ErrGone) {

@@ -50,6 +50,12 @@ type holder interface {
 type canceller interface {
 	Delivery(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID, reason string) (int64, error)
 	Webhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, reason string) (int64, error)
+	Records(ctx context.Context, list []retrystream.Record, reason string) (int64, error)
+}
+
+// marks says which deliveries are cancelled.
+type marks interface {
+	Has(delivery string) bool
 }
 
 // Deps is what a Server works with.
@@ -59,6 +65,7 @@ type Deps struct {
 	Journal  journal
 	Hold     holder
 	Cancel   canceller
+	Marks    marks
 	Registry *webhooks.Registry
 	// Wake is told of what was indexed. It must not block.
 	Wake    func(due time.Time)

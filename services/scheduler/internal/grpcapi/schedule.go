@@ -16,6 +16,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
+	"github.com/postrider/postrider/services/scheduler/internal/cancel"
 	"github.com/postrider/postrider/services/scheduler/internal/hold"
 	"github.com/postrider/postrider/services/scheduler/internal/retryset"
 )
@@ -47,6 +48,9 @@ func (s *Server) ScheduleRetry(ctx context.Context, req *schedulerv1.ScheduleRet
 		}
 	}
 	results := s.store(ctx, retries)
+	// What is stored is seen to even if the caller has gone.
+	ctx = context.WithoutCancel(ctx)
+	s.endMarked(ctx, retries, results)
 
 	entries := make([]retryset.Entry, 0, len(retries))
 	for i, result := range results {
@@ -67,9 +71,30 @@ func (s *Server) ScheduleRetry(ctx context.Context, req *schedulerv1.ScheduleRet
 			Due:    retries[i].GetDueTime().AsTime(),
 		})
 	}
-	// What is stored is indexed even if the caller has gone.
-	s.index(context.WithoutCancel(ctx), entries)
+	s.index(ctx, entries)
 	return &schedulerv1.ScheduleRetryResponse{Results: results}, nil
+}
+
+// endMarked ends those of the stored whose deliveries are cancelled.
+//
+// A cancel marks, waits until every mirror has the mark, and then reads the record. So either the
+// record was stored before that read, which finds it, or its store was acknowledged after it, and
+// then the mark is here. What cannot be ended now ends when it is due, because the dispatcher has
+// the mark too.
+func (s *Server) endMarked(ctx context.Context, retries []*recordv1.Retry, results []*schedulerv1.ScheduleResult) {
+	var marked []retrystream.Record
+	for i, r := range retries {
+		if results[i].GetStatus() == schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED && s.deps.Marks.Has(r.GetDelivery().GetId()) {
+			shard := postrider.ShardOf(postrider.WebhookID(r.GetDelivery().GetWebhookId()), s.deps.Records.Shards())
+			marked = append(marked, retrystream.Record{Shard: shard, Sequence: results[i].GetSequence(), Retry: r})
+		}
+	}
+	if len(marked) == 0 {
+		return
+	}
+	if _, err := s.deps.Cancel.Records(ctx, marked, cancel.Requested); err != nil {
+		s.deps.Logger.WarnContext(ctx, "cancelled deliveries wait until they are due", "deliveries", len(marked), "error", err)
+	}
 }
 
 // store puts all records at once and waits for every answer; each is bounded by the publisher's
@@ -131,12 +156,12 @@ func (s *Server) index(ctx context.Context, entries []retryset.Entry) {
 	}
 	err := errAway
 	if s.gate.open(s.deps.Now()) {
-		call, cancel := context.WithTimeout(ctx, indexTimeout)
+		call, end := context.WithTimeout(ctx, indexTimeout)
 		if err = s.deps.Index.Add(call, entries...); err != nil && call.Err() == nil {
 			// A connection that broke while nobody used it fails once.
 			err = s.deps.Index.Add(call, entries...)
 		}
-		cancel()
+		end()
 	}
 	if err != nil {
 		members := make([]retryset.Member, 0, len(entries))

@@ -1,6 +1,6 @@
 // Package sweep compares the records with the index and with the webhooks, slowly, and heals
 // what is lost in part: records that no member names, records of paused webhooks that are not
-// held, held records of active webhooks. It keeps nothing and removes nothing itself.
+// held, held records of active webhooks, records of cancelled deliveries. It keeps nothing and removes nothing itself.
 package sweep
 
 import (
@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	"github.com/postrider/postrider/services/scheduler/internal/cancel"
 	"github.com/postrider/postrider/services/scheduler/internal/hold"
 	"github.com/postrider/postrider/services/scheduler/internal/retryset"
 	"github.com/postrider/postrider/services/scheduler/internal/webhooks"
@@ -39,6 +40,16 @@ type checker interface {
 	Check(id postrider.WebhookID)
 }
 
+// marks says which deliveries are cancelled.
+type marks interface {
+	Has(delivery string) bool
+}
+
+// canceller ends deliveries that are marked.
+type canceller interface {
+	Marked(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID, reason string) (int64, error)
+}
+
 // Config says how often to sweep.
 type Config struct {
 	// Interval is the time between two passes.
@@ -50,6 +61,8 @@ type Deps struct {
 	Records  records
 	Index    index
 	Hold     checker
+	Cancel   canceller
+	Marks    marks
 	Registry *webhooks.Registry
 	// Wake is told of retries that were put back. It must not block.
 	Wake    func(due time.Time)
@@ -100,8 +113,8 @@ func (s *Sweeper) Run(ctx context.Context) error {
 // turn is one pass, unless another replica had one a moment ago. Without Redis the records are
 // compared with the webhooks alone.
 func (s *Sweeper) turn(ctx context.Context) error {
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+	call, end := context.WithTimeout(ctx, callTimeout)
+	defer end()
 	// The lock is not released: it keeps the other replicas from sweeping in the same interval.
 	_, ok, err := s.deps.Index.TryLock(call, "sweep", s.cfg.Interval/2)
 	if err == nil && !ok {
@@ -139,8 +152,8 @@ func (s *Sweeper) Pass(ctx context.Context) error {
 // surplus measures members beyond the records. They are harmless, each is dropped when it is
 // due, but many of them would tell of a mistake.
 func (s *Sweeper) surplus(ctx context.Context, waiting int64) {
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+	call, end := context.WithTimeout(ctx, callTimeout)
+	defer end()
 	if n, err := s.deps.Index.Count(call); err == nil {
 		s.deps.Metrics.surplus(ctx, max(n-waiting, 0))
 	}
@@ -183,6 +196,11 @@ func (s *Sweeper) amiss(e retrystream.Entry) bool {
 
 // entry takes one record.
 func (p *pass) entry(ctx context.Context, e retrystream.Entry) error {
+	if p.deps.Marks.Has(string(e.Delivery)) {
+		// A dispatcher stored it without a scheduler, after a cancel had looked for it.
+		_, err := p.deps.Cancel.Marked(ctx, e.Account, e.Webhook, e.Delivery, cancel.Requested)
+		return err
+	}
 	if p.amiss(e) {
 		p.look[e.Webhook] = true
 	}
@@ -204,8 +222,8 @@ func (p *pass) compare(ctx context.Context) error {
 	if len(entries) == 0 || p.blind {
 		return nil
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+	call, end := context.WithTimeout(ctx, callTimeout)
+	defer end()
 	members := make([]retryset.Member, 0, len(entries))
 	dues := make(map[retryset.Member]time.Time, len(entries))
 	for _, e := range entries {
