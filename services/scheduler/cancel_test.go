@@ -51,9 +51,13 @@ func TestACancelThatComesBeforeTheRecordEndsIt(t *testing.T) {
 		store func(*world, schedulerv1.SchedulerServiceClient, ...*recordv1.Retry)
 		wait  func(*world, func() bool)
 	}{
-		"stored by the scheduler": {time.Hour, func(w *world, client schedulerv1.SchedulerServiceClient, r ...*recordv1.Retry) { w.schedule(client, r...) }, now},
-		"stored by a dispatcher": {50 * time.Millisecond, func(w *world, _ schedulerv1.SchedulerServiceClient, r ...*recordv1.Retry) { w.put(r...) },
-			func(w *world, gone func() bool) { w.eventually(gone, "the sweep ends it") }},
+		"stored by the scheduler": {time.Hour, func(w *world, client schedulerv1.SchedulerServiceClient, r ...*recordv1.Retry) {
+			w.schedule(client, r...)
+		}, now},
+		"stored by a dispatcher": {
+			100 * time.Millisecond, func(w *world, _ schedulerv1.SchedulerServiceClient, r ...*recordv1.Retry) { w.put(r...) },
+			func(w *world, gone func() bool) { w.eventually(gone, "the sweep ends it") },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
