@@ -1,5 +1,6 @@
 // Package signature signs and verifies what is delivered: Standard Webhooks 1.0.0 (v1, HMAC-SHA256;
-// v1a, Ed25519) and the hexadecimal HMAC of older systems. It is pure, and holds secrets only in
+// v1a, Ed25519), the hexadecimal HMAC of older systems, and schemes that are data: those of well-known
+// systems, and those that a webhook describes itself (Scheme). It is pure, and holds secrets only in
 // Secret values, which print themselves as masked.
 package signature
 
@@ -8,6 +9,7 @@ import (
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha1" //nolint:gosec // HMAC-SHA1 is what Twilio and GitHub's older header are made of
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -50,8 +52,9 @@ type Secret struct{ key *key }
 // key is what all copies of a Secret share.
 type key struct {
 	kind    string
-	mac     []byte // of hmac and text
-	states  sync.Pool
+	mac     []byte             // of hmac and text
+	states  sync.Pool          // HMAC-SHA256
+	legacy  sync.Pool          // HMAC-SHA1, for systems that still use it
 	private ed25519.PrivateKey // nil if only the public half is known
 	public  ed25519.PublicKey
 }
@@ -120,6 +123,10 @@ func parsePrivate(text string) (Secret, error) {
 	if err != nil {
 		return Secret{}, err
 	}
+	return privateKey(raw)
+}
+
+func privateKey(raw []byte) (Secret, error) {
 	if len(raw) != ed25519.SeedSize && len(raw) != ed25519.PrivateKeySize {
 		return Secret{}, fmt.Errorf("the key must have %d bytes (seed) or %d (seed and public key), not %d",
 			ed25519.SeedSize, ed25519.PrivateKeySize, len(raw))
@@ -137,6 +144,10 @@ func parsePublic(text string) (Secret, error) {
 	if err != nil {
 		return Secret{}, err
 	}
+	return publicKey(raw)
+}
+
+func publicKey(raw []byte) (Secret, error) {
 	if len(raw) != ed25519.PublicKeySize {
 		return Secret{}, fmt.Errorf("the public key must have %d bytes, not %d", ed25519.PublicKeySize, len(raw))
 	}
@@ -149,11 +160,16 @@ func decode(text, prefix string) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("must begin with %q", prefix)
 	}
+	return decodeBase64(rest)
+}
+
+// decodeBase64 is strict, too.
+func decodeBase64(text string) ([]byte, error) {
 	// The decoder skips line ends, which no secret has.
-	if strings.ContainsAny(rest, "\r\n") {
+	if strings.ContainsAny(text, "\r\n") {
 		return nil, errors.New("must be base64 after its prefix")
 	}
-	raw, err := base64.StdEncoding.Strict().DecodeString(rest)
+	raw, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil {
 		return nil, errors.New("must be base64 after its prefix")
 	}
@@ -163,18 +179,19 @@ func decode(text, prefix string) ([]byte, error) {
 func macSecret(kind string, mac []byte) Secret {
 	k := &key{kind: kind, mac: mac}
 	k.states.New = func() any { return hmac.New(sha256.New, k.mac) }
+	k.legacy.New = func() any { return hmac.New(sha1.New, k.mac) }
 	return Secret{k}
 }
 
-// state is an HMAC state that has the key in it already; give it back with release.
-func (k *key) state() hash.Hash {
-	h, _ := k.states.Get().(hash.Hash)
+// borrow takes an HMAC state that has the key in it already; give it back with giveBack.
+func borrow(states *sync.Pool) hash.Hash {
+	h, _ := states.Get().(hash.Hash)
 	return h
 }
 
-func (k *key) release(h hash.Hash) {
+func giveBack(states *sync.Pool, h hash.Hash) {
 	h.Reset()
-	k.states.Put(h)
+	states.Put(h)
 }
 
 // GenerateHMAC makes a secret: "whsec_" and the base64 of 32 random bytes.

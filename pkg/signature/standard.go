@@ -71,8 +71,8 @@ func (k *key) appendStandard(out, prefix, body []byte, buf *buffer) []byte {
 
 // sum appends the HMAC over the parts.
 func (k *key) sum(dst []byte, parts ...[]byte) []byte {
-	h := k.state()
-	defer k.release(h)
+	h := borrow(&k.states)
+	defer giveBack(&k.states, h)
 	for _, p := range parts {
 		_, _ = h.Write(p) // a hash never refuses
 	}
