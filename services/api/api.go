@@ -35,6 +35,7 @@ import (
 	"github.com/postrider/postrider/services/api/internal/manage"
 	"github.com/postrider/postrider/services/api/internal/recorder"
 	"github.com/postrider/postrider/services/api/internal/restapi"
+	"github.com/postrider/postrider/services/api/internal/webhookindex"
 )
 
 // Config is the api service's own configuration.
@@ -79,6 +80,7 @@ type Service struct {
 	cfg     Config
 	deps    Deps
 	auth    *access.Authenticator
+	index   *webhookindex.Index
 	mirror  *config.Mirror
 	barrier *config.Barrier
 	log     *logstore.SQLite
@@ -99,15 +101,17 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("configure api: %w", err)
 	}
 	s := &Service{cfg: cfg, deps: deps, log: log, auth: access.NewAuthenticator(deps.AdminKey.Reveal())}
+	s.index = webhookindex.New(s.openSecret, time.Now, deps.Logger)
 	s.mirror = config.NewMirror(deps.Streams, deps.Instance, config.Handlers{
 		Key:        func(k *recordv1.Key, _ uint64) { s.auth.PutKey(k) },
 		KeyDeleted: func(hash []byte, _ uint64) { s.auth.DeleteKey(hash) },
+		Webhook:    s.index.Put, WebhookDeleted: s.index.Delete,
 	}, deps.Logger)
 	s.barrier = config.NewBarrier(deps.Streams, deps.Logger)
 	s.manage = manage.New(manage.Deps{
 		Store: deps.Store, Barrier: s.barrier, Sealer: deps.Sealer, Log: log, DeadLetters: deps.DeadLetters,
 		Router: deps.Router, Dispatcher: deps.Dispatcher, Scheduler: deps.Scheduler,
-		AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
+		Index: s.index, Fresh: s.mirror.Fresh, AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
 	})
 	if err := s.openREST(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("configure api: %w", err), log.Close())
@@ -151,10 +155,14 @@ func (s *Service) Guards() []rpc.Option {
 	return []rpc.Option{rpc.WithUnary(access.Unary(s.auth, Rules())), rpc.WithStream(access.Stream(s.auth, Rules()))}
 }
 
-// Start begins to follow the keys and to record the journal.
+func (s *Service) openSecret(account, webhook string, sealed *recordv1.SealedSecret) (string, error) {
+	return manage.OpenSecret(s.deps.Sealer, account, webhook, sealed)
+}
+
+// Start begins to follow the configuration and to record the journal.
 func (s *Service) Start(ctx context.Context) error {
 	if err := s.mirror.Start(ctx); err != nil {
-		return fmt.Errorf("load keys: %w", err)
+		return fmt.Errorf("load the configuration: %w", err)
 	}
 	entries, err := s.deps.Journal.Consumer(ctx, s.cfg.Recorder)
 	if err != nil {
@@ -189,7 +197,7 @@ func (s *Service) Handler() http.Handler { return s.rest }
 // Ready says why the service cannot answer now, or nil.
 func (s *Service) Ready() error {
 	if !s.mirror.Fresh() {
-		return errors.New("the keys are not up to date")
+		return errors.New("the configuration is not up to date")
 	}
 	return nil
 }

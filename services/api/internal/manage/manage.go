@@ -54,6 +54,8 @@ type Deps struct {
 	Router      routerv1.RouterServiceClient
 	Dispatcher  dispatcherv1.DispatcherServiceClient
 	Scheduler   schedulerv1.SchedulerServiceClient
+	Index       Index
+	Fresh       func() bool   // whether what Index says is true now
 	AllowHTTP   bool          // whether accounts that do not say may use http URLs
 	MaxDedup    time.Duration // the longest deduplication window: the age of the record of events
 	Logger      *slog.Logger
@@ -92,7 +94,7 @@ func Rules() map[string]postrider.Scope {
 	add("AccountService", postrider.ScopeManage, "CreateApiKey", "ListApiKeys", "DeleteApiKey")
 	add("AccountService", postrider.ScopeRead, "GetAccount")
 	add("WebhookService", postrider.ScopeManage, "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "PauseWebhook",
-		"ResumeWebhook", "RotateWebhookSecret", "TestWebhook")
+		"ResumeWebhook", "RotateWebhookSecret", "GetWebhookSecrets", "TestWebhook")
 	add("WebhookService", postrider.ScopeRead, "GetWebhook", "ListWebhooks", "ExplainMatch")
 	add("EventTypeService", postrider.ScopeManage, "CreateEventType", "UpdateEventType", "DeleteEventType", "ImportEventTypes")
 	add("EventTypeService", postrider.ScopeRead, "GetEventType", "ListEventTypes")

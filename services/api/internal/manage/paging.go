@@ -11,6 +11,7 @@ import (
 const (
 	defaultPageSize = 50
 	maxPageSize     = 1000
+	maxPageBytes    = 8 << 20
 )
 
 func pageSize(requested int32) (int, error) {

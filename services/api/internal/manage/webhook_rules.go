@@ -13,6 +13,12 @@ import (
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
 
+// Profiles with rules about what is saved.
+const (
+	profileLabelst = "labelst"
+	profileAudata  = "audata"
+)
+
 // Bounds and defaults of webhooks.
 const (
 	maxPatterns           = 100
@@ -36,11 +42,16 @@ func (s *Server) normalize(w *postriderv1.Webhook, prof profile.Profile, acc *po
 	if w.GetMaxInFlight() == 0 {
 		w.MaxInFlight = defaultInFlight
 	}
+	if w.GetProfile() == profileLabelst && len(w.GetEventTypes()) == 0 {
+		w.EventTypes = []string{"*"} // its webhooks take every event; the profile refuses a choice
+	}
 	var v violations
 	allowHTTP := s.deps.AllowHTTP
 	if acc.AllowHttp != nil {
 		allowHTTP = acc.GetAllowHttp()
 	}
+	// The source system saves nothing but https, in development too.
+	allowHTTP = allowHTTP && w.GetProfile() != profileAudata
 	if w.GetUrl() == "" {
 		v.check(false, "webhook.url", "is required")
 	} else if normal, err := profile.NormalizeURL(w.GetUrl(), allowHTTP); err != nil {

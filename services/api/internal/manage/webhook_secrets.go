@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/pkg/config"
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/profile"
+	"github.com/postrider/postrider/pkg/seal"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
@@ -51,6 +52,15 @@ func (s *Server) sealSecret(w *postriderv1.Webhook, sealed *recordv1.SealedSecre
 	}
 	sealed.Ciphertext = ciphertext
 	return nil
+}
+
+// OpenSecret decrypts a webhook's secret.
+func OpenSecret(sealer *seal.Sealer, account, webhook string, sealed *recordv1.SealedSecret) (string, error) {
+	text, err := sealer.Open(sealed.GetCiphertext(), config.SecretContext(account, webhook, sealed.GetId()))
+	if err != nil {
+		return "", fmt.Errorf("open secret of %s: %w", webhook, err)
+	}
+	return string(text), nil
 }
 
 // RotateWebhookSecret puts a new secret before the old ones, which go on signing until the

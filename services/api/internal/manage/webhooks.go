@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/url"
 
-	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -21,7 +20,7 @@ import (
 // webhookFields are those that the owner sets; profile is fixed at creation.
 var webhookFields = []string{
 	"display_name", "url", "method", "event_types", "filter", "scopes", "headers", "attempt_timeout", "retry_schedule",
-	"max_in_flight", "rate_limit", "trace_context", "annotations",
+	"max_in_flight", "rate_limit", "trace_context", "annotations", "options",
 }
 
 // Reasons of a webhook's state.
@@ -57,9 +56,13 @@ func (s *Server) CreateWebhook(ctx context.Context, req *postriderv1.CreateWebho
 		return nil, stored(err, "webhook", "")
 	}
 	now := timestamppb.New(s.deps.Now())
-	w.Id, w.Uuid, w.Number, w.AccountId = string(postrider.NewWebhookID()), uuid.NewString(), number, acc.GetId()
+	w.Id, w.Number, w.AccountId = string(postrider.NewWebhookID()), number, acc.GetId()
 	w.State, w.StateTime, w.CreateTime, w.UpdateTime = postriderv1.WebhookState_WEBHOOK_STATE_ACTIVE, now, now, now
 	if err := s.sealSecret(w, secret, text); err != nil {
+		return nil, err
+	}
+	chosen := req.GetWebhook().GetUuid()
+	if err := s.claimUUID(ctx, w, chosen); err != nil {
 		return nil, err
 	}
 	rec := &recordv1.Webhook{Webhook: w, Secrets: []*recordv1.SealedSecret{secret}}
@@ -67,21 +70,30 @@ func (s *Server) CreateWebhook(ctx context.Context, req *postriderv1.CreateWebho
 	if err != nil {
 		return nil, stored(err, "webhook", w.GetId())
 	}
+	if chosen != "" {
+		if err := s.holdsUUID(ctx, w, revision); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.deps.Barrier.Confirm(ctx, config.BucketWebhooks, revision); err != nil {
 		return nil, unconfirmed(err)
 	}
 	return &postriderv1.CreateWebhookResponse{Webhook: shownWebhook(rec, revision), Secret: text}, nil
 }
 
-// GetWebhook reads one.
+// GetWebhook reads one, by its id, its UUID or its number.
 func (s *Server) GetWebhook(ctx context.Context, req *postriderv1.GetWebhookRequest) (*postriderv1.GetWebhookResponse, error) {
 	account, err := s.account(ctx, req.GetAccountId())
 	if err != nil {
 		return nil, err
 	}
-	rec, revision, err := s.deps.Store.GetWebhook(ctx, string(account), req.GetWebhookId())
+	id, err := s.webhookID(string(account), req)
 	if err != nil {
-		return nil, stored(err, "webhook", req.GetWebhookId())
+		return nil, err
+	}
+	rec, revision, err := s.deps.Store.GetWebhook(ctx, string(account), id)
+	if err != nil {
+		return nil, stored(err, "webhook", id)
 	}
 	return &postriderv1.GetWebhookResponse{Webhook: shownWebhook(rec, revision)}, nil
 }
@@ -105,12 +117,16 @@ func (s *Server) ListWebhooks(ctx context.Context, req *postriderv1.ListWebhooks
 		return nil, stored(err, "webhooks", "")
 	}
 	resp := &postriderv1.ListWebhooksResponse{}
+	bytes := 0
 	for i, item := range page {
-		if i == size {
+		// A page that is large in bytes is short (AIP-158): the answer must fit into a message.
+		if i == size || bytes > maxPageBytes {
 			resp.NextPageToken = pageToken(page[i-1].Record.GetWebhook().GetId(), "webhooks", string(account))
 			break
 		}
-		resp.Webhooks = append(resp.Webhooks, shownWebhook(item.Record, item.Revision))
+		shown := shownWebhook(item.Record, item.Revision)
+		bytes += proto.Size(shown)
+		resp.Webhooks = append(resp.Webhooks, shown)
 	}
 	return resp, nil
 }
@@ -186,7 +202,7 @@ func (s *Server) DeleteWebhook(ctx context.Context, req *postriderv1.DeleteWebho
 		return nil, err
 	}
 	id := req.GetWebhookId()
-	_, revision, err := s.deps.Store.GetWebhook(ctx, string(account), id)
+	rec, revision, err := s.deps.Store.GetWebhook(ctx, string(account), id)
 	if err != nil {
 		return nil, stored(err, "webhook", id)
 	}
@@ -202,6 +218,7 @@ func (s *Server) DeleteWebhook(ctx context.Context, req *postriderv1.DeleteWebho
 	if err := s.deps.Barrier.Confirm(ctx, config.BucketWebhooks, revision); err != nil {
 		return nil, unconfirmed(err)
 	}
+	s.releaseUUID(ctx, rec.GetWebhook())
 	resp := &postriderv1.DeleteWebhookResponse{}
 	cancelled, err := s.deps.Scheduler.Cancel(ctx, &schedulerv1.CancelRequest{
 		AccountId: string(account), WebhookId: id, Reason: "webhook_deleted",
@@ -268,19 +285,6 @@ func (s *Server) setState(ctx context.Context, account, id string, state postrid
 		w.State, w.StateReason = state, reason
 		return nil
 	})
-}
-
-// shownWebhook is a webhook as callers see it: its etag, and its secrets without their values.
-func shownWebhook(rec *recordv1.Webhook, revision uint64) *postriderv1.Webhook {
-	w := proto.CloneOf(rec.GetWebhook())
-	w.Etag, w.Secrets = etag(revision), nil
-	for _, sealed := range rec.GetSecrets() {
-		w.Secrets = append(w.Secrets, &postriderv1.WebhookSecret{
-			Id: sealed.GetId(), Kind: sealed.GetKind(), CreateTime: sealed.GetCreateTime(),
-			ExpireTime: sealed.GetExpireTime(), PublicKey: sealed.GetPublicKey(),
-		})
-	}
-	return w
 }
 
 func hostOf(raw string) string {

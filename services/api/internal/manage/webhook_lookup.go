@@ -1,0 +1,190 @@
+package manage
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/oklog/ulid/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/postrider/postrider/pkg/config"
+	"github.com/postrider/postrider/pkg/fault"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+)
+
+// Index finds webhooks by what the store's keys do not hold.
+type Index interface {
+	ByUUID(account, uuid string) (id string)
+	ByNumber(account string, number int64) (id string)
+}
+
+const (
+	// uuidNames is the kind of name under which UUIDs that callers chose are reserved.
+	uuidNames = "webhook_uuid"
+	// abandonedAfter is how old the owner of a reserved UUID is, without being there, before the
+	// UUID is taken from it: its creation or deletion was cut short.
+	abandonedAfter = 2 * time.Minute
+)
+
+func uuidName(account, id string) string { return account + "/" + id }
+
+// webhookID is the id of the webhook that a request names in one of three ways.
+func (s *Server) webhookID(account string, req *postriderv1.GetWebhookRequest) (string, error) {
+	ways := 0
+	for _, given := range []bool{req.GetWebhookId() != "", req.GetUuid() != "", req.GetNumber() != 0} {
+		if given {
+			ways++
+		}
+	}
+	if ways > 1 {
+		return "", invalid("webhook_id", "must stand alone: a webhook is named by its id, its UUID or its number")
+	}
+	if req.GetUuid() == "" && req.GetNumber() == 0 {
+		return req.GetWebhookId(), nil
+	}
+	if !s.deps.Fresh() {
+		return "", fault.New(fault.Unavailable, "CONFIGURATION_STALE", "webhooks cannot be looked up now")
+	}
+	id, name := "", req.GetUuid()
+	if name != "" {
+		id = s.deps.Index.ByUUID(account, strings.ToLower(name))
+	} else {
+		name = strconv.FormatInt(req.GetNumber(), 10)
+		id = s.deps.Index.ByNumber(account, req.GetNumber())
+	}
+	if id == "" {
+		return "", stored(config.ErrNotFound, "webhook", name)
+	}
+	return id, nil
+}
+
+// claimUUID gives a new webhook its UUID: a random one, or the one that the caller chose, which
+// must be unique in the account.
+//
+// The name is reserved before the record is created and given back after it was deleted. A crash in
+// between leaves a name whose owner is not there; it is taken over when its owner, whose id tells
+// its age, could no longer be in the making. Should it be all the same, it finds out in holdsUUID.
+func (s *Server) claimUUID(ctx context.Context, w *postriderv1.Webhook, chosen string) error {
+	if chosen == "" {
+		w.Uuid = uuid.NewString()
+		return nil
+	}
+	parsed, err := uuid.Parse(chosen)
+	if err != nil || !strings.EqualFold(parsed.String(), chosen) {
+		return invalid("webhook.uuid", "must be a UUID such as 29ca152b-9f5e-4c1f-a8a5-1b8b5d9c3c0e")
+	}
+	w.Uuid = parsed.String()
+	if !s.deps.Fresh() {
+		return fault.New(fault.Unavailable, "CONFIGURATION_STALE", "whether the UUID is free cannot be told now")
+	}
+	if s.deps.Index.ByUUID(w.GetAccountId(), w.GetUuid()) != "" {
+		return stored(config.ErrExists, "webhook", w.GetUuid())
+	}
+	name := uuidName(w.GetAccountId(), w.GetUuid())
+	err = s.deps.Store.Reserve(ctx, uuidNames, name, w.GetId())
+	if errors.Is(err, config.ErrExists) {
+		if err = s.abandonUUID(ctx, w.GetAccountId(), name); err == nil {
+			err = s.deps.Store.Reserve(ctx, uuidNames, name, w.GetId())
+		}
+	}
+	return stored(err, "webhook", w.GetUuid())
+}
+
+// abandonUUID gives back a UUID whose owner is not there; ErrExists if it is, or may yet be.
+func (s *Server) abandonUUID(ctx context.Context, account, name string) error {
+	owner, err := s.deps.Store.Reserved(ctx, uuidNames, name)
+	if errors.Is(err, config.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, _, err = s.deps.Store.GetWebhook(ctx, account, owner)
+	if err == nil {
+		return config.ErrExists
+	}
+	if !errors.Is(err, config.ErrNotFound) {
+		return err
+	}
+	made, err := ulid.Parse(strings.TrimPrefix(owner, "wh_"))
+	if err == nil && s.deps.Now().Sub(ulid.Time(made.Time())) < abandonedAfter {
+		return config.ErrExists
+	}
+	return s.deps.Store.Release(ctx, uuidNames, name, owner)
+}
+
+// holdsUUID says whether a webhook that was just created still has its chosen UUID. If the creation
+// took so long that the UUID was given to another, this one goes.
+func (s *Server) holdsUUID(ctx context.Context, w *postriderv1.Webhook, revision uint64) error {
+	owner, err := s.deps.Store.Reserved(ctx, uuidNames, uuidName(w.GetAccountId(), w.GetUuid()))
+	if err == nil && owner == w.GetId() {
+		return nil
+	}
+	if err != nil && !errors.Is(err, config.ErrNotFound) {
+		return stored(err, "webhook", w.GetUuid())
+	}
+	if _, err := s.deps.Store.DeleteWebhook(ctx, w.GetAccountId(), w.GetId(), revision); err != nil {
+		return stored(err, "webhook", w.GetUuid())
+	}
+	return stored(config.ErrExists, "webhook", w.GetUuid())
+}
+
+// releaseUUID gives back the UUID of a webhook that was deleted, if it was chosen. A failure costs
+// nothing but that the UUID is free only later; see abandonUUID.
+func (s *Server) releaseUUID(ctx context.Context, w *postriderv1.Webhook) {
+	err := s.deps.Store.Release(ctx, uuidNames, uuidName(w.GetAccountId(), w.GetUuid()), w.GetId())
+	if err != nil {
+		s.deps.Logger.WarnContext(ctx, "UUID of a deleted webhook stays reserved for a while", "webhook", w.GetId(), "error", err)
+	}
+}
+
+// GetWebhookSecrets shows the values of the secrets in force.
+func (s *Server) GetWebhookSecrets(ctx context.Context, req *postriderv1.GetWebhookSecretsRequest) (*postriderv1.GetWebhookSecretsResponse, error) {
+	account, err := s.account(ctx, req.GetAccountId())
+	if err != nil {
+		return nil, err
+	}
+	rec, _, err := s.deps.Store.GetWebhook(ctx, string(account), req.GetWebhookId())
+	if err != nil {
+		return nil, stored(err, "webhook", req.GetWebhookId())
+	}
+	resp := &postriderv1.GetWebhookSecretsResponse{}
+	for _, sealed := range rec.GetSecrets() {
+		if expires := sealed.GetExpireTime(); expires != nil && !s.deps.Now().Before(expires.AsTime()) {
+			continue
+		}
+		text, err := s.openSecret(string(account), req.GetWebhookId(), sealed)
+		if err != nil {
+			return nil, err
+		}
+		resp.Secrets = append(resp.Secrets, &postriderv1.RevealedSecret{Description: shownSecret(sealed), Secret: text})
+	}
+	return resp, nil
+}
+
+// openSecret decrypts a webhook's secret.
+func (s *Server) openSecret(account, webhook string, sealed *recordv1.SealedSecret) (string, error) {
+	return OpenSecret(s.deps.Sealer, account, webhook, sealed)
+}
+
+func shownSecret(sealed *recordv1.SealedSecret) *postriderv1.WebhookSecret {
+	return &postriderv1.WebhookSecret{
+		Id: sealed.GetId(), Kind: sealed.GetKind(), CreateTime: sealed.GetCreateTime(),
+		ExpireTime: sealed.GetExpireTime(), PublicKey: sealed.GetPublicKey(),
+	}
+}
+
+// shownWebhook is a webhook as callers see it: its etag, and its secrets without their values.
+func shownWebhook(rec *recordv1.Webhook, revision uint64) *postriderv1.Webhook {
+	w := proto.CloneOf(rec.GetWebhook())
+	w.Etag, w.Secrets = etag(revision), nil
+	for _, sealed := range rec.GetSecrets() {
+		w.Secrets = append(w.Secrets, shownSecret(sealed))
+	}
+	return w
+}
