@@ -11,8 +11,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// AckWait is how long a message may be worked on without a sign of progress.
-const AckWait = 60 * time.Second
+// AckWait is how long a message may be worked on without a sign of progress. It is what a dead
+// process's messages wait for before another has them, and shorter than any Msg-Id window, so that
+// what a dead router routed is not stored twice (ADR 0013). An attempt may take longer: whoever
+// works on a message gives signs of progress, at a third of this or oftener.
+const AckWait = 15 * time.Second
 
 // DefaultBatch is how many messages a consumer asks for ahead of its handler.
 const DefaultBatch = 500

@@ -39,7 +39,7 @@ type Config struct {
 
 // Default is the configuration that most deployments want.
 func Default() Config {
-	return Config{EmbedLimit: 4 << 10, Heartbeat: 10 * time.Second, Checkpoint: 5 * time.Second}
+	return Config{EmbedLimit: 4 << 10, Heartbeat: 3 * time.Second, Checkpoint: 5 * time.Second}
 }
 
 // Validate reports every fault at once.

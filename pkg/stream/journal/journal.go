@@ -63,12 +63,16 @@ func subject(shard int) string {
 	return "journal." + strconv.Itoa(shard)
 }
 
+// recordWait is the ack wait of those who record the journal. A log store may take its time over a
+// transaction; nobody waits for what it holds.
+const recordWait = 60 * time.Second
+
 // Consumer is a durable consumer of the whole journal under a name of the caller's. It begins with
 // the first entry that is kept, so a log that was dropped is built again under a new name.
 func (j *Journal) Consumer(ctx context.Context, durable string) (*stream.Consumer, error) {
 	return j.c.NewConsumer(ctx, name, durable, func(ctx context.Context) error {
 		return j.c.EnsureConsumer(ctx, name, jetstream.ConsumerConfig{
-			Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: stream.AckWait,
+			Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: recordWait,
 			MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
 		})
 	})
