@@ -62,7 +62,7 @@ test/integration: need/redis ## Run the tests that need real servers too, under 
 	@$(go_test) -race -tags integration $(PACKAGES) $(quiet)
 
 test/e2e: build bin/nats-server need/redis test/node/node_modules ## Run the scenarios over standalone and over separate processes.
-	@$(go_test) -tags e2e -count 1 -timeout 20m ./test/e2e/... $(quiet)
+	@$(go_test) -tags e2e -count 1 -timeout 20m ./test/e2e/... ./pkg/ecmajson/ $(quiet)
 
 test/fuzz: ## Run every fuzz target for FUZZTIME.
 	@scripts/fuzz $(FUZZTIME) $(PACKAGES)

@@ -109,6 +109,7 @@ func checkLayers(from, to string, _ bool) string {
 // ranks places each unit of pkg: 0 is pure, 1 is platform, 2 is streams, 3 puts the parts
 // of a process together. The packages below pkg/stream are of its rank.
 var ranks = map[string]int{
+	"ecmajson":  0,
 	"fault":     0,
 	"httpsig":   0,
 	"match":     0,
@@ -135,7 +136,7 @@ func sameRank(from, to string) bool {
 	switch to {
 	case "postrider", "fault", "conf":
 		return true
-	case "httpsig", "match", "retry", "signature":
+	case "ecmajson", "httpsig", "match", "retry", "signature":
 		return from == "profile" // which is made of these
 	case "telemetry":
 		return from == "rpc" // which measures every call
