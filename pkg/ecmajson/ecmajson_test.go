@@ -127,7 +127,8 @@ func document(t *rapid.T) []byte {
 	space := rapid.SampledFrom([]string{"", "", "", "", " ", "\n\t"})
 	char := rapid.OneOf(
 		rapid.SampledFrom([]string{`\/`, `\"`, `\\`, `\n`, `\u0000`, `\u001F`, `\u000a`, `\ud800`, `\uDBFF`, `\udc00`, `\ude00`, `\u2028`, "\u2028", "<", "&", "é", "😀", "\x7f", `\u007f`}),
-		rapid.StringMatching(`[a-c0-9]`))
+		rapid.StringMatching(`[a-c0-9]`),
+	)
 	str := rapid.Custom(func(t *rapid.T) string {
 		return `"` + strings.Join(rapid.SliceOfN(char, 0, 4).Draw(t, "chars"), "") + `"`
 	})
@@ -141,7 +142,8 @@ func document(t *rapid.T) []byte {
 			}
 			b, _ := json.Marshal(f)
 			return string(b)
-		}))
+		}),
+	)
 	name := rapid.OneOf(str, rapid.SampledFrom([]string{`"1"`, `"0"`, `"10"`, `"2"`, `"01"`, `"4294967295"`, `"4294967294"`, `"a"`, `"\u0061"`}))
 	var value func(depth int) string
 	value = func(depth int) string {

@@ -33,6 +33,14 @@ type Schedule struct {
 	// Early lets jitter shorten a delay as well, by the same share. Without it no attempt is due
 	// before its delay has passed.
 	Early bool
+	// Sooner lets jitter only shorten a delay: it is then in [d*(1-Jitter), d].
+	Sooner bool
+	// JitterFrom is the first attempt whose delay has jitter, so that fast retries stay fast.
+	// Attempts before it are due exactly. Zero: all have.
+	JitterFrom int
+	// Horizon is how long after the start of the first attempt the last one must be due. What
+	// would be due later is not attempted, whatever delays are left. Zero: the delays alone count.
+	Horizon time.Duration
 	// FromFirst counts the delays from the start of the first attempt, not from the end of the
 	// previous one.
 	FromFirst bool
@@ -53,6 +61,9 @@ func (s Schedule) Next(attempts int, first, lastEnd, retryAfter time.Time, jitte
 	if s.FromFirst && !first.IsZero() {
 		basis = first
 	}
+	if attempts+1 < s.JitterFrom {
+		jitter = nil
+	}
 	due = basis.Add(s.spread(s.Delays[attempts-1], jitter))
 	if due.Before(lastEnd) {
 		due = lastEnd
@@ -65,16 +76,28 @@ func (s Schedule) Next(attempts int, first, lastEnd, retryAfter time.Time, jitte
 			due = retryAfter
 		}
 	}
+	if s.Expired(first, due) {
+		return time.Time{}, false
+	}
 	return due, true
 }
 
-// spread is the delay with its jitter: in [d, d*(1+Jitter)], with Early in [d*(1-Jitter), d*(1+Jitter)].
+// Expired says whether at is beyond the horizon of a delivery whose first attempt began at first.
+func (s Schedule) Expired(first, at time.Time) bool {
+	return s.Horizon > 0 && !first.IsZero() && at.Sub(first) >= s.Horizon
+}
+
+// spread is the delay with its jitter: in [d, d*(1+Jitter)], with Early in [d*(1-Jitter), d*(1+Jitter)],
+// with Sooner in [d*(1-Jitter), d].
 func (s Schedule) spread(d time.Duration, jitter func() float64) time.Duration {
 	if jitter == nil || s.Jitter <= 0 {
 		return d
 	}
 	share := jitter()
-	if s.Early {
+	switch {
+	case s.Sooner:
+		share = -share
+	case s.Early:
 		share = 2*share - 1
 	}
 	return addSaturated(d, float64(d)*s.Jitter*share)
@@ -95,6 +118,7 @@ func (s Schedule) Scale(factor float64) Schedule {
 	for i, d := range s.Delays {
 		s.Delays[i] = addSaturated(0, float64(d)*factor)
 	}
+	s.Horizon = addSaturated(0, float64(s.Horizon)*factor)
 	return s
 }
 
@@ -120,17 +144,22 @@ func (s Schedule) Validate() error {
 	if math.IsNaN(s.Jitter) || s.Jitter < 0 || s.Jitter > 1 {
 		errs = append(errs, errors.New("jitter: must be 0 to 1"))
 	}
+	if s.Early && s.Sooner || s.JitterFrom < 0 || s.Horizon < 0 {
+		errs = append(errs, errors.New("jitter_from, horizon: must not be negative, and jitter goes one way"))
+	}
 	return errors.Join(errs...)
 }
 
 // FromProto is the schedule of a webhook that overrides its profile's: base for nil, else p's
-// delays with base's jitter and basis where p does not state them. A p without delays means one
-// attempt only. The result is valid, or there is an error.
+// delays with base's jitter and basis where p does not state them, and without base's horizon and
+// attempts without jitter, which belong to base's delays. A p without delays means one attempt
+// only. The result is valid, or there is an error.
 func FromProto(p *postriderv1.RetrySchedule, base Schedule) (Schedule, error) {
 	if p == nil {
 		return base, nil
 	}
 	s := base
+	s.JitterFrom, s.Horizon = 0, 0
 	s.Delays = make([]time.Duration, len(p.GetDelays()))
 	for i, d := range p.GetDelays() {
 		if err := d.CheckValid(); err != nil {
