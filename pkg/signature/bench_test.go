@@ -2,6 +2,7 @@ package signature_test
 
 import (
 	"bytes"
+	"net/http"
 	"testing"
 	"time"
 
@@ -34,5 +35,24 @@ func BenchmarkHexHMAC(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
 		signature.HexHMAC(s, body)
+	}
+}
+
+func BenchmarkScheme(b *testing.B) {
+	body := bytes.Repeat([]byte("x"), 1024)
+	for _, n := range signature.Schemes() {
+		b.Run(n.Name, func(b *testing.B) {
+			text, _ := n.Scheme.GenerateSecret()
+			s, err := n.Scheme.ParseSecret(text)
+			require.NoError(b, err)
+			secrets := []signature.Secret{s}
+			m := message(commonUnix, inbox, "application/json", string(body))
+			h := http.Header{}
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				require.NoError(b, n.Scheme.Sign(h, m, secrets))
+			}
+		})
 	}
 }

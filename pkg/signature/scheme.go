@@ -170,7 +170,9 @@ func (s *Scheme) Sign(h http.Header, m SchemeMessage, secrets []Secret) error {
 		h[s.older.header] = []string{string(out)}
 	}
 	for _, e := range s.extra {
-		h[e.header] = []string{string(e.value.append(nil, &m, nil))}
+		out = e.value.append(out[:0], &m, nil)
+		buf.out = out
+		h[e.header] = []string{string(out)}
 	}
 	return nil
 }
@@ -283,7 +285,7 @@ func (s *Scheme) decodeKey(text, prefix string) ([]byte, error) {
 // GenerateSecret makes a secret in the scheme's form. The public key is "whpk_" and its base64 for
 // Ed25519, else empty.
 func (s *Scheme) GenerateSecret() (text, public string) {
-	raw := random(newHMACKey)
+	raw := random()
 	if s.algorithm == ed25519Signature {
 		private := ed25519.NewKeyFromSeed(raw)
 		public = publicPrefix + base64.StdEncoding.EncodeToString(private[ed25519.SeedSize:])

@@ -196,23 +196,24 @@ func giveBack(states *sync.Pool, h hash.Hash) {
 
 // GenerateHMAC makes a secret: "whsec_" and the base64 of 32 random bytes.
 func GenerateHMAC() string {
-	return hmacPrefix + base64.StdEncoding.EncodeToString(random(newHMACKey))
+	return hmacPrefix + base64.StdEncoding.EncodeToString(random())
 }
 
 // GenerateText makes a secret for systems that take the text itself as the key: 64 hexadecimal
 // digits, of 32 random bytes.
-func GenerateText() string { return hex.EncodeToString(random(newHMACKey)) }
+func GenerateText() string { return hex.EncodeToString(random()) }
 
 // GenerateEd25519 makes a key pair: "whsk_" and the base64 of seed and public key, "whpk_" and the
 // base64 of the public key.
 func GenerateEd25519() (secret, public string) {
-	private := ed25519.NewKeyFromSeed(random(ed25519.SeedSize))
+	private := ed25519.NewKeyFromSeed(random())
 	return privatePrefix + base64.StdEncoding.EncodeToString(private),
 		publicPrefix + base64.StdEncoding.EncodeToString(private[ed25519.SeedSize:])
 }
 
-func random(n int) []byte {
-	b := make([]byte, n)
+// random is a new key: of HMAC, or the seed of Ed25519, which are of one length.
+func random() []byte {
+	b := make([]byte, newHMACKey)
 	_, _ = rand.Read(b) // never fails: it ends the process instead
 	return b
 }

@@ -240,8 +240,8 @@ func (t template) match(s string, sigLength int) (c captured, ok bool) {
 		case tokenSignature:
 			n = min(sigLength, len(s))
 			c.signature = s[:n]
-		default:
-			return captured{}, false
+		case tokenBody, tokenURL, tokenMethod, tokenPath, tokenQuery, tokenForm, tokenType, tokenDelivery:
+			// No value holds these.
 		}
 		if n == 0 {
 			return captured{}, false
