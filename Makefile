@@ -51,7 +51,7 @@ cluster: build bin/nats-server need/redis ## Run every service as processes of i
 
 ##@ Test
 
-.PHONY: test test/race test/integration test/e2e test/fuzz chaos chaos/short bench bench/packages
+.PHONY: test test/race test/integration test/e2e test/compat test/fuzz chaos chaos/short bench bench/packages
 test: ## Run the tests that need nothing but Go.
 	@$(go_test) $(PACKAGES) $(quiet)
 
@@ -63,6 +63,17 @@ test/integration: need/redis ## Run the tests that need real servers too, under 
 
 test/e2e: build bin/nats-server need/redis test/node/node_modules ## Run the scenarios over standalone and over separate processes.
 	@$(go_test) -tags e2e -count 1 -timeout 20m ./test/e2e/... ./pkg/ecmajson/ $(quiet)
+
+test/compat: build test/node/node_modules ## Hold Postrider to the checks of the source systems, and docs/compatibility.md to the result.
+	@mkdir -p var
+	@go test -json -tags e2e -count 1 -timeout 20m ./test/compat > var/compat.json \
+	  || { jq -r 'select(.Action == "output") | .Output' var/compat.json | tail -300 >&2; exit 1; }
+	@go run ./test/cmd/compatibility < var/compat.json | diff -u docs/compatibility.md - || { echo "docs/compatibility.md is stale: run make docs/compatibility" >&2; exit 1; }
+
+.PHONY: docs/compatibility
+docs/compatibility: ## Write docs/compatibility.md from the last run of test/compat.
+	@go run ./test/cmd/compatibility < var/compat.json > var/compatibility.md
+	@cp var/compatibility.md docs/compatibility.md
 
 test/fuzz: ## Run every fuzz target for FUZZTIME.
 	@scripts/fuzz $(FUZZTIME) $(PACKAGES)
@@ -93,7 +104,7 @@ need/redis:
 ##@ Check
 
 # In the order of what is cheap to learn first.
-CHECKS = fmt/check lint verify build/nowork tidy/check test/race test/integration test/e2e chaos/short
+CHECKS = fmt/check lint verify build/nowork tidy/check test/race test/integration test/e2e test/compat chaos/short
 
 .PHONY: check check/names verify fmt fmt/check lint lint/go lint/imports lint/proto lint/breaking lint/shell lint/actions
 check: $(CHECKS) ## Run what a change must pass.

@@ -20,6 +20,7 @@ import (
 	"github.com/postrider/postrider/pkg/signature"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/test/fixture/receivertest"
+	"github.com/postrider/postrider/test/system"
 )
 
 const (
@@ -34,7 +35,7 @@ const (
 var album = `{"title":"My Album"}`
 
 func TestPipeline(t *testing.T) {
-	forms(t, map[string]func(*testing.T, *system){
+	system.Forms(t, map[string]func(*testing.T, *system.System){
 		"an event reaches every webhook that wants it and no other, signed": reachesWhoWantsIt,
 		"data arrive byte for byte":                                         bytesAreKept,
 		"a receiver that fails four times gets five attempts":               failsFourTimes,
@@ -55,15 +56,15 @@ func TestPipeline(t *testing.T) {
 	})
 }
 
-func reachesWhoWantsIt(t *testing.T, s *system) {
+func reachesWhoWantsIt(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	wants, all, other := receivertest.New(t), receivertest.New(t), receivertest.New(t)
-	hook := a.webhook(t, &postriderv1.Webhook{Url: wants.URL + "/hook", EventTypes: []string{"release.*"}})
-	a.webhook(t, &postriderv1.Webhook{Url: all.URL, EventTypes: []string{"*"}})
-	a.webhook(t, &postriderv1.Webhook{Url: other.URL, EventTypes: []string{"track.uploaded"}})
+	hook := a.Webhook(t, &postriderv1.Webhook{Url: wants.URL + "/hook", EventTypes: []string{"release.*"}})
+	a.Webhook(t, &postriderv1.Webhook{Url: all.URL, EventTypes: []string{"*"}})
+	a.Webhook(t, &postriderv1.Webhook{Url: other.URL, EventTypes: []string{"track.uploaded"}})
 
-	receipt := a.publish(t, "release.live", album)
+	receipt := a.Publish(t, "release.live", album)
 	secret, err := signature.ParseSecret(hook.GetSecret(), "hmac")
 	require.NoError(t, err)
 	got := wants.Next(t)
@@ -73,17 +74,17 @@ func reachesWhoWantsIt(t *testing.T, s *system) {
 	require.NoError(t, signature.VerifyStandardWebhooks(got.Header, got.Body, []signature.Secret{secret}, time.Now(), 5*time.Minute))
 	require.Equal(t, receipt.GetEventId(), all.Next(t).Header.Get("Webhook-Id"))
 
-	d := a.awaitDelivery(t, receipt.GetEventId(), hook.GetWebhook().GetId(), delivered)
+	d := a.AwaitDelivery(t, receipt.GetEventId(), hook.GetWebhook().GetId(), delivered)
 	require.EqualValues(t, 1, d.GetAttemptCount())
 	require.EqualValues(t, 200, d.GetLastStatusCode())
 	require.Zero(t, other.Count())
 }
 
-func bytesAreKept(t *testing.T, s *system) {
+func bytesAreKept(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t)
-	a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}})
+	a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}})
 	big := `{"big":"` + strings.Repeat("x", 1<<20-64) + `"}`
 	for name, data := range map[string]string{
 		"key order and a number beyond 2^53":   `{"b":9007199254740993,"a":0.10}`,
@@ -93,21 +94,21 @@ func bytesAreKept(t *testing.T, s *system) {
 		"an empty object":                      `{}`,
 		"almost 1 MiB, delivered by reference": big,
 	} {
-		receipt := a.publish(t, "bytes.kept", data)
+		receipt := a.Publish(t, "bytes.kept", data)
 		got := r.Wait(t, name, func(q *receivertest.Request) bool { return q.Header.Get("Webhook-Id") == receipt.GetEventId() })
 		require.Equal(t, data, string(got.Body), name)
-		read, err := a.events.GetEvent(a.ctx(t), &postriderv1.GetEventRequest{EventId: receipt.GetEventId()})
+		read, err := a.Events.GetEvent(a.Ctx(t), &postriderv1.GetEventRequest{EventId: receipt.GetEventId()})
 		require.NoError(t, err)
 		require.Equal(t, data, string(read.GetEvent().GetData()), name)
 	}
 }
 
-func failsFourTimes(t *testing.T, s *system) {
+func failsFourTimes(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t).Respond(500, 500, 500, 500, 200)
-	hook := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"release.*"}, Profile: "jewelmusic"})
-	receipt := a.publish(t, "release.live", album)
+	hook := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"release.*"}, Profile: "jewelmusic"})
+	receipt := a.Publish(t, "release.live", album)
 
 	// The page's gaps, scaled: 1, 5, 30 and 120 minutes after the end of the previous attempt,
 	// never early.
@@ -116,16 +117,16 @@ func failsFourTimes(t *testing.T, s *system) {
 	last := first
 	for i, gap := range gaps {
 		next := r.Next(t)
-		least := time.Duration(float64(gap) * retryScale)
+		least := time.Duration(float64(gap) * system.RetryScale)
 		require.GreaterOrEqual(t, next.Arrived.Sub(last.Read), least, "gap %d", i+1)
 		require.Equal(t, string(first.Body), string(next.Body), "the same bytes over all attempts")
 		require.Equal(t, first.Header.Get("X-Jewelmusic-Signature"), next.Header.Get("X-Jewelmusic-Signature"), "the body is signed alone")
 		last = next
 	}
 	require.NotEqual(t, first.Header.Get("X-Jewelmusic-Timestamp"), last.Header.Get("X-Jewelmusic-Timestamp"), "a new timestamp")
-	d := a.awaitDelivery(t, receipt.GetEventId(), hook.GetWebhook().GetId(), delivered)
+	d := a.AwaitDelivery(t, receipt.GetEventId(), hook.GetWebhook().GetId(), delivered)
 	require.EqualValues(t, 5, d.GetAttemptCount())
-	attempts, err := a.deliveries.ListAttempts(a.ctx(t), &postriderv1.ListAttemptsRequest{DeliveryId: d.GetId()})
+	attempts, err := a.Deliveries.ListAttempts(a.Ctx(t), &postriderv1.ListAttemptsRequest{DeliveryId: d.GetId()})
 	require.NoError(t, err)
 	require.Len(t, attempts.GetAttempts(), 5)
 	for i, at := range attempts.GetAttempts() {
@@ -133,37 +134,37 @@ func failsFourTimes(t *testing.T, s *system) {
 	}
 }
 
-func alwaysFails(t *testing.T, s *system) {
+func alwaysFails(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t).Respond(500)
-	hook := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"release.*"}, Profile: "jewelmusic"})
-	receipt := a.publish(t, "release.live", album)
-	d := a.awaitDelivery(t, receipt.GetEventId(), hook.GetWebhook().GetId(), dead)
+	hook := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"release.*"}, Profile: "jewelmusic"})
+	receipt := a.Publish(t, "release.live", album)
+	d := a.AwaitDelivery(t, receipt.GetEventId(), hook.GetWebhook().GetId(), dead)
 	require.EqualValues(t, 5, d.GetAttemptCount())
 	require.Equal(t, "exhausted", d.GetReason())
 	require.Equal(t, 5, r.Count())
 
-	letter, err := a.deliveries.GetDeadLetter(a.ctx(t), &postriderv1.GetDeadLetterRequest{DeliveryId: d.GetId()})
+	letter, err := a.Deliveries.GetDeadLetter(a.Ctx(t), &postriderv1.GetDeadLetterRequest{DeliveryId: d.GetId()})
 	require.NoError(t, err)
 	require.Equal(t, album, string(letter.GetDeadLetter().GetData()))
 	require.Equal(t, "exhausted", letter.GetDeadLetter().GetCause())
 	require.EqualValues(t, 500, letter.GetDeadLetter().GetLastStatusCode())
-	list, err := a.deliveries.ListDeadLetters(a.ctx(t), &postriderv1.ListDeadLettersRequest{})
+	list, err := a.Deliveries.ListDeadLetters(a.Ctx(t), &postriderv1.ListDeadLettersRequest{})
 	require.NoError(t, err)
 	require.Len(t, list.GetDeadLetters(), 1)
 }
 
-func oneKeyIsOneEvent(t *testing.T, s *system) {
+func oneKeyIsOneEvent(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t)
-	hook := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}})
+	hook := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}})
 	var wg sync.WaitGroup
 	receipts := make([]*postriderv1.Receipt, 50)
 	for i := range receipts {
 		wg.Go(func() {
-			resp, err := a.events.PublishEvent(a.ctx(t), &postriderv1.PublishEventRequest{
+			resp, err := a.Events.PublishEvent(a.Ctx(t), &postriderv1.PublishEventRequest{
 				IdempotencyKey: "the-key", Event: &postriderv1.EventInput{Type: "order.paid", Data: []byte(`{"n":1}`)},
 			})
 			if err != nil {
@@ -183,15 +184,15 @@ func oneKeyIsOneEvent(t *testing.T, s *system) {
 		}
 	}
 	require.Equal(t, 1, first, "one receipt is not marked duplicate")
-	a.awaitDelivery(t, receipts[0].GetEventId(), hook.GetWebhook().GetId(), delivered)
+	a.AwaitDelivery(t, receipts[0].GetEventId(), hook.GetWebhook().GetId(), delivered)
 	require.Equal(t, 1, r.Count())
 }
 
-func otherBodyIsAConflict(t *testing.T, s *system) {
+func otherBodyIsAConflict(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	publish := func(data string) error {
-		_, err := a.events.PublishEvent(a.ctx(t), &postriderv1.PublishEventRequest{
+		_, err := a.Events.PublishEvent(a.Ctx(t), &postriderv1.PublishEventRequest{
 			IdempotencyKey: "k", Event: &postriderv1.EventInput{Type: "order.paid", Data: []byte(data)},
 		})
 		return err
@@ -203,75 +204,75 @@ func otherBodyIsAConflict(t *testing.T, s *system) {
 	require.Equal(t, "IDEMPOTENCY_CONFLICT", f.Reason)
 }
 
-func pauseHolds(t *testing.T, s *system) {
+func pauseHolds(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t)
-	hook := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}}).GetWebhook()
-	_, err := a.webhooks.PauseWebhook(a.ctx(t), &postriderv1.PauseWebhookRequest{WebhookId: hook.GetId()})
+	hook := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}}).GetWebhook()
+	_, err := a.Webhooks.PauseWebhook(a.Ctx(t), &postriderv1.PauseWebhookRequest{WebhookId: hook.GetId()})
 	require.NoError(t, err)
 	var events []string
 	for range 10 {
-		events = append(events, a.publish(t, "order.paid", `{}`).GetEventId())
+		events = append(events, a.Publish(t, "order.paid", `{}`).GetEventId())
 	}
 	for _, event := range events {
-		a.awaitDelivery(t, event, hook.GetId(), held)
+		a.AwaitDelivery(t, event, hook.GetId(), held)
 	}
 	require.Zero(t, r.Count(), "nothing is attempted after the pause was answered")
-	_, err = a.webhooks.ResumeWebhook(a.ctx(t), &postriderv1.ResumeWebhookRequest{WebhookId: hook.GetId()})
+	_, err = a.Webhooks.ResumeWebhook(a.Ctx(t), &postriderv1.ResumeWebhookRequest{WebhookId: hook.GetId()})
 	require.NoError(t, err)
 	for _, event := range events {
-		a.awaitDelivery(t, event, hook.GetId(), delivered)
+		a.AwaitDelivery(t, event, hook.GetId(), delivered)
 	}
 	require.Equal(t, len(events), r.Count())
 }
 
-func goneDisables(t *testing.T, s *system) {
+func goneDisables(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t).Respond(410, 200)
-	hook := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}}).GetWebhook()
-	first := a.publish(t, "order.paid", `{}`)
+	hook := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}}).GetWebhook()
+	first := a.Publish(t, "order.paid", `{}`)
 	require.Eventually(t, func() bool {
-		w, err := a.webhooks.GetWebhook(a.ctx(t), &postriderv1.GetWebhookRequest{WebhookId: hook.GetId()})
+		w, err := a.Webhooks.GetWebhook(a.Ctx(t), &postriderv1.GetWebhookRequest{WebhookId: hook.GetId()})
 		return err == nil && w.GetWebhook().GetState() == postriderv1.WebhookState_WEBHOOK_STATE_DISABLED &&
 			w.GetWebhook().GetStateReason() == "gone"
-	}, patience, 20*time.Millisecond)
-	second := a.publish(t, "order.paid", `{}`)
-	a.awaitDelivery(t, first.GetEventId(), hook.GetId(), held)
-	a.awaitDelivery(t, second.GetEventId(), hook.GetId(), held)
-	_, err := a.webhooks.ResumeWebhook(a.ctx(t), &postriderv1.ResumeWebhookRequest{WebhookId: hook.GetId()})
+	}, system.Patience, 20*time.Millisecond)
+	second := a.Publish(t, "order.paid", `{}`)
+	a.AwaitDelivery(t, first.GetEventId(), hook.GetId(), held)
+	a.AwaitDelivery(t, second.GetEventId(), hook.GetId(), held)
+	_, err := a.Webhooks.ResumeWebhook(a.Ctx(t), &postriderv1.ResumeWebhookRequest{WebhookId: hook.GetId()})
 	require.NoError(t, err)
-	a.awaitDelivery(t, first.GetEventId(), hook.GetId(), delivered)
-	a.awaitDelivery(t, second.GetEventId(), hook.GetId(), delivered)
+	a.AwaitDelivery(t, first.GetEventId(), hook.GetId(), delivered)
+	a.AwaitDelivery(t, second.GetEventId(), hook.GetId(), delivered)
 }
 
-func deleteCancels(t *testing.T, s *system) {
+func deleteCancels(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t).Respond(500)
-	hook := a.webhook(t, &postriderv1.Webhook{
+	hook := a.Webhook(t, &postriderv1.Webhook{
 		Url: r.URL, EventTypes: []string{"*"}, RetrySchedule: &postriderv1.RetrySchedule{Delays: hours(24)},
 	}).GetWebhook()
-	receipt := a.publish(t, "order.paid", `{}`)
+	receipt := a.Publish(t, "order.paid", `{}`)
 	r.Next(t)
-	a.awaitDelivery(t, receipt.GetEventId(), hook.GetId(), waiting)
-	resp, err := a.webhooks.DeleteWebhook(a.ctx(t), &postriderv1.DeleteWebhookRequest{WebhookId: hook.GetId()})
+	a.AwaitDelivery(t, receipt.GetEventId(), hook.GetId(), waiting)
+	resp, err := a.Webhooks.DeleteWebhook(a.Ctx(t), &postriderv1.DeleteWebhookRequest{WebhookId: hook.GetId()})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, resp.GetCancelledDeliveries())
-	d := a.awaitDelivery(t, receipt.GetEventId(), hook.GetId(), cancelled)
+	d := a.AwaitDelivery(t, receipt.GetEventId(), hook.GetId(), cancelled)
 	require.Equal(t, "webhook_deleted", d.GetReason())
-	_, err = a.webhooks.GetWebhook(a.ctx(t), &postriderv1.GetWebhookRequest{WebhookId: hook.GetId()})
+	_, err = a.Webhooks.GetWebhook(a.Ctx(t), &postriderv1.GetWebhookRequest{WebhookId: hook.GetId()})
 	requireKind(t, fault.NotFound, err)
 }
 
-func deliverAtWaits(t *testing.T, s *system) {
+func deliverAtWaits(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t)
-	a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}})
+	a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}})
 	due := time.Now().Add(1500 * time.Millisecond)
-	_, err := a.events.PublishEvent(a.ctx(t), &postriderv1.PublishEventRequest{
+	_, err := a.Events.PublishEvent(a.Ctx(t), &postriderv1.PublishEventRequest{
 		Event: &postriderv1.EventInput{Type: "order.due", Data: []byte(`{}`), DeliverAt: timestamppb.New(due)},
 	})
 	require.NoError(t, err)
@@ -279,14 +280,14 @@ func deliverAtWaits(t *testing.T, s *system) {
 	require.False(t, got.Arrived.Before(due.Add(-time.Millisecond)), "arrived %s early", due.Sub(got.Arrived))
 }
 
-func rotationOverlaps(t *testing.T, s *system) {
+func rotationOverlaps(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t)
-	hook := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}})
-	rotated, err := a.webhooks.RotateWebhookSecret(a.ctx(t), &postriderv1.RotateWebhookSecretRequest{WebhookId: hook.GetWebhook().GetId()})
+	hook := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}})
+	rotated, err := a.Webhooks.RotateWebhookSecret(a.Ctx(t), &postriderv1.RotateWebhookSecretRequest{WebhookId: hook.GetWebhook().GetId()})
 	require.NoError(t, err)
-	a.publish(t, "order.paid", `{}`)
+	a.Publish(t, "order.paid", `{}`)
 	got := r.Next(t)
 	for _, text := range []string{hook.GetSecret(), rotated.GetSecret()} {
 		secret, err := signature.ParseSecret(text, "hmac")
@@ -296,68 +297,68 @@ func rotationOverlaps(t *testing.T, s *system) {
 	require.Len(t, strings.Fields(got.Header.Get("Webhook-Signature")), 2)
 }
 
-func accountsAreApart(t *testing.T, s *system) {
+func accountsAreApart(t *testing.T, s *system.System) {
 	t.Helper()
-	mine, theirs := s.newAccount(t), s.newAccount(t)
+	mine, theirs := s.NewAccount(t), s.NewAccount(t)
 	r := receivertest.New(t)
-	hook := mine.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}}).GetWebhook()
-	receipt := mine.publish(t, "order.paid", `{}`)
-	d := mine.awaitDelivery(t, receipt.GetEventId(), hook.GetId(), delivered)
+	hook := mine.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}}).GetWebhook()
+	receipt := mine.Publish(t, "order.paid", `{}`)
+	d := mine.AwaitDelivery(t, receipt.GetEventId(), hook.GetId(), delivered)
 
-	ctx := theirs.ctx(t)
+	ctx := theirs.Ctx(t)
 	calls := map[string]func() error{
 		"GetEvent": func() error {
-			_, err := s.events.GetEvent(ctx, &postriderv1.GetEventRequest{EventId: receipt.GetEventId(), Sequence: receipt.GetSequence()})
+			_, err := s.Events.GetEvent(ctx, &postriderv1.GetEventRequest{EventId: receipt.GetEventId(), Sequence: receipt.GetSequence()})
 			return err
 		},
 		"GetWebhook": func() error {
-			_, err := s.webhooks.GetWebhook(ctx, &postriderv1.GetWebhookRequest{WebhookId: hook.GetId()})
+			_, err := s.Webhooks.GetWebhook(ctx, &postriderv1.GetWebhookRequest{WebhookId: hook.GetId()})
 			return err
 		},
 		"DeleteWebhook": func() error {
-			_, err := s.webhooks.DeleteWebhook(ctx, &postriderv1.DeleteWebhookRequest{WebhookId: hook.GetId()})
+			_, err := s.Webhooks.DeleteWebhook(ctx, &postriderv1.DeleteWebhookRequest{WebhookId: hook.GetId()})
 			return err
 		},
 		"PauseWebhook": func() error {
-			_, err := s.webhooks.PauseWebhook(ctx, &postriderv1.PauseWebhookRequest{WebhookId: hook.GetId()})
+			_, err := s.Webhooks.PauseWebhook(ctx, &postriderv1.PauseWebhookRequest{WebhookId: hook.GetId()})
 			return err
 		},
 		"GetDelivery": func() error {
-			_, err := s.deliveries.GetDelivery(ctx, &postriderv1.GetDeliveryRequest{DeliveryId: d.GetId()})
+			_, err := s.Deliveries.GetDelivery(ctx, &postriderv1.GetDeliveryRequest{DeliveryId: d.GetId()})
 			return err
 		},
 		"CancelDelivery": func() error {
-			_, err := s.deliveries.CancelDelivery(ctx, &postriderv1.CancelDeliveryRequest{DeliveryId: d.GetId()})
+			_, err := s.Deliveries.CancelDelivery(ctx, &postriderv1.CancelDeliveryRequest{DeliveryId: d.GetId()})
 			return err
 		},
 		"GetAccount of another": func() error {
-			_, err := s.accounts.GetAccount(ctx, &postriderv1.GetAccountRequest{AccountId: mine.id})
+			_, err := s.Accounts.GetAccount(ctx, &postriderv1.GetAccountRequest{AccountId: mine.ID})
 			return err
 		},
 		"PublishEvent into another": func() error {
-			_, err := s.events.PublishEvent(ctx, &postriderv1.PublishEventRequest{AccountId: mine.id, Event: &postriderv1.EventInput{Type: "a.b", Data: []byte(`{}`)}})
+			_, err := s.Events.PublishEvent(ctx, &postriderv1.PublishEventRequest{AccountId: mine.ID, Event: &postriderv1.EventInput{Type: "a.b", Data: []byte(`{}`)}})
 			return err
 		},
 	}
 	for name, call := range calls {
 		requireKind(t, fault.NotFound, call(), name)
 	}
-	_, err := s.accounts.ListAccounts(ctx, &postriderv1.ListAccountsRequest{})
+	_, err := s.Accounts.ListAccounts(ctx, &postriderv1.ListAccountsRequest{})
 	requireKind(t, fault.Denied, err)
-	_, err = s.webhooks.ListWebhooks(as(t.Context(), "prk_nobody"), &postriderv1.ListWebhooksRequest{})
+	_, err = s.Webhooks.ListWebhooks(system.As(t.Context(), "prk_nobody"), &postriderv1.ListWebhooksRequest{})
 	requireKind(t, fault.Unauthenticated, err)
-	theirs.publish(t, "order.paid", `{}`)
+	theirs.Publish(t, "order.paid", `{}`)
 	require.Equal(t, 1, r.Count(), "another account's event reaches no webhook of mine")
 }
 
-func overREST(t *testing.T, s *system) {
+func overREST(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t)
-	a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}})
+	a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}})
 	post := func(contentType, body string, headers ...string) (int, string) {
 		headers = append(headers, "Content-Type", contentType)
-		return call(t, http.MethodPost, s.ingestURL+"/v1/events", a.key, body, headers...)
+		return system.Call(t, http.MethodPost, s.IngestURL+"/v1/events", a.Key, body, headers...)
 	}
 	accepted := func(contentType, body, data string, headers ...string) {
 		status, answer := post(contentType, body, headers...)
@@ -374,7 +375,7 @@ func overREST(t *testing.T, s *system) {
 	require.Equal(t, http.StatusBadRequest, status)
 	require.Contains(t, problem, `"pointer":"#/type"`)
 
-	status, list := call(t, http.MethodGet, s.apiURL+"/v1/webhooks", a.key, "")
+	status, list := system.Call(t, http.MethodGet, s.APIURL+"/v1/webhooks", a.Key, "")
 	require.Equal(t, http.StatusOK, status)
 	var page struct {
 		Webhooks []struct {
@@ -384,81 +385,81 @@ func overREST(t *testing.T, s *system) {
 	require.NoError(t, json.Unmarshal([]byte(list), &page))
 	require.Len(t, page.Webhooks, 1)
 	require.Equal(t, "WEBHOOK_STATE_ACTIVE", page.Webhooks[0].State)
-	status, _ = call(t, http.MethodGet, s.apiURL+"/v1/webhooks", "wrong", "")
+	status, _ = system.Call(t, http.MethodGet, s.APIURL+"/v1/webhooks", "wrong", "")
 	require.Equal(t, http.StatusUnauthorized, status)
 }
 
-func cancelStops(t *testing.T, s *system) {
+func cancelStops(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t).Respond(500)
-	hook := a.webhook(t, &postriderv1.Webhook{
+	hook := a.Webhook(t, &postriderv1.Webhook{
 		Url: r.URL, EventTypes: []string{"*"}, RetrySchedule: &postriderv1.RetrySchedule{Delays: hours(24)},
 	}).GetWebhook()
-	receipt := a.publish(t, "order.paid", `{}`)
-	d := a.awaitDelivery(t, receipt.GetEventId(), hook.GetId(), waiting)
-	resp, err := a.deliveries.CancelDelivery(a.ctx(t), &postriderv1.CancelDeliveryRequest{DeliveryId: d.GetId()})
+	receipt := a.Publish(t, "order.paid", `{}`)
+	d := a.AwaitDelivery(t, receipt.GetEventId(), hook.GetId(), waiting)
+	resp, err := a.Deliveries.CancelDelivery(a.Ctx(t), &postriderv1.CancelDeliveryRequest{DeliveryId: d.GetId()})
 	require.NoError(t, err)
 	require.True(t, resp.GetRemoved())
-	a.awaitDelivery(t, receipt.GetEventId(), hook.GetId(), cancelled)
-	_, err = a.deliveries.RetryDelivery(a.ctx(t), &postriderv1.RetryDeliveryRequest{DeliveryId: d.GetId()})
+	a.AwaitDelivery(t, receipt.GetEventId(), hook.GetId(), cancelled)
+	_, err = a.Deliveries.RetryDelivery(a.Ctx(t), &postriderv1.RetryDeliveryRequest{DeliveryId: d.GetId()})
 	requireKind(t, fault.NotFound, err, "nothing waits any more")
 	require.Equal(t, 1, r.Count())
 }
 
 // cancelInFlight cancels deliveries while the receiver thinks, and lets it answer afterwards.
-func cancelInFlight(t *testing.T, s *system) {
+func cancelInFlight(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	for status, want := range map[int]postriderv1.DeliveryState{200: delivered, 500: cancelled} {
 		release := make(chan struct{})
 		r := receivertest.New(t).Answer(receivertest.Func(func(w http.ResponseWriter, _ *http.Request) {
 			<-release
 			w.WriteHeader(status)
 		}))
-		hook := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}}).GetWebhook()
-		receipt := a.publish(t, "order.paid", `{}`)
+		hook := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}}).GetWebhook()
+		receipt := a.Publish(t, "order.paid", `{}`)
 		r.Next(t)
 		var id string
 		require.Eventually(t, func() bool {
-			page, err := a.deliveries.ListDeliveries(a.ctx(t), &postriderv1.ListDeliveriesRequest{EventId: receipt.GetEventId(), WebhookId: hook.GetId()})
+			page, err := a.Deliveries.ListDeliveries(a.Ctx(t), &postriderv1.ListDeliveriesRequest{EventId: receipt.GetEventId(), WebhookId: hook.GetId()})
 			if err != nil || len(page.GetDeliveries()) == 0 {
 				return false
 			}
 			id = page.GetDeliveries()[0].GetId()
 			return true
-		}, patience, 10*time.Millisecond)
-		resp, err := a.deliveries.CancelDelivery(a.ctx(t), &postriderv1.CancelDeliveryRequest{DeliveryId: id})
+		}, system.Patience, 10*time.Millisecond)
+		resp, err := a.Deliveries.CancelDelivery(a.Ctx(t), &postriderv1.CancelDeliveryRequest{DeliveryId: id})
 		require.NoError(t, err)
 		require.False(t, resp.GetRemoved(), "it was being attempted")
 		close(release)
-		a.awaitDelivery(t, receipt.GetEventId(), hook.GetId(), want)
+		a.AwaitDelivery(t, receipt.GetEventId(), hook.GetId(), want)
 		require.Equal(t, 1, r.Count())
-		_, err = a.webhooks.DeleteWebhook(a.ctx(t), &postriderv1.DeleteWebhookRequest{WebhookId: hook.GetId()})
+		_, err = a.Webhooks.DeleteWebhook(a.Ctx(t), &postriderv1.DeleteWebhookRequest{WebhookId: hook.GetId()})
 		require.NoError(t, err)
 	}
 }
 
-func testTells(t *testing.T, s *system) {
+func testTells(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t).Respond(500, 200)
-	hook := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"order.paid"}}).GetWebhook()
+	hook := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"order.paid"}}).GetWebhook()
 	for _, want := range []bool{false, true} {
-		resp, err := a.webhooks.TestWebhook(a.ctx(t), &postriderv1.TestWebhookRequest{WebhookId: hook.GetId()})
+		resp, err := a.Webhooks.TestWebhook(a.Ctx(t), &postriderv1.TestWebhookRequest{WebhookId: hook.GetId()})
 		require.NoError(t, err)
 		require.Equal(t, want, resp.GetSuccess(), resp.GetMessage())
 	}
 	require.Equal(t, 2, r.Count(), "a test is not retried")
 }
 
-func explainSaysWhy(t *testing.T, s *system) {
+func explainSaysWhy(t *testing.T, s *system.System) {
 	t.Helper()
-	a := s.newAccount(t)
+	a := s.NewAccount(t)
 	r := receivertest.New(t)
-	yes := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"order.*"}, Filter: `data.total > 10`}).GetWebhook()
-	no := a.webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"track.*"}}).GetWebhook()
-	resp, err := a.webhooks.ExplainMatch(a.ctx(t), &postriderv1.ExplainMatchRequest{
+	yes := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"order.*"}, Filter: `data.total > 10`}).GetWebhook()
+	no := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"track.*"}}).GetWebhook()
+	resp, err := a.Webhooks.ExplainMatch(a.Ctx(t), &postriderv1.ExplainMatchRequest{
 		Event: &postriderv1.EventInput{Type: "order.paid", Data: []byte(`{"total":11}`)},
 	})
 	require.NoError(t, err)
