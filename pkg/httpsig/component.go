@@ -13,8 +13,13 @@ const maxComponents = 64
 
 // component is a parsed component identifier (RFC 9421, section 2).
 type component struct {
+	identity
+	text string // the identifier as it stands in the signature base, with quotes and parameters
+}
+
+// identity tells whether two identifiers are one: the order of parameters does not count.
+type identity struct {
 	name  string
-	text  string // the identifier as it stands in the signature base, with quotes and parameters
 	key   string // parameter key: a member of a dictionary
 	param string // parameter name: of a query parameter
 	sf    bool
@@ -28,7 +33,8 @@ type component struct {
 // parseComponent reads an identifier as Params.Components has it.
 func parseComponent(text string) (component, error) {
 	if simpleName(text) {
-		return component{name: text, text: `"` + text + `"`}, nil
+		c := component{identity{name: text}, `"` + text + `"`}
+		return c, c.check()
 	}
 	quoted := text
 	if !strings.HasPrefix(text, `"`) {
@@ -65,7 +71,7 @@ func componentOf(item httpsfv.Item) (component, error) {
 	if !ok {
 		return component{}, fmt.Errorf("%w: a component that is no string", ErrMalformed)
 	}
-	c := component{name: name}
+	c := component{identity: identity{name: name}}
 	if !c.validName() {
 		return component{}, fmt.Errorf("%w: component %.64q", ErrMalformed, name)
 	}
@@ -142,10 +148,7 @@ func (c *component) check() error {
 
 func (c *component) derived() bool { return strings.HasPrefix(c.name, "@") }
 
-// identity tells whether two identifiers are one: the order of parameters does not count.
-func (c *component) identity() string {
-	return fmt.Sprintf("%s;%t%t%t;%t%q;%t%q", c.name, c.sf, c.bs, c.req, c.hasKey, c.key, c.hasParam, c.param)
-}
+func (c *component) same(other component) bool { return c.identity == other.identity }
 
 // parseComponents reads a list of identifiers, each of which may be there once.
 func parseComponents(texts []string) ([]component, error) {
@@ -164,13 +167,10 @@ func checkComponents(list []component) error {
 	if len(list) > maxComponents {
 		return fmt.Errorf("%w: more than %d components", ErrMalformed, maxComponents)
 	}
-	seen := make([]string, 0, maxComponents)
 	for i := range list {
-		id := list[i].identity()
-		if slices.Contains(seen, id) {
+		if slices.ContainsFunc(list[:i], list[i].same) {
 			return fmt.Errorf("%w: component %s twice", ErrMalformed, list[i].text)
 		}
-		seen = append(seen, id)
 	}
 	return nil
 }

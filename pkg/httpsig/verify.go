@@ -235,8 +235,7 @@ func (v *Verifier) checkCover(c *claim, hasBody bool) error {
 		if err != nil {
 			return err
 		}
-		covered := slices.ContainsFunc(c.components, func(have component) bool { return have.identity() == want.identity() })
-		if !covered {
+		if !slices.ContainsFunc(c.components, want.same) {
 			return fmt.Errorf("%w: component %s", ErrPolicy, want.text)
 		}
 	}
