@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+
+	"github.com/postrider/postrider/services/api/internal/jsonapi"
 )
 
 // maxSurfaceBody bounds a request's body on the surfaces, in bytes. The REST API has its own bound.
@@ -19,8 +21,9 @@ type surface struct {
 
 // surfaces are those that this service serves, one line each.
 func (s *Service) surfaces(conn grpc.ClientConnInterface) []surface {
-	_ = conn
-	return []surface{}
+	return []surface{
+		{jsonapi.Prefix, jsonapi.New(conn)},
+	}
 }
 
 // newFront sends each request to the surface that its path belongs to, and all others to rest. The
