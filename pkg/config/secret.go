@@ -5,3 +5,9 @@ package config
 func SecretContext(account, webhook, secret string) []byte {
 	return []byte("postrider/webhook-secret/" + account + "/" + webhook + "/" + secret)
 }
+
+// SigningKeyContext is the associated data that binds an account's sealed signing key to its place:
+// moved to another account's record, it does not open.
+func SigningKeyContext(account, key string) []byte {
+	return []byte("postrider/signing-key/" + account + "/" + key)
+}
