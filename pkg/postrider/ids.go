@@ -110,7 +110,13 @@ func (id DeliveryID) Valid() bool {
 
 // UUID is the delivery's id as a UUID (version 8, RFC 9562), for the wire formats that name a
 // call by UUID. Equal ids give equal UUIDs.
-func (id DeliveryID) UUID() uuid.UUID {
+func (id DeliveryID) UUID() uuid.UUID { return uuidOf(string(id)) }
+
+// UUID is the event's id as a UUID (version 8, RFC 9562), for the wire formats that name an event
+// by UUID. Equal ids give equal UUIDs.
+func (id EventID) UUID() uuid.UUID { return uuidOf(string(id)) }
+
+func uuidOf(id string) uuid.UUID {
 	sum := sha256.Sum256([]byte(id))
 	var u uuid.UUID
 	copy(u[:], sum[:16])

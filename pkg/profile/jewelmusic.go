@@ -1,16 +1,14 @@
 package profile
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 
+	"github.com/postrider/postrider/pkg/ecmajson"
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/match"
 	"github.com/postrider/postrider/pkg/retry"
@@ -43,6 +41,10 @@ var jewelSchedule = retry.Schedule{
 // rotation has an overlap all the same, deliveries carry the headers of Standard Webhooks too,
 // signed with every secret in force, whose keys are the UTF-8 bytes of the texts: extra headers
 // disturb no handler of the source, and bind id and time for receivers that want it.
+//
+// The handler also hashes JSON.stringify of what it parsed, and not the bytes that came. It can
+// verify only a body that ECMAScript writes in the same way, so data that it does not are written
+// in its form here, and in no other profile (ADR 0012).
 type jewelMusic struct{}
 
 func (jewelMusic) Name() string { return "jewelmusic" }
@@ -50,13 +52,7 @@ func (jewelMusic) Name() string { return "jewelmusic" }
 func (jewelMusic) Schedule() retry.Schedule { return jewelSchedule }
 
 func (p jewelMusic) ValidateWebhook(w *postriderv1.Webhook) []fault.Violation {
-	out := validatePost(w, p.Schedule())
-	for name := range w.GetHeaders() {
-		if strings.HasPrefix(http.CanonicalHeaderKey(name), jewelPrefix) {
-			out = append(out, fault.Violation{Field: headerField(name), Rule: "is set by the profile"})
-		}
-	}
-	return sorted(out)
+	return (&rules{schedule: p.Schedule(), sets: prefixed(jewelPrefix)}).validate(w)
 }
 
 func (jewelMusic) NewSecret(kind string) (text, publicKey string, err error) {
@@ -71,7 +67,21 @@ func (jewelMusic) ParseSecret(text string) (signature.Secret, error) {
 }
 
 func (jewelMusic) Render(in *Input) (*Rendered, error) {
-	body, err := jewelBody(in)
+	data, err := object(in.Data)
+	if err != nil {
+		return nil, err
+	}
+	if ecmajson.Stable(data) != nil {
+		// What lies too deep for ECMAScript's own writer stays as it is.
+		if written, err := ecmajson.Append(nil, data); err == nil {
+			data = written
+		}
+	}
+	return renderJewel(in, data)
+}
+
+func renderJewel(in *Input, data []byte) (*Rendered, error) {
+	body, err := jewelBody(in, data)
 	if err != nil {
 		return nil, err
 	}
@@ -88,14 +98,8 @@ func (jewelMusic) Render(in *Input) (*Rendered, error) {
 }
 
 // jewelBody puts {"id","type","created","data"} together by concatenation, compact and in this
-// order. The data's bytes are not rewritten: for a producer whose data are as JSON.stringify writes
-// them, the body is as JSON.stringify writes it, which is what the source's handler hashes.
-// Whitespace around the data's value is not part of the value, and is left out.
-func jewelBody(in *Input) ([]byte, error) {
-	data := bytes.Trim(in.Data, " \t\r\n") // JSON's whitespace (RFC 8259), no other
-	if len(data) == 0 || data[0] != '{' || !json.Valid(data) {
-		return nil, fmt.Errorf("%w: data must be a JSON object", ErrUnrenderable)
-	}
+// order. Whitespace around the data's value is not part of the value, and is left out.
+func jewelBody(in *Input, data []byte) ([]byte, error) {
 	d := in.Delivery
 	// Ids and event types hold nothing that JSON escapes; what is not so was not made by us.
 	if err := match.CheckEventType(d.GetEventType()); err != nil {
@@ -128,6 +132,36 @@ func (jewelMusic) Sign(r *Rendered, in *Input, at Attempt) error {
 		return err
 	}
 	r.Header[jewelHeaderSignature] = []string{JewelMusicSignaturePrefix + sum}
+	r.Header[jewelHeaderTimestamp] = r.Header[signature.HeaderTimestamp]
+	return nil
+}
+
+// jewelMusicSDK is the form that the source's own libraries verify, which contradicts its page: the
+// signature is over "time.body" and names the time, and the body is verified as it came. Everything
+// else is as in jewelMusic, except that data are never rewritten.
+type jewelMusicSDK struct{ jewelMusic }
+
+func (jewelMusicSDK) Name() string { return "jewelmusic-sdk" }
+
+func (jewelMusicSDK) Render(in *Input) (*Rendered, error) {
+	data, err := object(in.Data)
+	if err != nil {
+		return nil, err
+	}
+	return renderJewel(in, data)
+}
+
+func (jewelMusicSDK) Sign(r *Rendered, in *Input, at Attempt) error {
+	scheme, ok := signature.LookupScheme("jewelmusic-sdk")
+	if !ok {
+		return ErrNoSecret
+	}
+	if err := signStandard(r, in.Delivery.GetEventId(), at); err != nil {
+		return err
+	}
+	if err := scheme.Sign(r.Header, signature.SchemeMessage{Time: at.Time, Body: r.Body}, at.Secrets); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoSecret, err)
+	}
 	r.Header[jewelHeaderTimestamp] = r.Header[signature.HeaderTimestamp]
 	return nil
 }

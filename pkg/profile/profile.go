@@ -6,6 +6,7 @@ package profile
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 
 	"github.com/postrider/postrider/pkg/fault"
+	"github.com/postrider/postrider/pkg/httpsig"
 	"github.com/postrider/postrider/pkg/retry"
 	"github.com/postrider/postrider/pkg/signature"
 )
@@ -24,8 +26,22 @@ const Default = "standard"
 // failed; its error says why.
 var ErrUnrenderable = errors.New("the event cannot be rendered")
 
-// ErrNoSecret means that none of the attempt's secrets can sign.
-var ErrNoSecret = errors.New("the webhook has no secret that can sign")
+// ErrURLTooLong means that the request's URL would have more than MaxTargetBytes, as data that
+// travel in it are too long for it. The delivery is permanently failed.
+var ErrURLTooLong = fmt.Errorf("the URL would be longer than %d bytes", MaxTargetBytes)
+
+// MaxTargetBytes is the longest URL that is sent.
+const MaxTargetBytes = 8 << 10
+
+// What follows is trouble of ours, and no fault of a delivery.
+var (
+	// ErrNoSecret means that none of the attempt's secrets can sign.
+	ErrNoSecret = errors.New("the webhook has no secret that can sign")
+	// ErrNoSigner means that the account has no signing key in force.
+	ErrNoSigner = errors.New("the account has no signing key in force")
+	// ErrNoAccount means that the account, of which the format tells something, is not known.
+	ErrNoAccount = errors.New("the account is not known")
+)
 
 // Profile is how one system wants its webhooks.
 type Profile interface {
@@ -43,10 +59,10 @@ type Profile interface {
 	// ParseSecret reads a secret in the profile's form. Errors do not repeat the text.
 	ParseSecret(text string) (signature.Secret, error)
 	// Render makes the request, except for what belongs to an attempt. It is pure, and the result
-	// shares in.Data. An error is ErrUnrenderable with its reason.
+	// shares in.Data. The error is ErrUnrenderable with its reason, ErrURLTooLong, or ErrNoAccount.
 	Render(in *Input) (*Rendered, error)
-	// Sign sets the headers that belong to the attempt, in place of what they were. An error is
-	// ErrNoSecret.
+	// Sign sets what belongs to the attempt, in place of what it was: headers, and, where the format
+	// holds the time or a token in it, the body or the URL. The error is ErrNoSecret, or ErrNoSigner.
 	Sign(r *Rendered, in *Input, at Attempt) error
 }
 
@@ -64,10 +80,27 @@ type Input struct {
 
 // Rendered is a request that is ready for custom headers and signing.
 type Rendered struct {
+	// Method is the request's.
 	Method string
-	URL    string
+	// URL and Body are final once Sign has been called.
+	URL string
+	// Header is the request's, without the custom ones.
 	Header http.Header
-	Body   []byte
+	// Body is nil for a request without one.
+	Body []byte
+	// Sensitive are texts in the request that must not be kept, wherever they come back.
+	Sensitive []string
+
+	// before and after stand around what belongs to an attempt, in the body or in the URL.
+	before, after []byte
+}
+
+// around is the text between before and after, put there.
+func (r *Rendered) around(text string) []byte {
+	out := make([]byte, 0, len(r.before)+len(text)+len(r.after))
+	out = append(out, r.before...)
+	out = append(out, text...)
+	return append(out, r.after...)
 }
 
 // Attempt is what belongs to one attempt.
@@ -78,10 +111,43 @@ type Attempt struct {
 	Number int
 	// Secrets are those in force, newest first.
 	Secrets []signature.Secret
+	// Signers are the account's signing keys in force of SigningAlgorithm, newest first.
+	Signers []*httpsig.Signer
 }
 
 // profiles lists every profile; it is never changed.
-var profiles = []Profile{standard{}, jewelMusic{}}
+var profiles = list()
+
+// list is every profile: those with a form of their own, and those that are a scheme and no more.
+func list() []Profile {
+	all := []Profile{
+		standard{}, cloudEvents{}, jewelMusic{}, jewelMusicSDK{}, &audata{}, labelst{}, offblocks{}, ingedata{}, custom{},
+	}
+	for _, named := range signature.Schemes() {
+		all = append(all, schemed{named.Name, named.Scheme})
+	}
+	return all
+}
+
+// For is the webhook's profile with the webhook's options read. What renders, signs and reads
+// secrets is this; what validates is the profile that Lookup finds.
+func For(w *postriderv1.Webhook) (Profile, error) {
+	p, ok := Lookup(w.GetProfile())
+	if !ok {
+		return nil, fmt.Errorf("profile %q is not known", w.GetProfile())
+	}
+	if _, ok := p.(custom); ok {
+		s, err := signature.ParseScheme(w.GetOptions().GetSignatureScheme())
+		if err != nil {
+			return nil, fmt.Errorf("read the signature scheme: %w", err)
+		}
+		p = schemed{p.Name(), s}
+	}
+	if _, always := p.(offblocks); !always && messageSigned(w) {
+		p = withMessageSignature{p}
+	}
+	return p, nil
+}
 
 // Lookup finds a profile by its name; an empty name is Default.
 func Lookup(name string) (Profile, bool) {

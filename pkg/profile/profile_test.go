@@ -18,7 +18,9 @@ import (
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 
+	"github.com/postrider/postrider/pkg/ecmajson"
 	"github.com/postrider/postrider/pkg/fault"
+	"github.com/postrider/postrider/pkg/httpsig"
 	"github.com/postrider/postrider/pkg/profile"
 	"github.com/postrider/postrider/pkg/signature"
 )
@@ -59,7 +61,10 @@ func secrets(t require.TestingT, p profile.Profile, texts ...string) []signature
 
 func TestLookup(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []string{"standard", "jewelmusic"}, profile.Names())
+	require.Equal(t, []string{
+		"standard", "cloudevents", "jewelmusic", "jewelmusic-sdk", "audata", "labelst", "offblocks", "ingedata", "custom",
+		"svix", "stripe", "github", "shopify", "slack", "square", "twilio",
+	}, profile.Names())
 	for _, name := range profile.Names() {
 		require.Equal(t, name, lookup(t, name).Name())
 	}
@@ -68,12 +73,50 @@ func TestLookup(t *testing.T) {
 	require.False(t, ok)
 }
 
+// fitting is an input that the profile can render, with its webhook.
+func fitting(name string) *profile.Input {
+	in := release()
+	in.Webhook.Profile = name
+	in.Webhook.EventTypes = []string{"*"}
+	in.Account = &postriderv1.Account{Id: "acc_1", Subdomain: "developerfm", TimeZone: "Australia/Melbourne"}
+	switch name {
+	case "audata":
+		in.Webhook.EventTypes = []string{"Listener.updated"}
+		in.Delivery.EventType = "Listener.updated"
+		in.Data = []byte(`{"id":1788495,"first_name":"John","address2":"","gender":null,"ratio":1.10}`)
+	case "custom":
+		in.Webhook.Options = &postriderv1.ProfileOptions{SignatureScheme: &postriderv1.SignatureScheme{
+			Algorithm: "hmac-sha256", Template: "{ts}.{body}", Header: "X-Sig", Value: "t={ts},s={sig}", Multiple: "repeat",
+		}}
+	}
+	return in
+}
+
+func bound(t require.TestingT, w *postriderv1.Webhook) profile.Profile {
+	p, err := profile.For(w)
+	require.NoError(t, err)
+	return p
+}
+
+func signers(t require.TestingT, alg httpsig.Algorithm) []*httpsig.Signer {
+	key, err := httpsig.GenerateKey(alg)
+	require.NoError(t, err)
+	id, err := httpsig.Thumbprint(key.Public())
+	require.NoError(t, err)
+	s, err := httpsig.NewSigner(alg, id, key)
+	require.NoError(t, err)
+	return []*httpsig.Signer{s}
+}
+
 func TestEveryProfileHoldsTheContract(t *testing.T) {
 	t.Parallel()
 	for _, name := range profile.Names() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := lookup(t, name)
+			in := fitting(name)
+			require.Empty(t, lookup(t, name).ValidateWebhook(in.Webhook))
+			p := bound(t, in.Webhook)
+			require.Equal(t, name, p.Name())
 			require.NoError(t, p.Schedule().Validate())
 
 			text, public, err := p.NewSecret("")
@@ -90,38 +133,52 @@ func TestEveryProfileHoldsTheContract(t *testing.T) {
 			_, err = p.ParseSecret("")
 			require.Error(t, err)
 
-			in := release()
-			before := proto.Clone(in.Delivery)
-			data := bytes.Clone(in.Data)
+			before, data := proto.CloneOf(in.Delivery), bytes.Clone(in.Data)
 			first, err := p.Render(in)
 			require.NoError(t, err)
 			second, err := p.Render(in)
 			require.NoError(t, err)
 			require.Equal(t, first, second, "rendering is a pure function")
 			require.Equal(t, http.MethodPost, first.Method)
-			require.Equal(t, in.Webhook.GetUrl(), first.URL)
 
-			require.ErrorIs(t, p.Sign(first, in, profile.Attempt{Time: time.Unix(1, 0)}), profile.ErrNoSecret)
-			require.ErrorIs(t, p.Sign(first, in, profile.Attempt{Time: time.Unix(1, 0), Secrets: []signature.Secret{{}}}), profile.ErrNoSecret)
+			for _, none := range [][]signature.Secret{nil, {{}}} {
+				err = p.Sign(first, in, profile.Attempt{Time: time.Unix(1, 0), Secrets: none})
+				require.True(t, errors.Is(err, profile.ErrNoSecret) || errors.Is(err, profile.ErrNoSigner), "%v", err)
+			}
 			require.Equal(t, second.Header, first.Header, "a refused signature leaves no header")
 
+			at := profile.Attempt{Time: time.Unix(1674087231, 0), Number: 1, Secrets: secrets(t, p, text, other), Signers: signers(t, httpsig.ECDSAP384)}
+			require.NoError(t, p.Sign(first, in, at))
+			bodies := map[string]bool{string(first.Body): true}
 			for attempt := range 3 {
-				at := profile.Attempt{Time: time.Unix(1674087231+int64(attempt)*60, 0), Number: attempt + 1, Secrets: secrets(t, p, text, other)}
+				at.Time, at.Number = at.Time.Add(time.Minute), attempt+2
 				require.NoError(t, p.Sign(first, in, at))
-				require.Equal(t, second.Body, first.Body)
-				for _, s := range at.Secrets {
-					require.NoError(t, signature.VerifyStandardWebhooks(first.Header, first.Body, []signature.Secret{s}, at.Time, 0))
-				}
-				require.Equal(t, "evt_1234567890", first.Header.Get("webhook-id"))
-				for name, values := range first.Header {
-					require.Equal(t, http.CanonicalHeaderKey(name), name)
-					require.Len(t, values, 1, name)
+				bodies[string(first.Body)] = true
+				checkStandard(t, name, first, &at)
+				for header, values := range first.Header {
+					require.Equal(t, http.CanonicalHeaderKey(header), header)
+					require.Len(t, values, 1, header)
+					require.NotContains(t, values[0], text)
 				}
 			}
+			require.Equal(t, name != "audata", len(bodies) == 1, "the same bytes for every attempt, but for the time in Audata's")
 			require.True(t, proto.Equal(before, in.Delivery))
 			require.Equal(t, data, in.Data)
 		})
 	}
+}
+
+// checkStandard verifies the signatures of Standard Webhooks, in the profiles that have them.
+func checkStandard(t *testing.T, name string, r *profile.Rendered, at *profile.Attempt) {
+	t.Helper()
+	if _, scheme := signature.LookupScheme(name); scheme && !strings.HasPrefix(name, "jewelmusic") || name == "custom" || name == "offblocks" {
+		require.NotEmpty(t, r.Header.Get("webhook-id"))
+		return
+	}
+	for _, s := range at.Secrets {
+		require.NoError(t, signature.VerifyStandardWebhooks(r.Header, r.Body, []signature.Secret{s}, at.Time, 0))
+	}
+	require.Equal(t, "evt_1234567890", r.Header.Get("webhook-id"))
 }
 
 func TestStandardSendsTheDataByteForByte(t *testing.T) {
@@ -212,26 +269,30 @@ func TestJewelMusicGivesTheWorkedValue(t *testing.T) {
 	require.Equal(t, "1674087291", r.Header.Get("X-JewelMusic-Timestamp"), "the attempt's")
 }
 
-func TestJewelMusicKeepsTheDataAsTheyAre(t *testing.T) {
+func TestJewelMusicWritesTheDataAsECMAScriptDoes(t *testing.T) {
 	t.Parallel()
-	p := lookup(t, "jewelmusic")
-	in := release()
-	tests := map[string]struct{ data, want string }{
-		"an empty object":                {`{}`, `{}`},
-		"characters that Go escapes":     {"{\"s\":\"<&>\u2028\u2029\"}", "{\"s\":\"<&>\u2028\u2029\"}"},
-		"escapes as they were written":   {`{"s":"\u00e9\/\ud800"}`, `{"s":"\u00e9\/\ud800"}`},
-		"numbers as they were written":   {`{"n":9007199254740993,"f":0.1000,"e":1E+2}`, `{"n":9007199254740993,"f":0.1000,"e":1E+2}`},
-		"repeated names and their order": {`{"b":1,"a":2,"b":3}`, `{"b":1,"a":2,"b":3}`},
-		"whitespace inside":              {`{ "a" : [ 1 ] }`, `{ "a" : [ 1 ] }`},
-		"but not whitespace around":      {" \t\r\n{\"a\":1}\n", `{"a":1}`},
+	tests := map[string]struct{ data, page, sdk string }{
+		"an empty object":            {`{}`, `{}`, `{}`},
+		"characters that Go escapes": {"{\"s\":\"<&>\u2028\u2029\"}", "{\"s\":\"<&>\u2028\u2029\"}", "{\"s\":\"<&>\u2028\u2029\"}"},
+		"escapes":                    {`{"s":"\u00e9\/\ud800"}`, `{"s":"é/\ud800"}`, `{"s":"\u00e9\/\ud800"}`},
+		"numbers":                    {`{"n":9007199254740993,"f":0.1000,"e":1E+2}`, `{"n":9007199254740992,"f":0.1,"e":100}`, `{"n":9007199254740993,"f":0.1000,"e":1E+2}`},
+		"repeated names":             {`{"b":1,"a":2,"b":3}`, `{"b":3,"a":2}`, `{"b":1,"a":2,"b":3}`},
+		"names that are numbers":     {`{"b":1,"2":2,"1":3}`, `{"1":3,"2":2,"b":1}`, `{"b":1,"2":2,"1":3}`},
+		"whitespace inside":          {`{ "a" : [ 1 ] }`, `{"a":[1]}`, `{ "a" : [ 1 ] }`},
+		"whitespace around":          {" \t\r\n{\"a\":1}\n", `{"a":1}`, `{"a":1}`},
+		"what lies too deep stays":   {`{"a": ` + strings.Repeat("[", 2000) + strings.Repeat("]", 2000) + `}`, `{"a": ` + strings.Repeat("[", 2000) + strings.Repeat("]", 2000) + `}`, `{"a": ` + strings.Repeat("[", 2000) + strings.Repeat("]", 2000) + `}`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			in := &profile.Input{Delivery: in.Delivery, Webhook: in.Webhook, Data: []byte(tt.data)}
-			r, err := p.Render(in)
-			require.NoError(t, err)
-			require.Equal(t, `{"id":"evt_1234567890","type":"release.live","created":1693526400,"data":`+tt.want+`}`, string(r.Body))
+			in := release()
+			in.Data = []byte(tt.data)
+			for profileName, want := range map[string]string{"jewelmusic": tt.page, "jewelmusic-sdk": tt.sdk} {
+				r, err := lookup(t, profileName).Render(in)
+				require.NoError(t, err)
+				require.Equal(t, `{"id":"evt_1234567890","type":"release.live","created":1693526400,"data":`+want+`}`, string(r.Body))
+			}
+			require.Equal(t, tt.data, string(in.Data))
 		})
 	}
 }
@@ -310,7 +371,8 @@ func TestJewelMusicBodyIsOneJSONObject(t *testing.T) {
 		in := release()
 		in.Data = []byte(rapid.OneOf(
 			rapid.StringMatching(`[ \n]?\{("[a-z]":([0-9]|"[^"\\\x00-\x1f]*"))?\}[ \n]?`),
-			rapid.StringMatching(`[{}\[\]",: a1]{0,12}`)).Draw(t, "data"))
+			rapid.StringMatching(`[{}\[\]",: a1]{0,12}`),
+		).Draw(t, "data"))
 		r, err := p.Render(in)
 		trimmed := strings.Trim(string(in.Data), " \n")
 		if !json.Valid(in.Data) || trimmed[0] != '{' {
@@ -326,7 +388,8 @@ func TestJewelMusicBodyIsOneJSONObject(t *testing.T) {
 		d := json.NewDecoder(bytes.NewReader(r.Body))
 		d.DisallowUnknownFields()
 		require.NoError(t, d.Decode(&body))
-		require.Equal(t, trimmed, string(body.Data), "byte for byte")
+		require.NoError(t, ecmajson.Stable(r.Body), "as ECMAScript writes it")
+		require.JSONEq(t, trimmed, string(body.Data))
 		require.Equal(t, int64(1693526400), body.Created)
 	})
 }
@@ -344,7 +407,9 @@ func FuzzJewelMusic(f *testing.F) {
 			return
 		}
 		require.True(t, json.Valid(r.Body))
-		require.Contains(t, string(r.Body), strings.Trim(string(data), " \t\r\n"))
+		if _, deep := ecmajson.Append(nil, data); deep == nil {
+			require.NoError(t, ecmajson.Stable(r.Body))
+		}
 	})
 }
 
@@ -387,7 +452,10 @@ func TestValidateWebhook(t *testing.T) {
 		for test, tt := range tests {
 			t.Run(name+": "+test, func(t *testing.T) {
 				t.Parallel()
-				w := proto.CloneOf(release().Webhook)
+				if name == "audata" && test == "another method is refused" {
+					return // it has both
+				}
+				w := fitting(name).Webhook
 				tt.change(w)
 				require.Equal(t, tt.want, lookup(t, name).ValidateWebhook(w))
 			})
@@ -421,11 +489,11 @@ func TestCheckHeader(t *testing.T) {
 func TestMergeHeadersNeverOverridesOurs(t *testing.T) {
 	t.Parallel()
 	for _, name := range profile.Names() {
-		p := lookup(t, name)
-		in := release()
+		in := fitting(name)
+		p := bound(t, in.Webhook)
 		r, err := p.Render(in)
 		require.NoError(t, err)
-		at := profile.Attempt{Time: time.Unix(1, 0), Secrets: secrets(t, p, mustSecret(t, p))}
+		at := profile.Attempt{Time: time.Unix(1, 0), Secrets: secrets(t, p, mustSecret(t, p)), Signers: signers(t, httpsig.Ed25519)}
 		require.NoError(t, p.Sign(r, in, at))
 		want := r.Header.Clone()
 		custom := map[string]string{"x-mine": "1", "Host": "evil.example", "Bad": "a\r\nb", "webhook-extra": "x"}
@@ -469,10 +537,10 @@ func FuzzCheckHeader(f *testing.F) {
 func BenchmarkRenderAndSign(b *testing.B) {
 	for _, name := range profile.Names() {
 		b.Run(name, func(b *testing.B) {
-			p := lookup(b, name)
-			in := release()
-			in.Data = []byte(`{"text":"` + strings.Repeat("x", 1000) + `"}`)
-			at := profile.Attempt{Time: time.Unix(1674087231, 0), Secrets: secrets(b, p, mustSecret(b, p))}
+			in := fitting(name)
+			p := bound(b, in.Webhook)
+			in.Data = []byte(`{"id":1,"text":"` + strings.Repeat("x", 1000) + `"}`)
+			at := profile.Attempt{Time: time.Unix(1674087231, 0), Secrets: secrets(b, p, mustSecret(b, p)), Signers: signers(b, httpsig.ECDSAP384)}
 			b.ReportAllocs()
 			for b.Loop() {
 				r, err := p.Render(in)

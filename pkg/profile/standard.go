@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"time"
@@ -32,7 +33,7 @@ func (standard) Name() string { return "standard" }
 func (standard) Schedule() retry.Schedule { return standardSchedule }
 
 func (p standard) ValidateWebhook(w *postriderv1.Webhook) []fault.Violation {
-	return validatePost(w, p.Schedule())
+	return (&rules{schedule: p.Schedule()}).validate(w)
 }
 
 func (standard) NewSecret(kind string) (text, publicKey string, err error) {
@@ -55,17 +56,16 @@ func (standard) ParseSecret(text string) (signature.Secret, error) {
 }
 
 func (standard) Render(in *Input) (*Rendered, error) {
-	contentType := in.Delivery.GetContentType()
-	if contentType == "" {
-		contentType = jsonType
-	}
 	return &Rendered{
 		Method: http.MethodPost,
 		URL:    in.Webhook.GetUrl(),
-		Header: http.Header{headerContentType: {contentType}, signature.HeaderID: {in.Delivery.GetEventId()}},
+		Header: http.Header{headerContentType: {contentType(in)}, signature.HeaderID: {in.Delivery.GetEventId()}},
 		Body:   in.Data,
 	}, nil
 }
+
+// contentType is that of the event's data.
+func contentType(in *Input) string { return cmp.Or(in.Delivery.GetContentType(), jsonType) }
 
 func (standard) Sign(r *Rendered, in *Input, at Attempt) error {
 	return signStandard(r, in.Delivery.GetEventId(), at)

@@ -14,23 +14,59 @@ import (
 	"github.com/postrider/postrider/pkg/retry"
 )
 
-// validatePost is the rules of every profile that POSTs.
-func validatePost(w *postriderv1.Webhook, base retry.Schedule) []fault.Violation {
-	var out []fault.Violation
-	if m := w.GetMethod(); m != "" && m != http.MethodPost {
-		out = append(out, fault.Violation{Field: "webhook.method", Rule: "must be POST in this profile"})
-	}
-	// Whether http is allowed is the account's matter; the caller normalises with that knowledge.
-	if _, err := NormalizeURL(w.GetUrl(), true); err != nil {
+// rules are what a profile asks of its webhooks.
+type rules struct {
+	schedule retry.Schedule
+	// methods that it has a form for; none: POST.
+	methods []string
+	// https says that no other URLs are taken, whatever the account may use.
+	https bool
+	// sets says whether the profile sets the header itself.
+	sets func(canonical string) bool
+	// options that it knows besides message_signature.
+	options []string
+}
+
+// validate says what a webhook breaks of the rules of all profiles and of r.
+func (r *rules) validate(w *postriderv1.Webhook) []fault.Violation {
+	out := r.method(w)
+	// Whether http is allowed is else the account's matter; the caller normalises with that knowledge.
+	if _, err := NormalizeURL(w.GetUrl(), !r.https); err != nil {
 		out = append(out, fault.Violation{Field: "webhook.url", Rule: err.Error()})
 	}
 	out = append(out, validateHeaders(w.GetHeaders())...)
-	if _, err := retry.FromProto(w.GetRetrySchedule(), base); err != nil {
+	for name := range w.GetHeaders() {
+		if r.sets != nil && r.sets(http.CanonicalHeaderKey(name)) {
+			out = append(out, fault.Violation{Field: headerField(name), Rule: "is set by the profile"})
+		}
+	}
+	if _, err := retry.FromProto(w.GetRetrySchedule(), r.schedule); err != nil {
 		for rule := range strings.Lines(err.Error()) {
 			out = append(out, fault.Violation{Field: "webhook.retry_schedule", Rule: strings.TrimSpace(rule)})
 		}
 	}
-	return sorted(out)
+	return sorted(append(out, r.checkOptions(w)...))
+}
+
+func (r *rules) method(w *postriderv1.Webhook) []fault.Violation {
+	methods := r.methods
+	if len(methods) == 0 {
+		methods = []string{http.MethodPost}
+	}
+	if m := cmp.Or(w.GetMethod(), http.MethodPost); !slices.Contains(methods, m) {
+		return []fault.Violation{{Field: "webhook.method", Rule: "must be " + strings.Join(methods, " or ") + " in this profile"}}
+	}
+	return nil
+}
+
+// prefixed says that the profile sets every header with the prefix.
+func prefixed(prefix string) func(string) bool {
+	return func(canonical string) bool { return strings.HasPrefix(canonical, prefix) }
+}
+
+// among says that the profile sets these headers.
+func among(names ...string) func(string) bool {
+	return func(canonical string) bool { return slices.Contains(names, canonical) }
 }
 
 func validateHeaders(headers map[string]string) []fault.Violation {
