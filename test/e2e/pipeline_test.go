@@ -263,7 +263,7 @@ func deleteCancels(t *testing.T, s *system.System) {
 	d := a.AwaitDelivery(t, receipt.GetEventId(), hook.GetId(), cancelled)
 	require.Equal(t, "webhook_deleted", d.GetReason())
 	_, err = a.Webhooks.GetWebhook(a.Ctx(t), &postriderv1.GetWebhookRequest{WebhookId: hook.GetId()})
-	requireKind(t, fault.NotFound, err)
+	system.RequireKind(t, fault.NotFound, err)
 }
 
 func deliverAtWaits(t *testing.T, s *system.System) {
@@ -341,12 +341,12 @@ func accountsAreApart(t *testing.T, s *system.System) {
 		},
 	}
 	for name, call := range calls {
-		requireKind(t, fault.NotFound, call(), name)
+		system.RequireKind(t, fault.NotFound, call(), name)
 	}
 	_, err := s.Accounts.ListAccounts(ctx, &postriderv1.ListAccountsRequest{})
-	requireKind(t, fault.Denied, err)
+	system.RequireKind(t, fault.Denied, err)
 	_, err = s.Webhooks.ListWebhooks(system.As(t.Context(), "prk_nobody"), &postriderv1.ListWebhooksRequest{})
-	requireKind(t, fault.Unauthenticated, err)
+	system.RequireKind(t, fault.Unauthenticated, err)
 	theirs.Publish(t, "order.paid", `{}`)
 	require.Equal(t, 1, r.Count(), "another account's event reaches no webhook of mine")
 }
@@ -403,7 +403,7 @@ func cancelStops(t *testing.T, s *system.System) {
 	require.True(t, resp.GetRemoved())
 	a.AwaitDelivery(t, receipt.GetEventId(), hook.GetId(), cancelled)
 	_, err = a.Deliveries.RetryDelivery(a.Ctx(t), &postriderv1.RetryDeliveryRequest{DeliveryId: d.GetId()})
-	requireKind(t, fault.NotFound, err, "nothing waits any more")
+	system.RequireKind(t, fault.NotFound, err, "nothing waits any more")
 	require.Equal(t, 1, r.Count())
 }
 
@@ -468,11 +468,4 @@ func explainSaysWhy(t *testing.T, s *system.System) {
 	require.True(t, resp.GetExplanations()[0].GetMatched())
 	require.Equal(t, no.GetId(), resp.GetExplanations()[1].GetWebhookId())
 	require.Equal(t, "event_type", resp.GetExplanations()[1].GetReason())
-}
-
-func requireKind(t *testing.T, want fault.Kind, err error, context ...any) {
-	t.Helper()
-	kind, ok := fault.KindOf(err)
-	require.True(t, ok, "%v: %v", context, err)
-	require.Equal(t, want, kind, context...)
 }

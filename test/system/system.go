@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/rpc"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/test/cluster"
@@ -179,4 +180,12 @@ func Exchange(t *testing.T, method, url, key, body string, headers ...string) (r
 	raw, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	return resp, string(raw)
+}
+
+// RequireKind holds an error of the API to its kind.
+func RequireKind(t *testing.T, want fault.Kind, err error, context ...any) {
+	t.Helper()
+	kind, ok := fault.KindOf(err)
+	require.True(t, ok, "%v: %v", context, err)
+	require.Equal(t, want, kind, context...)
 }
