@@ -68,18 +68,20 @@ type Server struct {
 	postriderv1.UnimplementedWebhookServiceServer
 	postriderv1.UnimplementedEventTypeServiceServer
 	postriderv1.UnimplementedDeliveryServiceServer
+	postriderv1.UnimplementedSigningKeyServiceServer
 	deps Deps
 }
 
 // New returns the server.
 func New(deps Deps) *Server { return &Server{deps: deps} }
 
-// Register adds the four services.
+// Register adds the services.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
 	postriderv1.RegisterAccountServiceServer(r, s)
 	postriderv1.RegisterWebhookServiceServer(r, s)
 	postriderv1.RegisterEventTypeServiceServer(r, s)
 	postriderv1.RegisterDeliveryServiceServer(r, s)
+	postriderv1.RegisterSigningKeyServiceServer(r, s)
 }
 
 // Rules is the scope that each method needs.
@@ -100,6 +102,8 @@ func Rules() map[string]postrider.Scope {
 	add("EventTypeService", postrider.ScopeRead, "GetEventType", "ListEventTypes")
 	add("DeliveryService", postrider.ScopeManage, "CancelDelivery", "RetryDelivery")
 	add("DeliveryService", postrider.ScopeRead, "GetDelivery", "ListDeliveries", "ListAttempts", "GetDeadLetter", "ListDeadLetters")
+	add("SigningKeyService", postrider.ScopeManage, "RotateSigningKey", "UploadClientKey", "DeleteClientKey")
+	add("SigningKeyService", postrider.ScopeRead, "GetSigningKey", "ListSigningKeys", "ListClientKeys")
 	return rules
 }
 

@@ -38,6 +38,7 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 		postriderv1.RegisterEventTypeServiceHandler(ctx, mux, conn),
 		postriderv1.RegisterWebhookServiceHandler(ctx, mux, conn),
 		postriderv1.RegisterDeliveryServiceHandler(ctx, mux, conn),
+		postriderv1.RegisterSigningKeyServiceHandler(ctx, mux, conn),
 	)
 	if err != nil {
 		return nil, err
