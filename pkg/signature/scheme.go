@@ -107,8 +107,9 @@ func (k *key) fits(a algorithm, signing bool) bool {
 	return k.public != nil
 }
 
-// Target is the URL that a message goes to: the webhook's own, with the hash of the body where the
-// scheme has it there. The error says that the body is not one that the scheme can sign.
+// Target is the URL that a message goes to: the webhook's own, with the hash of the body as its
+// last parameter where the scheme has it there; one that is there already is replaced. The error
+// says that the body is not one that the scheme can sign.
 func (s *Scheme) Target(url, contentType string, body []byte) (string, error) {
 	form := isForm(contentType)
 	if form && s.content.holds(tokenForm) {
@@ -120,6 +121,9 @@ func (s *Scheme) Target(url, contentType string, body []byte) (string, error) {
 		return url, nil
 	}
 	sum := sha256.Sum256(body)
+	if i := strings.LastIndexAny(url, "?&"); i >= 0 && strings.HasPrefix(url[i+1:], s.bodyHash+"=") {
+		url = url[:i]
+	}
 	sep := "?"
 	if strings.Contains(url, "?") {
 		sep = "&"

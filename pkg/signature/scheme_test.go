@@ -206,6 +206,18 @@ func TestTwilioSignsTheURLAndSortedForms(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, inbox+"?a=b&bodySHA256=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", got)
 	})
+	t.Run("a hash that is there already is replaced", func(t *testing.T) {
+		t.Parallel()
+		for _, url := range []string{inbox, inbox + "?a=b", inbox + "?a=b&c"} {
+			once, err := s.Target(url, "application/json", []byte("other"))
+			require.NoError(t, err)
+			twice, err := s.Target(once, "application/json", []byte("{}"))
+			require.NoError(t, err)
+			want, err := s.Target(url, "application/json", []byte("{}"))
+			require.NoError(t, err)
+			require.Equal(t, want, twice)
+		}
+	})
 	t.Run("the URL of a form stays as it is", func(t *testing.T) {
 		t.Parallel()
 		got, err := s.Target(twilioURL, form+"; charset=utf-8", []byte(twilioForm))

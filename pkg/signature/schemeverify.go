@@ -3,6 +3,7 @@ package signature
 import (
 	"crypto/ed25519"
 	"crypto/hmac"
+	"crypto/sha256"
 	"net/http"
 	"strconv"
 	"strings"
@@ -17,6 +18,19 @@ type SchemeVerified struct {
 	Time time.Time
 	// SignedID and SignedTime say whether the signature covers them.
 	SignedID, SignedTime bool
+}
+
+// SignsTime says whether signatures of the scheme cover the time of the attempt.
+func (s *Scheme) SignsTime() bool { return s.content.holds(tokenTime) || s.content.holds(tokenMillis) }
+
+// Digest is the SHA-256 of what is signed. Unlike a signature it does not depend on the key, nor on
+// which of several signatures is looked at.
+func (s *Scheme) Digest(m SchemeMessage) [sha256.Size]byte {
+	buf := buffers.get()
+	defer buffers.put(buf)
+	h := sha256.New()
+	s.content.writeTo(h, &m, buf)
+	return [sha256.Size]byte(h.Sum(buf.sum[:0]))
 }
 
 // Verify says whether one of the signatures in h belongs to one of the secrets and the message,
@@ -59,8 +73,7 @@ func (s *Scheme) Verify(h http.Header, m SchemeMessage, secrets []Secret, now ti
 		for _, secret := range secrets {
 			if secret.key.fits(s.algorithm, false) && secret.key.check(s.algorithm, s.content, &m, sig, buf) {
 				return SchemeVerified{
-					ID: m.ID, Time: m.Time, SignedID: s.content.holds(tokenID),
-					SignedTime: s.content.holds(tokenTime) || s.content.holds(tokenMillis),
+					ID: m.ID, Time: m.Time, SignedID: s.content.holds(tokenID), SignedTime: s.SignsTime(),
 				}, nil
 			}
 		}
