@@ -189,9 +189,10 @@ func explain(err error) error {
 	return invalid("", brief(strings.ReplaceAll(err.Error(), location, "")))
 }
 
-// brief bounds a text that another package wrote.
-func brief(s string) string {
-	const most = 200
+// brief bounds a text that another package wrote, or that stands in a schema.
+func brief(s string) string { return cut(s, 200) }
+
+func cut(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}

@@ -18,6 +18,8 @@ const (
 	maxDataDepth = 128
 	// maxViolations bounds how many violations are told.
 	maxViolations = 20
+	// maxPointer bounds the text of a pointer, in bytes.
+	maxPointer = 1024
 	// maxWork bounds the work on one event, in subschemas applied to values, roughly.
 	maxWork = 2_000_000
 	// maxErrorBytes bounds, roughly, what all errors of one event may take. The library gathers
@@ -84,7 +86,11 @@ func violations(tree *jsonschema.ValidationError) []Violation {
 		return cmp.Or(cmp.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Keyword, b.Keyword), cmp.Compare(a.Rule, b.Rule))
 	})
 	found = slices.Compact(found)
-	return found[:min(len(found), maxViolations)]
+	found = found[:min(len(found), maxViolations)]
+	for i := range found {
+		found[i].Pointer = cut(found[i].Pointer, maxPointer) // names of members may be as long as the data
+	}
+	return found
 }
 
 func gather(e *jsonschema.ValidationError, found *[]Violation) {

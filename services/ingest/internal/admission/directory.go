@@ -19,7 +19,7 @@ type Directory struct {
 
 	mu       sync.RWMutex
 	accounts map[postrider.AccountID]*postriderv1.Account
-	types    map[postrider.AccountID]map[string]struct{}
+	types    map[postrider.AccountID]map[string]*schema // nil for a type whose data nobody looks at
 }
 
 // NewDirectory returns an empty directory. Fresh says whether what is not in it does not exist.
@@ -27,7 +27,7 @@ func NewDirectory(longestWindow time.Duration, fresh func() bool) *Directory {
 	return &Directory{
 		longest: longestWindow, fresh: fresh,
 		accounts: make(map[postrider.AccountID]*postriderv1.Account),
-		types:    make(map[postrider.AccountID]map[string]struct{}),
+		types:    make(map[postrider.AccountID]map[string]*schema),
 	}
 }
 
@@ -45,15 +45,17 @@ func (d *Directory) DeleteAccount(id postrider.AccountID) {
 	delete(d.accounts, id)
 }
 
-// PutEventType adds an event type to its account's catalogue.
+// PutEventType adds an event type to its account's catalogue, or replaces it. Its schema is
+// compiled by the first event that is held against it, once for all.
 func (d *Directory) PutEventType(e *recordv1.EventType) {
+	held := newSchema(e.GetEventType())
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	account := postrider.AccountID(e.GetEventType().GetAccountId())
 	if d.types[account] == nil {
-		d.types[account] = make(map[string]struct{})
+		d.types[account] = make(map[string]*schema)
 	}
-	d.types[account][e.GetEventType().GetName()] = struct{}{}
+	d.types[account][e.GetEventType().GetName()] = held
 }
 
 // DeleteEventType takes an event type out of its account's catalogue.
@@ -84,7 +86,9 @@ func (d *Directory) window(a *postriderv1.Account) time.Duration {
 type terms struct {
 	window time.Duration
 	policy postriderv1.UnknownTypePolicy
-	known  bool // the type is in the catalogue
+	known  bool    // the type is in the catalogue
+	schema *schema // that its data are held against, or nil
+	strict bool    // data must be as JSON.stringify writes them
 }
 
 // look finds the terms of an account; ok is false if there is no such account.
@@ -95,7 +99,7 @@ func (d *Directory) look(account postrider.AccountID, eventType string) (t terms
 	if !ok {
 		return terms{}, false
 	}
-	t = terms{window: d.window(a), policy: a.GetUnknownTypePolicy()}
-	_, t.known = d.types[account][eventType]
+	t = terms{window: d.window(a), policy: a.GetUnknownTypePolicy(), strict: a.GetStrictJson()}
+	t.schema, t.known = d.types[account][eventType]
 	return t, true
 }

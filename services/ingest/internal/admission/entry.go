@@ -129,6 +129,18 @@ func (a *Admission) check(req *Request, now time.Time) (warnings []string, windo
 		case postriderv1.UnknownTypePolicy_UNKNOWN_TYPE_POLICY_UNSPECIFIED, postriderv1.UnknownTypePolicy_UNKNOWN_TYPE_POLICY_ALLOW:
 		}
 	}
+	if account.strict {
+		if err := checkStable(req); err != nil {
+			return nil, 0, err
+		}
+	}
+	if account.schema != nil {
+		broken, err := account.schema.hold(req)
+		if err != nil {
+			return nil, 0, err
+		}
+		warnings = append(warnings, broken...)
+	}
 	return warnings, account.window, nil
 }
 

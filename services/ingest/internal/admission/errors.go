@@ -15,6 +15,9 @@ import (
 const (
 	ReasonConflict         = "IDEMPOTENCY_CONFLICT" // the key stands for another body
 	ReasonUnknownEventType = "UNKNOWN_EVENT_TYPE"   // the account refuses types that its catalogue lacks
+	ReasonSchemaViolation  = "SCHEMA_VIOLATION"     // the data break the schema of their type
+	ReasonSchemaUnusable   = "SCHEMA_UNUSABLE"      // this process cannot read the schema of their type
+	ReasonNotStable        = "DATA_NOT_STABLE"      // the account wants data as JSON.stringify writes them
 	ReasonFull             = "EVENTS_FULL"          // EVENTS has no room; nothing was stored
 	ReasonRecord           = "RECORD_UNAVAILABLE"   // EVENTS did not acknowledge; the event may be stored
 	ReasonOverloaded       = "OVERLOADED"           // it waited too long for its turn; nothing was stored
