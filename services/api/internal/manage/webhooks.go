@@ -58,6 +58,9 @@ func (s *Server) CreateWebhook(ctx context.Context, req *postriderv1.CreateWebho
 	now := timestamppb.New(s.deps.Now())
 	w.Id, w.Number, w.AccountId = string(postrider.NewWebhookID()), number, acc.GetId()
 	w.State, w.StateTime, w.CreateTime, w.UpdateTime = postriderv1.WebhookState_WEBHOOK_STATE_ACTIVE, now, now, now
+	if req.GetPaused() {
+		w.State, w.StateReason = postriderv1.WebhookState_WEBHOOK_STATE_PAUSED, pauseReason(ctx)
+	}
 	if err := s.sealSecret(w, secret, text); err != nil {
 		return nil, err
 	}
@@ -237,16 +240,20 @@ func (s *Server) PauseWebhook(ctx context.Context, req *postriderv1.PauseWebhook
 	if err != nil {
 		return nil, err
 	}
-	reason := reasonOwner
-	if p, err := access.FromContext(ctx); err == nil && p.Admin {
-		reason = reasonOperator
-	}
-	rec, revision, err := s.setState(ctx, string(account), req.GetWebhookId(), postriderv1.WebhookState_WEBHOOK_STATE_PAUSED, reason)
+	rec, revision, err := s.setState(ctx, string(account), req.GetWebhookId(), postriderv1.WebhookState_WEBHOOK_STATE_PAUSED, pauseReason(ctx))
 	if err != nil {
 		return nil, err
 	}
 	s.hold(ctx, string(account), req.GetWebhookId(), "paused", revision)
 	return &postriderv1.PauseWebhookResponse{Webhook: shownWebhook(rec, revision)}, nil
+}
+
+// pauseReason says who pauses.
+func pauseReason(ctx context.Context) string {
+	if p, err := access.FromContext(ctx); err == nil && p.Admin {
+		return reasonOperator
+	}
+	return reasonOwner
 }
 
 // hold asks the scheduler to hold what waits. The dispatchers hold what is due in any case, and

@@ -35,7 +35,9 @@ type CreateWebhookRequest struct {
 	// or, in profiles that use text, 1 to 255 characters. Absent: generated.
 	Secret string `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
 	// Kind of the generated secret: "hmac" (default) or "ed25519".
-	SecretKind    string `protobuf:"bytes,4,opt,name=secret_kind,json=secretKind,proto3" json:"secret_kind,omitempty"`
+	SecretKind string `protobuf:"bytes,4,opt,name=secret_kind,json=secretKind,proto3" json:"secret_kind,omitempty"`
+	// Creates it paused: what it would get is held from the first event on.
+	Paused        bool `protobuf:"varint,5,opt,name=paused,proto3" json:"paused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -96,6 +98,13 @@ func (x *CreateWebhookRequest) GetSecretKind() string {
 		return x.SecretKind
 	}
 	return ""
+}
+
+func (x *CreateWebhookRequest) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
 }
 
 // CreateWebhookResponse holds the webhook and, once, its secret.
@@ -1678,14 +1687,15 @@ var File_postrider_v1_webhook_service_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_webhook_service_proto_rawDesc = "" +
 	"\n" +
-	"\"postrider/v1/webhook_service.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18postrider/v1/event.proto\x1a\x1apostrider/v1/webhook.proto\"\x9f\x01\n" +
+	"\"postrider/v1/webhook_service.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18postrider/v1/event.proto\x1a\x1apostrider/v1/webhook.proto\"\xb7\x01\n" +
 	"\x14CreateWebhookRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12/\n" +
 	"\awebhook\x18\x02 \x01(\v2\x15.postrider.v1.WebhookR\awebhook\x12\x16\n" +
 	"\x06secret\x18\x03 \x01(\tR\x06secret\x12\x1f\n" +
 	"\vsecret_kind\x18\x04 \x01(\tR\n" +
-	"secretKind\"`\n" +
+	"secretKind\x12\x16\n" +
+	"\x06paused\x18\x05 \x01(\bR\x06paused\"`\n" +
 	"\x15CreateWebhookResponse\x12/\n" +
 	"\awebhook\x18\x01 \x01(\v2\x15.postrider.v1.WebhookR\awebhook\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\"}\n" +
