@@ -281,3 +281,48 @@ func TestADelayedDeliveryIsAttemptedWhenItIsDue(t *testing.T) {
 	require.Equal(t, int32(1), w.ledger.state(t, d.GetId(), "delivered").GetNumber())
 	require.Equal(t, http.MethodPost, receiver.Next(t).Method)
 }
+
+func TestSendProbeAsksAReceiverAndJournalsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	receiver := receivertest.New(t).Answer(receivertest.Body(204, "", "WebHook-Allowed-Origin", "*", "WebHook-Allowed-Rate", "100"))
+	s, _ := w.dispatch(t, testConfig())
+	api := client(t, w, s)
+	hook := w.webhook(t, receiver.URL, setState(paused))
+	probe := func(change func(*dispatcherv1.SendProbeRequest)) (*dispatcherv1.SendProbeResponse, fault.Kind) {
+		req := &dispatcherv1.SendProbeRequest{
+			AccountId: w.account, WebhookId: hook.GetId(), Method: "OPTIONS", Headers: map[string]string{"WebHook-Request-Origin": "postrider.example"},
+		}
+		if change != nil {
+			change(req)
+		}
+		res, err := api.SendProbe(t.Context(), req)
+		kind, _ := fault.KindOf(err)
+		return res, kind
+	}
+	res, kind := probe(nil)
+	require.Zero(t, kind)
+	require.Equal(t, int32(204), res.GetStatusCode())
+	require.Equal(t, "*", res.GetHeaders()["Webhook-Allowed-Origin"])
+	require.Equal(t, "100", res.GetHeaders()["Webhook-Allowed-Rate"])
+	require.Equal(t, "postrider.example", receiver.Next(t).Header.Get("WebHook-Request-Origin"))
+
+	for name, change := range map[string]func(*dispatcherv1.SendProbeRequest){
+		"no account":       func(r *dispatcherv1.SendProbeRequest) { r.AccountId = "" },
+		"no webhook":       func(r *dispatcherv1.SendProbeRequest) { r.WebhookId = "" },
+		"another method":   func(r *dispatcherv1.SendProbeRequest) { r.Method = "DELETE" },
+		"a header of HTTP": func(r *dispatcherv1.SendProbeRequest) { r.Headers["host"] = "elsewhere" },
+		"two headers":      func(r *dispatcherv1.SendProbeRequest) { r.Headers["X"] = "a\r\nY: b" },
+		"too much":         func(r *dispatcherv1.SendProbeRequest) { r.Body = make([]byte, 64<<10+1) },
+	} {
+		_, kind := probe(change)
+		require.Equal(t, fault.Invalid, kind, name)
+	}
+	_, kind = probe(func(r *dispatcherv1.SendProbeRequest) { r.AccountId = "acc_other" })
+	require.Equal(t, fault.NotFound, kind)
+	inward := w.webhook(t, "http://169.254.169.254/")
+	res, kind = probe(func(r *dispatcherv1.SendProbeRequest) { r.WebhookId = inward.GetId() })
+	require.Zero(t, kind)
+	require.Equal(t, "ssrf_blocked", res.GetErrorClass())
+	require.Equal(t, 1, receiver.Count())
+}

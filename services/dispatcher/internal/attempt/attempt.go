@@ -6,6 +6,7 @@ package attempt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -16,7 +17,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
-	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/profile"
@@ -30,9 +30,6 @@ const (
 	TriggerSchedule = "schedule"
 	TriggerTest     = "test"
 )
-
-// maxURL is the longest URL that is sent.
-const maxURL = 8 << 10
 
 // exchanger makes HTTP exchanges. *egress.Client is one.
 type exchanger interface {
@@ -55,7 +52,8 @@ func New(client exchanger, tracer trace.Tracer, version string) *Maker {
 type Input struct {
 	Delivery *recordv1.Delivery
 	Webhook  *registry.Webhook
-	Account  *postriderv1.Account
+	// Account owns both; nil if it is not known.
+	Account *registry.Account
 	// Data is the event's payload.
 	Data []byte
 	// Number is 1 for the first attempt of the schedule, 0 outside of it.
@@ -98,29 +96,50 @@ func (m *Maker) Prepare(ctx context.Context, in *Input) (*Prepared, *Result, err
 		return nil, nil, errors.Join(ErrNotReady, err)
 	}
 	p := &Prepared{in: in, ready: ready, start: time.Now()}
-	input := profile.Input{Delivery: in.Delivery, Webhook: in.Webhook.Config, Account: in.Account, Data: in.Data}
+	input := profile.Input{Delivery: in.Delivery, Webhook: in.Webhook.Config, Account: in.Account.GetConfig(), Data: in.Data}
 	p.rendered, err = ready.Profile.Render(&input)
 	if err != nil {
-		return nil, m.failed(p, postrider.ClassUnrendered, err.Error()), nil
+		return m.refused(p, err)
 	}
-	if len(p.rendered.URL) > maxURL {
-		return nil, m.failed(p, postrider.ClassURLTooLong, "the URL would be longer than 8 KiB"), nil
+	p.rendered.Header["User-Agent"] = m.userAgent
+	m.startSpan(ctx, p)
+	profile.MergeHeaders(p.rendered.Header, in.Webhook.Config.GetHeaders())
+	if err := p.sign(&input); err != nil {
+		p.Discard()
+		return m.refused(p, err)
+	}
+	// Only now are body and URL what they will be.
+	if len(p.rendered.URL) > profile.MaxTargetBytes {
+		p.Discard()
+		return m.refused(p, profile.ErrURLTooLong)
 	}
 	if p.url = parsed(ready, p.rendered.URL, in.Webhook.Config.GetUrl()); p.url == nil {
-		return nil, m.failed(p, postrider.ClassUnrendered, "the rendered URL is not one"), nil
-	}
-	header := p.rendered.Header
-	header["User-Agent"] = m.userAgent
-	m.startSpan(ctx, p)
-	profile.MergeHeaders(header, in.Webhook.Config.GetHeaders())
-	err = ready.Profile.Sign(p.rendered, &input, profile.Attempt{
-		Time: p.start, Number: int(in.Number), Secrets: ready.Secrets(p.start),
-	})
-	if err != nil {
 		p.Discard()
-		return nil, nil, errors.Join(ErrNotReady, err)
+		return m.refused(p, fmt.Errorf("%w: the rendered URL is not one", profile.ErrUnrenderable))
 	}
 	return p, nil, nil
+}
+
+// refused is what Prepare answers for an error of the profile: a result if the delivery can never
+// be sent, else that the webhook is not ready.
+func (m *Maker) refused(p *Prepared, err error) (*Prepared, *Result, error) {
+	switch {
+	case errors.Is(err, profile.ErrURLTooLong):
+		return nil, m.failed(p, postrider.ClassURLTooLong, err.Error()), nil
+	case errors.Is(err, profile.ErrUnrenderable):
+		return nil, m.failed(p, postrider.ClassUnrendered, err.Error()), nil
+	}
+	return nil, nil, errors.Join(ErrNotReady, err)
+}
+
+func (p *Prepared) sign(input *profile.Input) error {
+	signers, err := p.ready.Signers(p.in.Account, p.start)
+	if err != nil {
+		return err
+	}
+	return p.ready.Profile.Sign(p.rendered, input, profile.Attempt{
+		Time: p.start, Number: int(p.in.Number), Secrets: p.ready.Secrets(p.start), Signers: signers,
+	})
 }
 
 // parsed is the rendered URL, nil if it is none. In most profiles it is the configured one.
@@ -187,12 +206,13 @@ func (m *Maker) describe(p *Prepared, r *Result, answer *egress.Result) *recordv
 	if p.url != p.ready.URL {
 		a.RequestUrl = registry.MaskURL(p.url)
 	}
-	a.RequestUrl = clean(a.RequestUrl, maxURL)
+	a.RequestUrl = clean(a.RequestUrl, profile.MaxTargetBytes)
 	a.RequestHeaders = requestHeaders(p.rendered.Header, p.in.Webhook.Config.GetHeaders())
 	a.StatusCode = int32(answer.Status) //nolint:gosec // a status has three digits
 	a.ResponseHeaders = responseHeaders(answer.Header)
 	a.ResponseBody = answer.Body
 	a.ResponseBodyTruncated = answer.Truncated
+	hideAll(a, p.rendered.Sensitive)
 	if answer.Class != postrider.ClassNone {
 		a.ErrorMessage = clean(answer.Message, maxMessage)
 	} else if r.Class != postrider.ClassNone {

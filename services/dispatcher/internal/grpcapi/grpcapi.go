@@ -64,12 +64,11 @@ func (s *Server) SendTest(ctx context.Context, req *dispatcherv1.SendTestRequest
 	if d.GetWebhookId() == "" || d.GetAccountId() == "" {
 		return nil, fault.InvalidFields(fault.Violation{Field: "delivery", Rule: "must name its account and webhook"})
 	}
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		return nil, fault.New(fault.Exhausted, "TOO_MANY_TESTS", "too many tests are being sent").WithRetryAfter(time.Second)
+	free, err := s.slot()
+	if err != nil {
+		return nil, err
 	}
+	defer free()
 	prepared, result, err := s.prepare(ctx, d)
 	if err != nil {
 		return nil, err
@@ -87,16 +86,35 @@ func (s *Server) SendTest(ctx context.Context, req *dispatcherv1.SendTestRequest
 	return &dispatcherv1.SendTestResponse{Attempt: result.Record}, nil
 }
 
-// prepare renders and signs with a fresh configuration.
-func (s *Server) prepare(ctx context.Context, d *recordv1.Delivery) (*attempt.Prepared, *attempt.Result, error) {
+// slot takes one of the slots for what is made on request.
+func (s *Server) slot() (free func(), err error) {
+	select {
+	case s.slots <- struct{}{}:
+		return func() { <-s.slots }, nil
+	default:
+		return nil, fault.New(fault.Exhausted, "TOO_MANY_TESTS", "too many tests are being sent").WithRetryAfter(time.Second)
+	}
+}
+
+// webhook finds a webhook of the account in a fresh configuration.
+func (s *Server) webhook(ctx context.Context, account, webhook string) (*registry.Webhook, error) {
 	if !s.deps.Mirror.Fresh() {
 		if err := s.deps.Mirror.WaitFresh(ctx); err != nil {
-			return nil, nil, fault.New(fault.Unavailable, "CONFIGURATION_STALE", "the configuration is not known to be current").WithCause(err)
+			return nil, fault.New(fault.Unavailable, "CONFIGURATION_STALE", "the configuration is not known to be current").WithCause(err)
 		}
 	}
-	w := s.deps.Registry.Webhook(d.GetWebhookId())
-	if w == nil || w.Config.GetAccountId() != d.GetAccountId() {
-		return nil, nil, fault.New(fault.NotFound, "WEBHOOK_NOT_FOUND", "there is no such webhook")
+	w := s.deps.Registry.Webhook(webhook)
+	if w == nil || w.Config.GetAccountId() != account {
+		return nil, fault.New(fault.NotFound, "WEBHOOK_NOT_FOUND", "there is no such webhook")
+	}
+	return w, nil
+}
+
+// prepare renders and signs with a fresh configuration.
+func (s *Server) prepare(ctx context.Context, d *recordv1.Delivery) (*attempt.Prepared, *attempt.Result, error) {
+	w, err := s.webhook(ctx, d.GetAccountId(), d.GetWebhookId())
+	if err != nil {
+		return nil, nil, err
 	}
 	prepared, result, err := s.deps.Maker.Prepare(ctx, &attempt.Input{
 		Delivery: d, Webhook: w, Account: s.deps.Registry.Account(d.GetAccountId()), Data: d.GetData(), Trigger: attempt.TriggerTest,
@@ -131,8 +149,5 @@ func (s *Server) record(ctx context.Context, d *recordv1.Delivery, r *attempt.Re
 }
 
 func accountClass(r *registry.Registry, d *recordv1.Delivery) string {
-	if class := r.Account(d.GetAccountId()).GetAccountClass(); class != "" {
-		return class
-	}
-	return "standard"
+	return r.Account(d.GetAccountId()).Class()
 }

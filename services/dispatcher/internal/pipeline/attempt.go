@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/dispatcher/internal/attempt"
@@ -114,6 +116,12 @@ func (s *shard) try(j *job, w *registry.Webhook) (done bool) {
 		}
 		return false
 	}
+	if now := time.Now(); overdue(j, w, now) {
+		s.release(j)
+		embed(j, in.Data)
+		s.expire(j, now)
+		return true
+	}
 	prepared, failed, err := s.p.deps.Maker.Prepare(s.p.ctx, in)
 	if err != nil {
 		s.unready(j, w, err)
@@ -131,7 +139,7 @@ func (s *shard) try(j *job, w *registry.Webhook) (done bool) {
 		}
 		return false
 	}
-	if !s.p.deps.Registry.Begin(w, j.delivery.GetId()) {
+	if !s.p.deps.Registry.Begin(w, in.Account, j.delivery.GetId()) {
 		prepared.Discard()
 		return false
 	}
@@ -144,6 +152,17 @@ func (s *shard) try(j *job, w *registry.Webhook) (done bool) {
 	s.judged(j, result)
 	s.conclude(j, in, result)
 	return true
+}
+
+// overdue says whether the webhook's schedule gave the delivery up while it waited, for its turn or
+// parked. One that was held waited for its owner, and gets an attempt.
+func overdue(j *job, w *registry.Webhook, now time.Time) bool {
+	first := j.delivery.GetProgress().GetFirstAttemptTime()
+	if first == nil || j.kind == recordv1.RetryKind_RETRY_KIND_HELD {
+		return false
+	}
+	ready, err := w.Ready()
+	return err == nil && ready.Schedule.Expired(first.AsTime(), now)
 }
 
 // judged tells the webhook's lane, and does what that sets free. It comes before anything is

@@ -295,10 +295,7 @@ func (s *shard) finish(j *job, left *evidence.Left) {
 }
 
 func (s *shard) accountClass(j *job) string {
-	if class := s.p.deps.Registry.Account(j.delivery.GetAccountId()).GetAccountClass(); class != "" {
-		return class
-	}
-	return "standard"
+	return s.p.deps.Registry.Account(j.delivery.GetAccountId()).Class()
 }
 
 func (s *shard) count(j *job, in *attempt.Input, r *attempt.Result) {

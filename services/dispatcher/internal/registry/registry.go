@@ -13,7 +13,7 @@ import (
 
 // Options are what every webhook is read with.
 type Options struct {
-	// Opener decrypts the secrets of webhooks.
+	// Opener decrypts the secrets of webhooks and the signing keys of accounts.
 	Opener Opener
 	// RetryScale multiplies every delay of every retry schedule; 1 in production.
 	RetryScale float64
@@ -37,7 +37,7 @@ type Registry struct {
 	// nothing begins on what it replaced.
 	gate      sync.RWMutex
 	webhooks  map[string]*Webhook
-	accounts  map[string]*postriderv1.Account
+	accounts  map[string]*Account
 	cancelled map[string]struct{}
 }
 
@@ -46,7 +46,7 @@ func New(opts Options) *Registry {
 	return &Registry{
 		opts:      opts,
 		webhooks:  map[string]*Webhook{},
-		accounts:  map[string]*postriderv1.Account{},
+		accounts:  map[string]*Account{},
 		cancelled: map[string]struct{}{},
 	}
 }
@@ -66,7 +66,7 @@ func (r *Registry) Handlers() config.Handlers {
 func (r *Registry) putAccount(a *recordv1.Account, _ uint64) {
 	r.gate.Lock()
 	defer r.gate.Unlock()
-	r.accounts[a.GetAccount().GetId()] = a.GetAccount()
+	r.accounts[a.GetAccount().GetId()] = &Account{Config: a.GetAccount(), record: a, opts: &r.opts}
 }
 
 func (r *Registry) deleteAccount(id string, _ uint64) {
@@ -112,7 +112,7 @@ func (r *Registry) Webhook(id string) *Webhook {
 }
 
 // Account is the account as it is configured now, nil if there is none.
-func (r *Registry) Account(id string) *postriderv1.Account {
+func (r *Registry) Account(id string) *Account {
 	r.gate.RLock()
 	defer r.gate.RUnlock()
 	return r.accounts[id]
@@ -126,12 +126,13 @@ func (r *Registry) Find(webhook, delivery string) (w *Webhook, cancelled bool) {
 	return r.webhooks[webhook], cancelled
 }
 
-// Begin says whether an attempt of the delivery, prepared with w, may begin now: w is still how
-// the webhook is configured and the delivery is not cancelled. Ask last, and begin at once.
-func (r *Registry) Begin(w *Webhook, delivery string) bool {
+// Begin says whether an attempt of the delivery, prepared with w and a, may begin now: they are
+// still how webhook and account are configured, and the delivery is not cancelled. Ask last, and
+// begin at once.
+func (r *Registry) Begin(w *Webhook, a *Account, delivery string) bool {
 	r.gate.RLock()
 	defer r.gate.RUnlock()
-	if r.webhooks[w.Config.GetId()] != w || w.gone.Load() {
+	if r.webhooks[w.Config.GetId()] != w || r.accounts[w.Config.GetAccountId()] != a || w.gone.Load() {
 		return false
 	}
 	_, cancelled := r.cancelled[delivery]

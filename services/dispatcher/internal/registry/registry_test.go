@@ -146,13 +146,13 @@ func TestDeliveriesAreHeldWhileTheirWebhookIs(t *testing.T) {
 	w := r.Webhook("wh_1")
 	_, held := w.Held()
 	require.False(t, held)
-	require.True(t, r.Begin(w, "dlv_1"))
+	require.True(t, r.Begin(w, nil, "dlv_1"))
 	require.True(t, w.MarkGone())
 	require.False(t, w.MarkGone())
 	reason, held := w.Held()
 	require.True(t, held)
 	require.Equal(t, "gone", reason)
-	require.False(t, r.Begin(w, "dlv_1"))
+	require.False(t, r.Begin(w, nil, "dlv_1"))
 	h.Webhook(record(nil), 3)
 	_, held = r.Webhook("wh_1").Held()
 	require.False(t, held, "the mark belongs to the revision")
@@ -163,21 +163,21 @@ func TestNothingBeginsOnWhatWasReplaced(t *testing.T) {
 	r, h := newRegistry()
 	h.Webhook(record(nil), 1)
 	w := r.Webhook("wh_1")
-	require.True(t, r.Begin(w, "dlv_1"))
+	require.True(t, r.Begin(w, nil, "dlv_1"))
 
 	h.Cancelled("acc_1", "dlv_1", 2)
-	require.False(t, r.Begin(w, "dlv_1"))
+	require.False(t, r.Begin(w, nil, "dlv_1"))
 	_, cancelled := r.Find("wh_1", "dlv_1")
 	require.True(t, cancelled)
-	require.True(t, r.Begin(w, "dlv_2"))
+	require.True(t, r.Begin(w, nil, "dlv_2"))
 	h.CancelExpired("acc_1", "dlv_1", 3)
-	require.True(t, r.Begin(w, "dlv_1"))
+	require.True(t, r.Begin(w, nil, "dlv_1"))
 
 	h.Webhook(record(nil), 4)
-	require.False(t, r.Begin(w, "dlv_1"))
+	require.False(t, r.Begin(w, nil, "dlv_1"))
 	w = r.Webhook("wh_1")
 	h.WebhookDeleted("acc_1", "wh_1", 5)
-	require.False(t, r.Begin(w, "dlv_1"))
+	require.False(t, r.Begin(w, nil, "dlv_1"))
 	require.Nil(t, r.Webhook("wh_1"))
 
 	h.Webhook(record(func(w *postriderv1.Webhook) { w.State = postriderv1.WebhookState_WEBHOOK_STATE_DELETED }), 6)
@@ -197,14 +197,14 @@ func TestAChangeAndBeginningsAreOrdered(t *testing.T) {
 				if w == nil {
 					return
 				}
-				r.Begin(w, "dlv_1")
+				r.Begin(w, nil, "dlv_1")
 			}
 		})
 	}
 	for revision := uint64(2); revision < 200; revision++ {
 		before := r.Webhook("wh_1")
 		h.Webhook(record(nil), revision)
-		require.False(t, r.Begin(before, "dlv_1"))
+		require.False(t, r.Begin(before, nil, "dlv_1"))
 	}
 	h.WebhookDeleted("acc_1", "wh_1", 200)
 	workers.Wait()
@@ -214,7 +214,7 @@ func TestAccounts(t *testing.T) {
 	t.Parallel()
 	r, h := newRegistry()
 	h.Account(&recordv1.Account{Account: &postriderv1.Account{Id: "acc_1", TimeZone: "UTC"}}, 1)
-	require.Equal(t, "UTC", r.Account("acc_1").GetTimeZone())
+	require.Equal(t, "UTC", r.Account("acc_1").Config.GetTimeZone())
 	h.AccountDeleted("acc_1", 2)
 	require.Nil(t, r.Account("acc_1"))
 }

@@ -13,6 +13,7 @@ import (
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 
 	"github.com/postrider/postrider/pkg/config"
+	"github.com/postrider/postrider/pkg/httpsig"
 	"github.com/postrider/postrider/pkg/profile"
 	"github.com/postrider/postrider/pkg/retry"
 	"github.com/postrider/postrider/pkg/signature"
@@ -57,8 +58,10 @@ type Ready struct {
 	// Timeout bounds an attempt.
 	Timeout time.Duration
 
-	secrets []secret
-	now     []signature.Secret // all of them, while none expires
+	secrets   []secret
+	now       []signature.Secret // all of them, while none expires
+	algorithm httpsig.Algorithm
+	signed    bool // by the account's keys, too
 }
 
 type secret struct {
@@ -94,6 +97,16 @@ func (w *Webhook) MaxInFlight() int {
 	return w.opts.DefaultMaxInFlight
 }
 
+// RateLimit is the most attempts a second, 0 for no limit: the owner's, or what the receiver
+// allowed in its handshake if that is less.
+func (w *Webhook) RateLimit() float64 {
+	own, allowed := w.Config.GetRateLimit(), profile.AllowedRate(w.Config)
+	if own == 0 || allowed != 0 && allowed < own {
+		return allowed
+	}
+	return own
+}
+
 // Timeout bounds an attempt.
 func (w *Webhook) Timeout() time.Duration {
 	if d := w.Config.GetAttemptTimeout().AsDuration(); d > 0 {
@@ -110,9 +123,9 @@ func (w *Webhook) Ready() (*Ready, error) {
 }
 
 func (w *Webhook) prepare() error {
-	p, ok := profile.Lookup(w.Config.GetProfile())
-	if !ok {
-		return fmt.Errorf("prepare webhook %s: profile %q is not known", w.Config.GetId(), w.Config.GetProfile())
+	p, err := profile.For(w.Config)
+	if err != nil {
+		return fmt.Errorf("prepare webhook %s: %w", w.Config.GetId(), err)
 	}
 	u, err := url.Parse(w.Config.GetUrl())
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -124,6 +137,7 @@ func (w *Webhook) prepare() error {
 		return fmt.Errorf("prepare webhook %s: %w", w.Config.GetId(), err)
 	}
 	w.ready = Ready{Profile: p, URL: u, MaskedURL: MaskURL(u), Schedule: schedule, Timeout: w.Timeout()}
+	w.ready.algorithm, w.ready.signed = profile.SigningAlgorithm(w.Config)
 	if w.opts.RetryScale != 1 {
 		w.ready.Schedule = schedule.Scale(w.opts.RetryScale)
 	}
@@ -172,6 +186,15 @@ func (r *Ready) Secrets(at time.Time) []signature.Secret {
 		}
 	}
 	return out
+}
+
+// Signers are the account's keys that sign the webhook's requests at a time, newest first; none if
+// the webhook wants none.
+func (r *Ready) Signers(a *Account, at time.Time) ([]*httpsig.Signer, error) {
+	if !r.signed {
+		return nil, nil
+	}
+	return a.Signers(r.algorithm, at)
 }
 
 // mask stands in for what may be secret.
