@@ -31,7 +31,10 @@ func hideHeaders(headers map[string]string, text string) map[string]string {
 	}
 	out := make(map[string]string, len(headers))
 	for name, value := range headers {
-		out[hideText(name, text)] = hideText(value, text)
+		if strings.Contains(strings.ToLower(name), strings.ToLower(text)) { // names lose their case
+			name = mask
+		}
+		out[name] = hideText(value, text)
 	}
 	return out
 }
