@@ -1,11 +1,12 @@
 // Package config owns the buckets of the configuration: `accounts`, `webhooks`, `event_types`,
-// `keys`, `names` (what must be unique), `counters`, `cancellations` and `members` (who works on
-// it). It alone knows their keys and codecs. Store writes and reads them, a Mirror keeps a
+// `keys`, `names` (what must be unique), `counters`, `cancellations`, `idempotency` (answers to
+// requests that may be repeated) and `members` (who works on it). It alone knows their keys and
+// codecs. Store writes and reads them, a Mirror keeps a
 // process's view of them, and a Barrier lets a writer wait until nobody works on what it replaced.
 //
 // The first six may not be lost: they are what the operator and the accounts configured. A lost
-// mark in `cancellations` lets a cancelled delivery be attempted. `members` may be lost at any
-// time: its members write it again, and until then they do not work.
+// mark in `cancellations` lets a cancelled delivery be attempted; a lost record of `idempotency`
+// lets a request that is repeated be done again. `members` may be lost at any time: its members write it again, and until then they do not work.
 //
 // # The barrier
 //
@@ -56,6 +57,8 @@ const (
 	bucketNames    = "names"
 	bucketCounters = "counters"
 	bucketMembers  = "members"
+
+	bucketIdempotency = "idempotency"
 )
 
 // Errors that callers act on. They cross gRPC as they are.
@@ -96,6 +99,8 @@ const (
 	markerKept = 7 * 24 * time.Hour
 	// cancellationKept is longer than any delivery can wait.
 	cancellationKept = 30 * 24 * time.Hour
+	// idempotencyKept is how long an answer can be repeated at most, and a claim can be taken over.
+	idempotencyKept = 24 * time.Hour
 	// rescanAfter is how long a mirror may have been without contact and still go on where it was:
 	// less than any marker stays.
 	rescanAfter = time.Hour

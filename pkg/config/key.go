@@ -13,8 +13,11 @@ const adminOwner = "admin"
 // spec is how a bucket of this package is made.
 func spec(name string) bucket.Spec {
 	s := bucket.Spec{Name: name, Description: "postrider configuration: " + name}
-	if name == BucketCancellations {
+	switch name {
+	case BucketCancellations:
 		s.TTL, s.ExpiryMarkers = cancellationKept, markerKept
+	case bucketIdempotency:
+		s.TTL = idempotencyKept
 	}
 	return s
 }

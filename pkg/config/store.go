@@ -30,6 +30,7 @@ type Store struct {
 	names         *bucket.Bucket
 	counters      *bucket.Bucket
 	cancellations *bucket.Bucket
+	idempotency   collection[*recordv1.IdempotentResult]
 }
 
 // Ensure makes the buckets if they are not there, and opens them.
@@ -37,7 +38,7 @@ func Ensure(ctx context.Context, c *stream.Client) (*Store, error) {
 	buckets := make(map[string]*bucket.Bucket)
 	for _, name := range []string{
 		BucketAccounts, BucketWebhooks, BucketEventTypes, BucketKeys, BucketCancellations,
-		bucketNames, bucketCounters, bucketMembers,
+		bucketNames, bucketCounters, bucketMembers, bucketIdempotency,
 	} {
 		b, err := bucket.Ensure(ctx, c, spec(name))
 		if err != nil {
@@ -53,6 +54,7 @@ func Ensure(ctx context.Context, c *stream.Client) (*Store, error) {
 		names:         buckets[bucketNames],
 		counters:      buckets[bucketCounters],
 		cancellations: buckets[BucketCancellations],
+		idempotency:   collection[*recordv1.IdempotentResult]{buckets[bucketIdempotency], func() *recordv1.IdempotentResult { return new(recordv1.IdempotentResult) }},
 	}, nil
 }
 
