@@ -25,7 +25,7 @@ const (
 	maxImport      = 1000
 )
 
-var eventTypeFields = []string{"group", "description", "example", "example_content_type"}
+var eventTypeFields = []string{"group", "description", "example", "example_content_type", "schema", "schema_policy"}
 
 func checkEventType(e *postriderv1.EventType, path string) []fault.Violation {
 	var v violations
@@ -39,7 +39,7 @@ func checkEventType(e *postriderv1.EventType, path string) []fault.Violation {
 	media, _, err := mime.ParseMediaType(e.GetExampleContentType())
 	v.check(err == nil, path+".example_content_type", "must be a media type")
 	v.check(media != "application/json" || len(e.GetExample()) == 0 || json.Valid(e.GetExample()), path+".example", "must be valid JSON")
-	return v
+	return append(v, checkSchema(e, path)...)
 }
 
 // CreateEventType adds an entry to the catalogue.
@@ -57,6 +57,7 @@ func (s *Server) CreateEventType(ctx context.Context, req *postriderv1.CreateEve
 	}
 	now := timestamppb.New(s.deps.Now())
 	e.AccountId, e.CreateTime, e.UpdateTime = acc.GetId(), now, now
+	countSchema(nil, e)
 	revision, err := s.deps.Store.CreateEventType(ctx, &recordv1.EventType{EventType: e})
 	if err != nil {
 		return nil, stored(err, "event type", e.GetName())
@@ -99,8 +100,11 @@ func (s *Server) ListEventTypes(ctx context.Context, req *postriderv1.ListEventT
 		return nil, stored(err, "event types", "")
 	}
 	resp := &postriderv1.ListEventTypesResponse{}
+	bytes := 0
 	for i, item := range page {
-		if i == size {
+		bytes += proto.Size(item.Record)
+		// A page that is large in bytes is short (AIP-158): the answer must fit into a message.
+		if i == size || i > 0 && bytes > maxPageBytes {
 			resp.NextPageToken = pageToken(page[i-1].Record.GetEventType().GetName(), "event_types", string(account))
 			break
 		}
@@ -148,12 +152,19 @@ func (s *Server) changeEventType(ctx context.Context, account, name string, req 
 		return nil, 0, err
 	}
 	e := rec.GetEventType()
+	old := proto.CloneOf(e)
 	if err := copyFields(e, req.GetEventType(), fields); err != nil {
 		return nil, 0, err
 	}
 	if violations := checkEventType(e, "event_type"); len(violations) > 0 {
 		return nil, 0, fault.InvalidFields(violations...)
 	}
+	if !req.GetAllowIncompatibleSchema() {
+		if narrowed := narrowings(old, e, "event_type"); len(narrowed) > 0 {
+			return nil, 0, errNarrowed(narrowed)
+		}
+	}
+	countSchema(old, e)
 	e.UpdateTime = timestamppb.New(s.deps.Now())
 	revision, err = s.deps.Store.UpdateEventType(ctx, rec, revision)
 	return e, revision, err
@@ -196,12 +207,26 @@ func (s *Server) ImportEventTypes(ctx context.Context, req *postriderv1.ImportEv
 	if len(v) > 0 {
 		return nil, fault.InvalidFields(v...)
 	}
+	if !req.GetAllowIncompatibleSchema() {
+		if err := s.checkImportedSchemas(ctx, acc.GetId(), req.GetEventTypes()); err != nil {
+			return nil, err
+		}
+	}
 	resp := &postriderv1.ImportEventTypesResponse{}
 	var last uint64
-	for _, e := range req.GetEventTypes() {
-		created, revision, err := s.putEventType(ctx, acc.GetId(), e)
+	for i, e := range req.GetEventTypes() {
+		narrows := func(old, next *postriderv1.EventType) []fault.Violation {
+			if req.GetAllowIncompatibleSchema() {
+				return nil
+			}
+			return narrowings(old, next, fmt.Sprintf("event_types[%d]", i))
+		}
+		created, revision, err := s.putEventType(ctx, acc.GetId(), e, narrows)
+		if _, isFault := fault.As(err); err != nil && !isFault {
+			err = stored(err, "event type", e.GetName())
+		}
 		if err != nil {
-			return nil, stored(err, "event type", e.GetName())
+			return nil, err
 		}
 		if last = revision; created {
 			resp.Created++
@@ -215,8 +240,10 @@ func (s *Server) ImportEventTypes(ctx context.Context, req *postriderv1.ImportEv
 	return resp, nil
 }
 
-// putEventType creates an entry or replaces it, whatever stands there.
-func (s *Server) putEventType(ctx context.Context, account string, given *postriderv1.EventType) (created bool, revision uint64, err error) {
+// putEventType creates an entry or replaces it, whatever stands there, unless its schema narrows.
+func (s *Server) putEventType(
+	ctx context.Context, account string, given *postriderv1.EventType, narrows func(old, next *postriderv1.EventType) []fault.Violation,
+) (created bool, revision uint64, err error) {
 	for range maxRetries {
 		e := &postriderv1.EventType{}
 		if err := copyFields(e, given, append(eventTypeFields, "name")); err != nil {
@@ -224,6 +251,7 @@ func (s *Server) putEventType(ctx context.Context, account string, given *postri
 		}
 		now := timestamppb.New(s.deps.Now())
 		e.AccountId, e.CreateTime, e.UpdateTime = account, now, now
+		countSchema(nil, e)
 		rec := &recordv1.EventType{EventType: e}
 		revision, err = s.deps.Store.CreateEventType(ctx, rec)
 		if !errors.Is(err, config.ErrExists) {
@@ -236,7 +264,11 @@ func (s *Server) putEventType(ctx context.Context, account string, given *postri
 		if err != nil {
 			return false, 0, err
 		}
+		if narrowed := narrows(old.GetEventType(), e); len(narrowed) > 0 {
+			return false, 0, errNarrowed(narrowed)
+		}
 		e.CreateTime = old.GetEventType().GetCreateTime()
+		countSchema(old.GetEventType(), e)
 		revision, err = s.deps.Store.UpdateEventType(ctx, rec, oldRevision)
 		if !errors.Is(err, config.ErrConflict) {
 			return false, revision, err

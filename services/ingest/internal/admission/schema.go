@@ -40,12 +40,12 @@ func newSchema(e *postriderv1.EventType) *schema {
 
 // hold holds an event's data against the schema of its type.
 func (s *schema) hold(req *Request) (warnings []string, err error) {
-	compiled, err := s.compile()
-	if err != nil && s.reject { // the API takes no such schema, so another version of it did
-		return nil, errSchema(req.Event.GetType(), s.version, err)
-	}
-	if err != nil {
-		return []string{fmt.Sprintf("the schema of the event type %q cannot be used here", req.Event.GetType())}, nil
+	compiled, cause := s.compile()
+	switch { // the API takes no schema that cannot be compiled, so another version of it did
+	case cause != nil && s.reject:
+		return nil, errSchema(req.Event.GetType(), s.version, cause)
+	case cause != nil:
+		return []string{fmt.Sprintf("the schema of the event type %q cannot be used here", req.Event.GetType())}, nil //nolint:nilerr // it warns
 	}
 	var broken []eventschema.Violation
 	if isJSON(req.Event) {

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -37,14 +39,21 @@ func parseCatalogue(text []byte) ([]*postriderv1.EventType, error) {
 }
 
 func parseEventType(entry map[string]json.RawMessage) (*postriderv1.EventType, error) {
-	if example := bytes.TrimSpace(entry["example"]); len(example) > 0 && example[0] != '"' && !bytes.Equal(example, []byte("null")) {
-		text, err := json.Marshal(base64.StdEncoding.EncodeToString(example))
+	for _, name := range []string{"example", "schema"} {
+		value := bytes.TrimSpace(entry[name])
+		if len(value) == 0 || value[0] == '"' || bytes.Equal(value, []byte("null")) {
+			continue
+		}
+		text, err := json.Marshal(base64.StdEncoding.EncodeToString(value))
 		if err != nil {
 			return nil, err
 		}
-		entry["example"] = text
+		entry[name] = text
 	}
-	for _, name := range []string{"account_id", "create_time", "update_time", "etag"} {
+	if policy, ok := schemaPolicies[strings.Trim(string(entry["schema_policy"]), `"`)]; ok {
+		entry["schema_policy"] = json.RawMessage(strconv.Itoa(int(policy)))
+	}
+	for _, name := range []string{"account_id", "create_time", "update_time", "etag", "schema_version"} {
 		delete(entry, name)
 	}
 	text, err := json.Marshal(entry)

@@ -15,7 +15,7 @@ func (p *program) eventTypesCommand() *cobra.Command {
 		Short:   "Manage the catalogue of event types",
 		Long: `The catalogue says which event types an account has, for people, for tests, and for accounts
 that refuse types that are not in it.`,
-	}, p.eventTypesList(), p.eventTypesImport(), p.eventTypesCreate(), p.eventTypesDelete())
+	}, p.eventTypesList(), p.eventTypesShow(), p.eventTypesImport(), p.eventTypesCreate(), p.eventTypesUpdate(), p.eventTypesDelete())
 }
 
 func (p *program) eventTypesList() *cobra.Command {
@@ -46,45 +46,6 @@ func (p *program) eventTypesList() *cobra.Command {
 	return c
 }
 
-func (p *program) eventTypesCreate() *cobra.Command {
-	var e postriderv1.EventType
-	var example string
-	c := &cobra.Command{
-		Use:   "create NAME",
-		Short: "Add an event type",
-		Example: `  postrider event-types create order.paid --group Orders --description "An order was paid" \
-      --example '{"id":"ord_1","total":120}'`,
-		Args: cobra.ExactArgs(1),
-	}
-	f := c.Flags()
-	f.StringVar(&e.Group, "group", "", "group in the catalogue")
-	f.StringVar(&e.Description, "description", "", "for people")
-	f.StringVar(&example, "example", "", "example payload, which tests send: the text itself, @file, or - for the input")
-	f.StringVar(&e.ExampleContentType, "example-content-type", "", "media type of the example; default: application/json")
-	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
-		e.Name = args[0]
-		if example != "" {
-			data, err := p.data("--example", example)
-			if err != nil {
-				return err
-			}
-			e.Example = data
-		}
-		resp, err := cl.eventTypes.CreateEventType(ctx, &postriderv1.CreateEventTypeRequest{AccountId: cl.account, EventType: &e})
-		if err != nil {
-			return err
-		}
-		return p.show(resp.GetEventType(), func(t *table) {
-			t.field("name", resp.GetEventType().GetName())
-			t.field("group", resp.GetEventType().GetGroup())
-			t.field("description", resp.GetEventType().GetDescription())
-			t.field("example", excerpt(resp.GetEventType().GetExample()))
-			t.field("etag", resp.GetEventType().GetEtag())
-		})
-	})
-	return c
-}
-
 func (p *program) eventTypesDelete() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "delete NAME",
@@ -103,6 +64,7 @@ func (p *program) eventTypesDelete() *cobra.Command {
 }
 
 func (p *program) eventTypesImport() *cobra.Command {
+	var narrower bool
 	c := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Add or replace the event types of a catalogue",
@@ -114,10 +76,12 @@ func (p *program) eventTypesImport() *cobra.Command {
   ]}
 
 An example is any JSON value but a string, and is kept as it is written; a string is base64 of the
-example, as "event-types list -o json" prints it.`,
+example, as "event-types list -o json" prints it. The same holds for "schema", the JSON Schema of
+the data; "schema_policy" is off, warn or reject.`,
 		Example: "  postrider event-types import catalogues/jewelmusic.json",
 		Args:    cobra.ExactArgs(1),
 	}
+	allowNarrower(c, &narrower)
 	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
 		text, err := p.file("FILE", args[0])
 		if err != nil {
@@ -130,7 +94,9 @@ example, as "event-types list -o json" prints it.`,
 		total := &postriderv1.ImportEventTypesResponse{}
 		for len(list) > 0 {
 			n := min(len(list), maxPage)
-			resp, err := cl.eventTypes.ImportEventTypes(ctx, &postriderv1.ImportEventTypesRequest{AccountId: cl.account, EventTypes: list[:n]})
+			resp, err := cl.eventTypes.ImportEventTypes(ctx, &postriderv1.ImportEventTypesRequest{
+				AccountId: cl.account, EventTypes: list[:n], AllowIncompatibleSchema: narrower,
+			})
 			if err != nil {
 				return err
 			}

@@ -155,6 +155,26 @@ func TestAWebhookIsTestedAndItsMatchesExplained(t *testing.T) {
 	require.Regexp(t, `(?m)^`+id+` +no +active +event_type`, s.ok(t, "webhooks", "explain", "release.live"))
 }
 
+func TestSchemasAreGivenChangedAndImported(t *testing.T) {
+	t.Parallel()
+	s := running(t)
+	s.ok(t, "event-types", "create", "order.paid", "--schema", `{"type":"object"}`, "--schema-policy", "reject")
+	require.Contains(t, s.ok(t, "event-types", "show", "order.paid"), `version 1, reject: {"type":"object"}`)
+	s.fails(t, exitRefused, "event.data: must be object", "publish", "order.paid", "--data", "[]")
+	s.ok(t, "event-types", "update", "order.paid", "--schema", "{}", "--schema-policy", "warn")
+	require.Contains(t, s.ok(t, "event-types", "show", "order.paid"), "version 2, warn: {}")
+	s.ok(t, "publish", "order.paid", "--data", "[]")
+	s.fails(t, exitRefused, "/type: null, boolean, number, string, array is not taken any more", "event-types", "update", "order.paid", "--schema", `{"type":"object"}`)
+	s.ok(t, "event-types", "update", "order.paid", "--schema", `{"type":"object"}`, "--allow-incompatible-schema")
+	s.ok(t, "event-types", "update", "order.paid", "--schema", "", "--schema-policy", "off")
+	require.NotContains(t, s.ok(t, "event-types", "show", "order.paid"), "schema")
+	s.fails(t, exitUsage, "--schema-policy must be one of", "event-types", "update", "order.paid", "--schema-policy", "hope")
+	s.fails(t, exitUsage, "nothing to change", "event-types", "update", "order.paid")
+	require.Equal(t, "1 created, 0 updated\n",
+		s.reading(`{"event_types":[{"name":"a.b","schema":{"type":"object"},"schema_policy":"warn"}]}`).ok(t, "event-types", "import", "-"))
+	require.Contains(t, s.ok(t, "event-types", "show", "a.b"), `version 1, warn: {"type":"object"}`)
+}
+
 func TestACatalogueIsImportedListedAndTakenElsewhere(t *testing.T) {
 	t.Parallel()
 	s := running(t)
