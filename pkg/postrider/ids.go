@@ -110,16 +110,34 @@ func (id DeliveryID) Valid() bool {
 
 // UUID is the delivery's id as a UUID (version 8, RFC 9562), for the wire formats that name a
 // call by UUID. Equal ids give equal UUIDs.
-func (id DeliveryID) UUID() uuid.UUID { return uuidOf(string(id)) }
+// The UUID is the id's hash but for six bits, so that whoever has it finds the id: see
+// DeliveryIDsOf. A malformed id gives the zero UUID.
+func (id DeliveryID) UUID() uuid.UUID {
+	s, _ := strings.CutPrefix(string(id), deliveryPrefix)
+	hash, err := idEncoding.DecodeString(s)
+	if err != nil || len(hash) != len(uuid.UUID{}) {
+		return uuid.UUID{}
+	}
+	return version8(uuid.UUID(hash))
+}
+
+// DeliveryIDsOf is the range, half open, in which the ids lie whose UUID may be u: 2^83 of the
+// 2^128 that there can be, so that of those that exist one is among them, or none.
+func DeliveryIDsOf(u uuid.UUID) (from, to DeliveryID) {
+	const known = 9 // characters of 5 bits, of the 48 bits before the version
+	from = DeliveryID(deliveryPrefix + idEncoding.EncodeToString(u[:])[:known])
+	return from, from + "~" // which sorts after every character of an id
+}
 
 // UUID is the event's id as a UUID (version 8, RFC 9562), for the wire formats that name an event
 // by UUID. Equal ids give equal UUIDs.
-func (id EventID) UUID() uuid.UUID { return uuidOf(string(id)) }
-
-func uuidOf(id string) uuid.UUID {
+func (id EventID) UUID() uuid.UUID {
 	sum := sha256.Sum256([]byte(id))
-	var u uuid.UUID
-	copy(u[:], sum[:16])
+	return version8(uuid.UUID(sum[:16]))
+}
+
+// version8 marks a UUID as one of a form of our own (RFC 9562, section 5.8).
+func version8(u uuid.UUID) uuid.UUID {
 	u[6] = (u[6] & 0x0f) | 0x80
 	u[8] = (u[8] & 0x3f) | 0x80
 	return u

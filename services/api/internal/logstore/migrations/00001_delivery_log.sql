@@ -19,7 +19,6 @@ CREATE TABLE deliveries (
     event_id          TEXT    NOT NULL,
     event_type        TEXT    NOT NULL,
     webhook_id        TEXT    NOT NULL,
-    call_id           TEXT    NOT NULL,
     replay_id         TEXT    NOT NULL DEFAULT '',
     state             TEXT    NOT NULL,
     state_rank        INTEGER NOT NULL,
@@ -35,18 +34,15 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_by_time ON deliveries (account_id, create_time, delivery_id);
 CREATE INDEX deliveries_by_event ON deliveries (event_id);
 CREATE INDEX deliveries_by_webhook ON deliveries (webhook_id, create_time);
-CREATE INDEX deliveries_by_call ON deliveries (call_id);
 
 CREATE TABLE attempts (
-    attempt_id        TEXT PRIMARY KEY,
-    delivery_id       TEXT    NOT NULL,
-    account_id        TEXT    NOT NULL,
-    number            INTEGER NOT NULL,
-    start_time        INTEGER NOT NULL,
-    next_attempt_time INTEGER NOT NULL DEFAULT 0,
-    record            BLOB    NOT NULL -- postrider.record.v1.Attempted
+    delivery_id TEXT    NOT NULL,
+    attempt_id  TEXT    NOT NULL,
+    account_id  TEXT    NOT NULL,
+    start_time  INTEGER NOT NULL,
+    record      BLOB    NOT NULL, -- postrider.record.v1.Attempted
+    UNIQUE (delivery_id, attempt_id)
 );
-CREATE INDEX attempts_by_delivery ON attempts (delivery_id);
 
 -- +goose Down
 DROP TABLE attempts;
