@@ -31,11 +31,14 @@ func lookup(t require.TestingT, name string) profile.Profile {
 	return p
 }
 
+// deliveryID is one in the form that all have.
+const deliveryID = "dlv_aaaaaaaaaabbbbbbbbbbccccce"
+
 // release is the source's example: its body is the worked value's.
 func release() *profile.Input {
 	return &profile.Input{
 		Delivery: &recordv1.Delivery{
-			Id:          "dlv_1",
+			Id:          deliveryID,
 			EventId:     "evt_1234567890",
 			EventType:   "release.live",
 			EventTime:   timestamppb.New(time.Unix(1693526400, 999_999_999)),
