@@ -15,7 +15,7 @@ AGAINST = origin/main
 
 PACKAGES = $(MODULES:%=./%/...)
 BINARIES = $(sort $(notdir $(patsubst %/main.go,%,$(wildcard services/*/cmd/*/main.go))))
-SHELL_SCRIPTS = $(shell git ls-files -co --exclude-standard -- .ci scripts | xargs -r grep -lsE '^.!/.*sh( |$$)')
+SHELL_SCRIPTS = $(shell git ls-files -co --exclude-standard -- .ci scripts docs/receivers | xargs -r grep -lsE '^.!/.*sh( |$$)')
 
 # Packages without tests say so in a line each; those are left out.
 go_test = go test $(TESTFLAGS)
