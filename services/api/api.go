@@ -43,10 +43,15 @@ type Config struct {
 	LogFile   string `conf:"log-file" help:"SQLite file of the delivery log"`
 	Recorder  string `conf:"recorder" help:"name of the journal's consumer that fills this delivery log; each log has its own"`
 	AllowHTTP bool   `conf:"allow-http" help:"whether webhooks of accounts that do not say may use http URLs"`
+
+	VerifyLimit     int `conf:"verify-limit" help:"tokens that an address may ask /compat/labelst/verify about in a minute, at each process"`
+	JewelMusicLimit int `conf:"jewelmusic-limit" help:"requests that a key may make to /compat/jewelmusic in a minute, at each process"`
 }
 
 // Default is the configuration that most deployments want.
-func Default() Config { return Config{LogFile: "delivery-log.db", Recorder: "recorder"} }
+func Default() Config {
+	return Config{LogFile: "delivery-log.db", Recorder: "recorder", VerifyLimit: 600, JewelMusicLimit: 100}
+}
 
 var recorderForm = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 
@@ -54,6 +59,8 @@ var recorderForm = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 func (c *Config) Validate() error {
 	return errors.Join(
 		conf.NotEmpty("log-file", c.LogFile),
+		conf.AtLeast("verify-limit", c.VerifyLimit, 1),
+		conf.AtLeast("jewelmusic-limit", c.JewelMusicLimit, 1),
 		conf.Rule(recorderForm.MatchString(c.Recorder), "recorder", "must be 1 to 32 lower-case letters, digits and hyphens"),
 	)
 }

@@ -3,9 +3,13 @@ package api
 import (
 	"net/http"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 
+	"github.com/postrider/postrider/pkg/fault"
+	"github.com/postrider/postrider/services/api/internal/compat/jewelmusic"
+	"github.com/postrider/postrider/services/api/internal/compat/labelst"
 	"github.com/postrider/postrider/services/api/internal/jsonapi"
 )
 
@@ -23,7 +27,17 @@ type surface struct {
 func (s *Service) surfaces(conn grpc.ClientConnInterface) []surface {
 	return []surface{
 		{jsonapi.Prefix, jsonapi.New(conn)},
+		{labelst.Prefix, labelst.New(labelst.Deps{Conn: conn, Live: s.liveToken, VerifyLimit: s.cfg.VerifyLimit, Now: time.Now})},
+		{jewelmusic.Prefix, jewelmusic.New(jewelmusic.Deps{Conn: conn, Limit: s.cfg.JewelMusicLimit, Now: time.Now})},
 	}
+}
+
+// liveToken reports whether a text is the token of a webhook, if that can be told now.
+func (s *Service) liveToken(text string) (bool, error) {
+	if !s.mirror.Fresh() {
+		return false, fault.New(fault.Unavailable, "CONFIGURATION_STALE", "tokens cannot be looked up now")
+	}
+	return s.index.Live(text), nil
 }
 
 // newFront sends each request to the surface that its path belongs to, and all others to rest. The

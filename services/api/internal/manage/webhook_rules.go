@@ -15,8 +15,8 @@ import (
 
 // Profiles with rules about what is saved.
 const (
-	profileLabelst = "labelst"
-	profileAudata  = "audata"
+	everyEventProfile = "labelst"
+	httpsProfile      = "audata"
 )
 
 // Bounds and defaults of webhooks.
@@ -42,7 +42,7 @@ func (s *Server) normalize(w *postriderv1.Webhook, prof profile.Profile, acc *po
 	if w.GetMaxInFlight() == 0 {
 		w.MaxInFlight = defaultInFlight
 	}
-	if w.GetProfile() == profileLabelst && len(w.GetEventTypes()) == 0 {
+	if w.GetProfile() == everyEventProfile && len(w.GetEventTypes()) == 0 {
 		w.EventTypes = []string{"*"} // its webhooks take every event; the profile refuses a choice
 	}
 	var v violations
@@ -51,7 +51,7 @@ func (s *Server) normalize(w *postriderv1.Webhook, prof profile.Profile, acc *po
 		allowHTTP = acc.GetAllowHttp()
 	}
 	// The source system saves nothing but https, in development too.
-	allowHTTP = allowHTTP && w.GetProfile() != profileAudata
+	allowHTTP = allowHTTP && w.GetProfile() != httpsProfile
 	if w.GetUrl() == "" {
 		v.check(false, "webhook.url", "is required")
 	} else if normal, err := profile.NormalizeURL(w.GetUrl(), allowHTTP); err != nil {
