@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"regexp"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ import (
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
 	"github.com/postrider/postrider/services/api/internal/logstore"
 	"github.com/postrider/postrider/services/api/internal/manage"
+	"github.com/postrider/postrider/services/api/internal/publicurl"
 	"github.com/postrider/postrider/services/api/internal/recorder"
 	"github.com/postrider/postrider/services/api/internal/restapi"
 	"github.com/postrider/postrider/services/api/internal/webhookindex"
@@ -43,6 +45,9 @@ type Config struct {
 	LogFile   string `conf:"log-file" help:"SQLite file of the delivery log"`
 	Recorder  string `conf:"recorder" help:"name of the journal's consumer that fills this delivery log; each log has its own"`
 	AllowHTTP bool   `conf:"allow-http" help:"whether webhooks of accounts that do not say may use http URLs"`
+
+	PublicURL publicurl.Base `conf:"public-url" help:"URL below which clients see the paths of this service, such as https://hooks.example.com; empty: scheme and host of each request"`
+	Origin    string         `conf:"origin" help:"DNS name by which receivers are asked for their consent (CloudEvents handshake); empty: the host of api-public-url, or localhost"`
 
 	VerifyLimit     int `conf:"verify-limit" help:"tokens that an address may ask /compat/labelst/verify about in a minute, at each process"`
 	JewelMusicLimit int `conf:"jewelmusic-limit" help:"requests that a key may make to /compat/jewelmusic in a minute, at each process"`
@@ -55,10 +60,26 @@ func Default() Config {
 
 var recorderForm = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 
+// originForm is a DNS name: labels of at most 63 letters, digits and hyphens.
+var originForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$`)
+
+// origin is the name by which receivers are asked for their consent.
+func (c *Config) origin() string {
+	if c.Origin != "" {
+		return c.Origin
+	}
+	if u, err := url.Parse(string(c.PublicURL)); err == nil && u.Hostname() != "" {
+		return u.Hostname()
+	}
+	return "localhost"
+}
+
 // Validate reports every fault at once.
 func (c *Config) Validate() error {
 	return errors.Join(
 		conf.NotEmpty("log-file", c.LogFile),
+		conf.Rule(c.PublicURL.Valid(), "public-url", publicurl.Rule),
+		conf.Rule(c.Origin == "" || originForm.MatchString(c.Origin), "origin", "must be a DNS name"),
 		conf.AtLeast("verify-limit", c.VerifyLimit, 1),
 		conf.AtLeast("jewelmusic-limit", c.JewelMusicLimit, 1),
 		conf.Rule(recorderForm.MatchString(c.Recorder), "recorder", "must be 1 to 32 lower-case letters, digits and hyphens"),
@@ -118,7 +139,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	s.manage = manage.New(manage.Deps{
 		Store: deps.Store, Barrier: s.barrier, Sealer: deps.Sealer, Log: log, DeadLetters: deps.DeadLetters,
 		Router: deps.Router, Dispatcher: deps.Dispatcher, Scheduler: deps.Scheduler,
-		Index: s.index, Fresh: s.mirror.Fresh, AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
+		Index: s.index, Fresh: s.mirror.Fresh, Origin: cfg.origin(), PublicURL: string(cfg.PublicURL), AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
 	})
 	if err := s.openREST(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("configure api: %w", err), log.Close())

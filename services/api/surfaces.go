@@ -10,7 +10,11 @@ import (
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/services/api/internal/compat/jewelmusic"
 	"github.com/postrider/postrider/services/api/internal/compat/labelst"
+	"github.com/postrider/postrider/services/api/internal/compat/offblocks"
+	"github.com/postrider/postrider/services/api/internal/idempotency"
 	"github.com/postrider/postrider/services/api/internal/jsonapi"
+	"github.com/postrider/postrider/services/api/internal/manage"
+	"github.com/postrider/postrider/services/api/internal/wellknown"
 )
 
 // maxSurfaceBody bounds a request's body on the surfaces, in bytes. The REST API has its own bound.
@@ -27,6 +31,10 @@ type surface struct {
 func (s *Service) surfaces(conn grpc.ClientConnInterface) []surface {
 	return []surface{
 		{jsonapi.Prefix, jsonapi.New(conn)},
+		{offblocks.Prefix, offblocks.New(offblocks.Deps{Conn: conn, Keeper: s.keeper(), PublicURL: s.cfg.PublicURL, Now: time.Now})},
+		{wellknown.JWKSPath, wellknown.JWKS(conn, s.manage)},
+		{wellknown.DirectoryPath, wellknown.Directory(conn, s.manage)},
+		{manage.CallbackPrefix, s.manage.HandshakeCallback()},
 		{labelst.Prefix, labelst.New(labelst.Deps{Conn: conn, Live: s.liveToken, VerifyLimit: s.cfg.VerifyLimit, Now: time.Now})},
 		{jewelmusic.Prefix, jewelmusic.New(jewelmusic.Deps{Conn: conn, Limit: s.cfg.JewelMusicLimit, Now: time.Now})},
 	}
@@ -38,6 +46,11 @@ func (s *Service) liveToken(text string) (bool, error) {
 		return false, fault.New(fault.Unavailable, "CONFIGURATION_STALE", "tokens cannot be looked up now")
 	}
 	return s.index.Live(text), nil
+}
+
+// keeper remembers the answers to repeated requests of the surface of OffBlocks.
+func (s *Service) keeper() *idempotency.Keeper {
+	return idempotency.New(s.deps.Store, offblocks.KeyKept, time.Now, s.deps.Logger)
 }
 
 // newFront sends each request to the surface that its path belongs to, and all others to rest. The
