@@ -36,11 +36,14 @@ func (s *Server) TestWebhook(ctx context.Context, req *postriderv1.TestWebhookRe
 	if err := match.CheckEventType(ev.GetType()); err != nil {
 		return nil, invalid("event.type", err.Error())
 	}
-	resp, err := s.deps.Dispatcher.SendTest(ctx, &dispatcherv1.SendTestRequest{Delivery: s.testDelivery(rec.GetWebhook(), ev)})
+	delivery := s.testDelivery(rec.GetWebhook(), ev)
+	resp, err := s.deps.Dispatcher.SendTest(ctx, &dispatcherv1.SendTestRequest{Delivery: delivery})
 	if err != nil {
 		return nil, err
 	}
-	return shownTest(resp.GetAttempt()), nil
+	shown := shownTest(resp.GetAttempt())
+	shown.DeliveryId = delivery.GetId()
+	return shown, nil
 }
 
 // example is the event that a test sends if the caller gave none: the catalogue's example of the

@@ -21,6 +21,8 @@ import (
 type Index interface {
 	ByUUID(account, uuid string) (id string)
 	ByNumber(account string, number int64) (id string)
+	List(account, after string, limit int) ([]config.Entry[*recordv1.Webhook], error)
+	Get(account, id string) (*recordv1.Webhook, error)
 }
 
 const (
@@ -61,6 +63,24 @@ func (s *Server) webhookID(account string, req *postriderv1.GetWebhookRequest) (
 		return "", stored(config.ErrNotFound, "webhook", name)
 	}
 	return id, nil
+}
+
+// listWebhooks reads a page of the account's webhooks: from memory while that is known to be
+// current, else one by one from the store.
+func (s *Server) listWebhooks(ctx context.Context, account, after string, limit int) ([]config.Entry[*recordv1.Webhook], error) {
+	if s.deps.Fresh() {
+		return s.deps.Index.List(account, after, limit)
+	}
+	return s.deps.Store.ListWebhooks(ctx, account, after, limit)
+}
+
+// readWebhook is listWebhooks for one that is only read.
+func (s *Server) readWebhook(ctx context.Context, account, id string) (*recordv1.Webhook, error) {
+	if s.deps.Fresh() {
+		return s.deps.Index.Get(account, id)
+	}
+	rec, _, err := s.deps.Store.GetWebhook(ctx, account, id)
+	return rec, err
 }
 
 // claimUUID gives a new webhook its UUID: a random one, or the one that the caller chose, which
@@ -149,7 +169,7 @@ func (s *Server) GetWebhookSecrets(ctx context.Context, req *postriderv1.GetWebh
 	if err != nil {
 		return nil, err
 	}
-	rec, _, err := s.deps.Store.GetWebhook(ctx, string(account), req.GetWebhookId())
+	rec, err := s.readWebhook(ctx, string(account), req.GetWebhookId())
 	if err != nil {
 		return nil, stored(err, "webhook", req.GetWebhookId())
 	}

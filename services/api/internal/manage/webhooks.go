@@ -115,7 +115,7 @@ func (s *Server) ListWebhooks(ctx context.Context, req *postriderv1.ListWebhooks
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.deps.Store.ListWebhooks(ctx, string(account), after, size+1)
+	page, err := s.listWebhooks(ctx, string(account), after, size+1)
 	if err != nil {
 		return nil, stored(err, "webhooks", "")
 	}

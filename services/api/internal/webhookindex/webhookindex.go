@@ -1,18 +1,25 @@
 // Package webhookindex finds webhooks by what the configuration's keys do not hold: their UUID,
-// their number, and the token that the profile `labelst` puts into bodies. It is fed by a mirror of
-// the configuration, in memory, and lost with the process. What it says is true only while the
-// mirror is fresh; whoever asks checks that.
+// their number, and the token that the profile `labelst` puts into bodies; and it lists an
+// account's webhooks without asking for each. It is fed by a mirror of the configuration, in
+// memory, and lost with the process. What it says is true only while the mirror is fresh; whoever
+// asks checks that.
 //
-// A token is kept as its SHA-256 alone.
+// Records are kept encoded, a fraction of what they take decoded, with their secrets sealed. A
+// token is kept as its SHA-256 alone.
 package webhookindex
 
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	"github.com/postrider/postrider/pkg/config"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
@@ -29,7 +36,8 @@ type Index struct {
 	log  *slog.Logger
 
 	mu       sync.RWMutex
-	webhooks map[string]*entry // by id
+	webhooks map[string]*entry   // by id
+	accounts map[string][]string // ids of each account's webhooks, in order
 	uuids    map[uuidKey]string
 	numbers  map[int64]*entry
 	tokens   map[digest][]token
@@ -45,6 +53,8 @@ type entry struct {
 	uuid        string
 	number      int64
 	tokens      []digest
+	record      []byte
+	revision    uint64
 }
 
 // token is one use of a token: two webhooks may have been given the same.
@@ -58,20 +68,29 @@ type token struct {
 func New(open Open, now func() time.Time, log *slog.Logger) *Index {
 	return &Index{
 		open: open, now: now, log: log,
-		webhooks: make(map[string]*entry), uuids: make(map[uuidKey]string),
+		webhooks: make(map[string]*entry), accounts: make(map[string][]string), uuids: make(map[uuidKey]string),
 		numbers: make(map[int64]*entry), tokens: make(map[digest][]token),
 	}
 }
 
 // Put adds a webhook or replaces what was known of it.
-func (x *Index) Put(rec *recordv1.Webhook, _ uint64) {
+func (x *Index) Put(rec *recordv1.Webhook, revision uint64) {
 	w := rec.GetWebhook()
-	e := &entry{account: w.GetAccountId(), id: w.GetId(), uuid: w.GetUuid(), number: w.GetNumber()}
+	record, err := proto.Marshal(rec)
+	if err != nil { // it was decoded a moment ago
+		x.log.Error("webhook cannot be encoded, so it is not found", "webhook", w.GetId(), "error", err)
+		x.Delete(w.GetAccountId(), w.GetId(), revision)
+		return
+	}
+	e := &entry{account: w.GetAccountId(), id: w.GetId(), uuid: w.GetUuid(), number: w.GetNumber(), record: record, revision: revision}
 	tokens := x.read(rec)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.remove(e.id)
 	x.webhooks[e.id] = e
+	ids := x.accounts[e.account]
+	place, _ := slices.BinarySearch(ids, e.id)
+	x.accounts[e.account] = slices.Insert(ids, place, e.id)
 	x.uuids[uuidKey{e.account, e.uuid}] = e.id
 	x.numbers[e.number] = e
 	for _, t := range tokens {
@@ -115,6 +134,13 @@ func (x *Index) remove(id string) {
 		return
 	}
 	delete(x.webhooks, id)
+	ids := x.accounts[e.account]
+	if place, found := slices.BinarySearch(ids, id); found {
+		ids = slices.Delete(ids, place, place+1)
+	}
+	if x.accounts[e.account] = ids; len(ids) == 0 {
+		delete(x.accounts, e.account)
+	}
 	// A UUID that was given again belongs to the newer webhook.
 	if k := (uuidKey{e.account, e.uuid}); x.uuids[k] == id {
 		delete(x.uuids, k)
@@ -152,6 +178,49 @@ func (x *Index) ByNumber(account string, number int64) string {
 		return e.id
 	}
 	return ""
+}
+
+// List is the account's webhooks in the order of their ids, those after an id, at most limit.
+func (x *Index) List(account, after string, limit int) ([]config.Entry[*recordv1.Webhook], error) {
+	x.mu.RLock()
+	ids := x.accounts[account]
+	from, found := slices.BinarySearch(ids, after)
+	if found {
+		from++
+	}
+	entries := make([]*entry, 0, min(limit, len(ids)-from))
+	for _, id := range ids[from:min(from+limit, len(ids))] {
+		entries = append(entries, x.webhooks[id])
+	}
+	x.mu.RUnlock()
+	out := make([]config.Entry[*recordv1.Webhook], len(entries))
+	for i, e := range entries { // an entry never changes
+		rec, err := e.decode()
+		if err != nil {
+			return nil, err
+		}
+		out[i] = config.Entry[*recordv1.Webhook]{Record: rec, Revision: e.revision}
+	}
+	return out, nil
+}
+
+// Get is a webhook of the account, or config.ErrNotFound.
+func (x *Index) Get(account, id string) (*recordv1.Webhook, error) {
+	x.mu.RLock()
+	e := x.webhooks[id]
+	x.mu.RUnlock()
+	if e == nil || e.account != account {
+		return nil, config.ErrNotFound
+	}
+	return e.decode()
+}
+
+func (e *entry) decode() (*recordv1.Webhook, error) {
+	rec := &recordv1.Webhook{}
+	if err := proto.Unmarshal(e.record, rec); err != nil {
+		return nil, fmt.Errorf("decode webhook %s: %w", e.id, err)
+	}
+	return rec, nil
 }
 
 // Live reports whether the text is the token of a webhook, or was until less than its time of

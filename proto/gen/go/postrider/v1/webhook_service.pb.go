@@ -1396,7 +1396,10 @@ type TestWebhookResponse struct {
 	// How long it took.
 	Duration *durationpb.Duration `protobuf:"bytes,5,opt,name=duration,proto3" json:"duration,omitempty"`
 	// First 16 KiB of the response.
-	ResponseBody  []byte `protobuf:"bytes,6,opt,name=response_body,json=responseBody,proto3" json:"response_body,omitempty"`
+	ResponseBody []byte `protobuf:"bytes,6,opt,name=response_body,json=responseBody,proto3" json:"response_body,omitempty"`
+	// What ListAttempts finds the recorded attempt by. A test is no delivery: the list of deliveries
+	// does not have it.
+	DeliveryId    string `protobuf:"bytes,7,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1471,6 +1474,13 @@ func (x *TestWebhookResponse) GetResponseBody() []byte {
 		return x.ResponseBody
 	}
 	return nil
+}
+
+func (x *TestWebhookResponse) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
 }
 
 // ExplainMatchRequest describes an event that need not exist.
@@ -1787,7 +1797,7 @@ const file_postrider_v1_webhook_service_proto_rawDesc = "" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
 	"\n" +
 	"webhook_id\x18\x02 \x01(\tR\twebhookId\x12.\n" +
-	"\x05event\x18\x03 \x01(\v2\x18.postrider.v1.EventInputR\x05event\"\xe7\x01\n" +
+	"\x05event\x18\x03 \x01(\v2\x18.postrider.v1.EventInputR\x05event\"\x88\x02\n" +
 	"\x13TestWebhookResponse\x12\x18\n" +
 	"\asuccess\x18\x01 \x01(\bR\asuccess\x12\x1f\n" +
 	"\vstatus_code\x18\x02 \x01(\x05R\n" +
@@ -1796,7 +1806,9 @@ const file_postrider_v1_webhook_service_proto_rawDesc = "" +
 	"errorClass\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x125\n" +
 	"\bduration\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12#\n" +
-	"\rresponse_body\x18\x06 \x01(\fR\fresponseBody\"d\n" +
+	"\rresponse_body\x18\x06 \x01(\fR\fresponseBody\x12\x1f\n" +
+	"\vdelivery_id\x18\a \x01(\tR\n" +
+	"deliveryId\"d\n" +
 	"\x13ExplainMatchRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12.\n" +
