@@ -56,6 +56,8 @@ type Deps struct {
 	Scheduler   schedulerv1.SchedulerServiceClient
 	Index       Index
 	Fresh       func() bool   // whether what Index says is true now
+	Origin      string        // the DNS name that receivers are asked for their consent to
+	PublicURL   string        // where receivers reach this deployment's HTTP side; empty if nowhere
 	AllowHTTP   bool          // whether accounts that do not say may use http URLs
 	MaxDedup    time.Duration // the longest deduplication window: the age of the record of events
 	Logger      *slog.Logger
@@ -96,7 +98,7 @@ func Rules() map[string]postrider.Scope {
 	add("AccountService", postrider.ScopeManage, "CreateApiKey", "ListApiKeys", "DeleteApiKey")
 	add("AccountService", postrider.ScopeRead, "GetAccount")
 	add("WebhookService", postrider.ScopeManage, "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "PauseWebhook",
-		"ResumeWebhook", "RotateWebhookSecret", "GetWebhookSecrets", "TestWebhook")
+		"ResumeWebhook", "RotateWebhookSecret", "GetWebhookSecrets", "TestWebhook", "VerifyWebhook", "HandshakeWebhook")
 	add("WebhookService", postrider.ScopeRead, "GetWebhook", "ListWebhooks", "ExplainMatch")
 	add("EventTypeService", postrider.ScopeManage, "CreateEventType", "UpdateEventType", "DeleteEventType", "ImportEventTypes")
 	add("EventTypeService", postrider.ScopeRead, "GetEventType", "ListEventTypes")

@@ -90,9 +90,9 @@ func (s *Server) RotateWebhookSecret(ctx context.Context, req *postriderv1.Rotat
 }
 
 func (s *Server) rotate(rec *recordv1.Webhook, given string, overlap time.Duration) (string, error) {
-	prof, found := profile.Lookup(rec.GetWebhook().GetProfile())
-	if !found {
-		return "", fault.New(fault.Precondition, "UNKNOWN_PROFILE", "this version does not have the webhook's profile")
+	prof, err := profile.For(rec.GetWebhook())
+	if err != nil {
+		return "", fault.New(fault.Precondition, "UNKNOWN_PROFILE", "this version does not have the webhook's profile").WithCause(err)
 	}
 	kind := ""
 	if len(rec.GetSecrets()) > 0 && rec.GetSecrets()[0].GetPublicKey() != "" {

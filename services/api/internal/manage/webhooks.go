@@ -47,6 +47,9 @@ func (s *Server) CreateWebhook(ctx context.Context, req *postriderv1.CreateWebho
 	if err := s.normalize(w, prof, acc); err != nil {
 		return nil, err
 	}
+	if prof, err = s.bind(ctx, w, acc.GetId()); err != nil {
+		return nil, err
+	}
 	text, secret, err := s.newSecret(prof, req.GetSecret(), req.GetSecretKind())
 	if err != nil {
 		return nil, err
@@ -61,6 +64,7 @@ func (s *Server) CreateWebhook(ctx context.Context, req *postriderv1.CreateWebho
 	if req.GetPaused() {
 		w.State, w.StateReason = postriderv1.WebhookState_WEBHOOK_STATE_PAUSED, pauseReason(ctx)
 	}
+	s.gate(w)
 	if err := s.sealSecret(w, secret, text); err != nil {
 		return nil, err
 	}
@@ -81,6 +85,7 @@ func (s *Server) CreateWebhook(ctx context.Context, req *postriderv1.CreateWebho
 	if err := s.deps.Barrier.Confirm(ctx, config.BucketWebhooks, revision); err != nil {
 		return nil, unconfirmed(err)
 	}
+	rec, revision = s.handshakeAfter(ctx, rec, revision)
 	return &postriderv1.CreateWebhookResponse{Webhook: shownWebhook(rec, revision), Secret: text}, nil
 }
 
@@ -147,7 +152,10 @@ func (s *Server) UpdateWebhook(ctx context.Context, req *postriderv1.UpdateWebho
 	if err != nil {
 		return nil, err
 	}
+	var before *postriderv1.Webhook
+	asks := false
 	rec, revision, err := s.changeWebhook(ctx, acc.GetId(), req.GetWebhook().GetId(), req.GetWebhook().GetEtag(), func(rec *recordv1.Webhook) error {
+		before = proto.CloneOf(rec.GetWebhook())
 		if err := copyFields(rec.GetWebhook(), req.GetWebhook(), fields); err != nil {
 			return err
 		}
@@ -155,10 +163,25 @@ func (s *Server) UpdateWebhook(ctx context.Context, req *postriderv1.UpdateWebho
 		if !found {
 			return fault.New(fault.Precondition, "UNKNOWN_PROFILE", "this version does not have the webhook's profile "+rec.GetWebhook().GetProfile())
 		}
-		return s.normalize(rec.GetWebhook(), prof, acc)
+		if err := s.normalize(rec.GetWebhook(), prof, acc); err != nil {
+			return err
+		}
+		if prof, err = s.bind(ctx, rec.GetWebhook(), acc.GetId()); err != nil {
+			return err
+		}
+		if err := s.keepsSecrets(rec, prof); err != nil {
+			return err
+		}
+		asks = asksAnew(before, rec.GetWebhook())
+		s.gate(rec.GetWebhook())
+		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	s.passed(ctx, before, rec.GetWebhook(), revision)
+	if asks {
+		rec, revision = s.handshakeAfter(ctx, rec, revision)
 	}
 	return &postriderv1.UpdateWebhookResponse{Webhook: shownWebhook(rec, revision)}, nil
 }
@@ -286,6 +309,11 @@ func (s *Server) ResumeWebhook(ctx context.Context, req *postriderv1.ResumeWebho
 func (s *Server) setState(ctx context.Context, account, id string, state postriderv1.WebhookState, reason string) (*recordv1.Webhook, uint64, error) {
 	return s.changeWebhook(ctx, account, id, "", func(rec *recordv1.Webhook) error {
 		w := rec.GetWebhook()
+		if state == postriderv1.WebhookState_WEBHOOK_STATE_ACTIVE {
+			if err := errMissing(w); err != nil {
+				return err
+			}
+		}
 		if w.GetState() != state {
 			w.StateTime = timestamppb.New(s.deps.Now())
 		}
