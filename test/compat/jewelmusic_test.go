@@ -270,7 +270,7 @@ func jewelSuccess(t *testing.T, a *system.Account) {
 			w := jewel(t, a, "jewelmusic", r.URL, once, func(w *postriderv1.Webhook) { w.EventTypes = []string{"probe.s" + name} })
 			event := a.Publish(t, "probe.s"+name, `{}`).GetEventId()
 			d := a.AwaitDelivery(t, event, w.GetId(), tt.state)
-			require.Len(t, attempts(t, a, d.GetId()), 1, "it counts as an attempt")
+			require.Len(t, madeOf(t, a, d.GetId()), 1, "it counts as an attempt")
 			require.Equal(t, 1, r.Count())
 		})
 	}
@@ -285,10 +285,10 @@ func jewelSuccess(t *testing.T, a *system.Account) {
 	r := receivertest.New(t).Respond(500, 500, 204)
 	w = jewel(t, a, "jewelmusic", r.URL, func(w *postriderv1.Webhook) { w.EventTypes = []string{"probe.third"} })
 	d := a.AwaitDelivery(t, a.Publish(t, "probe.third", `{}`).GetEventId(), w.GetId(), delivered)
-	require.Len(t, attempts(t, a, d.GetId()), 3)
+	require.Len(t, madeOf(t, a, d.GetId()), 3)
 }
 
-func attempts(t *testing.T, a *system.Account, delivery string) []*postriderv1.Attempt {
+func madeOf(t *testing.T, a *system.Account, delivery string) []*postriderv1.Attempt {
 	t.Helper()
 	got, err := a.Deliveries.ListAttempts(a.Ctx(t), &postriderv1.ListAttemptsRequest{DeliveryId: delivery})
 	require.NoError(t, err)
@@ -304,7 +304,7 @@ func jewelFails(t *testing.T, a *system.Account, answers ...receivertest.Answer)
 	r := receivertest.New(t).Answer(append(answers, receivertest.Status(500), receivertest.Status(500), receivertest.Status(500), receivertest.Status(500))...)
 	w := jewel(t, a, "jewelmusic", r.URL)
 	d := a.AwaitDelivery(t, a.Publish(t, "release.live", jewelExample).GetEventId(), w.GetId(), dead)
-	return r, d, attempts(t, a, d.GetId())
+	return r, d, madeOf(t, a, d.GetId())
 }
 
 // jewelDelays are the page's gaps, as the process under test compresses them.
