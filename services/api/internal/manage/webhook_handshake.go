@@ -62,7 +62,7 @@ func (s *Server) handshakeAfter(ctx context.Context, rec *recordv1.Webhook, revi
 	}
 	rate := int32(0)
 	if w.RateLimit != nil {
-		rate = int32(min(math.MaxInt32, math.Ceil(w.GetRateLimit()*60))) //nolint:gosec // bounded just here
+		rate = int32(min(math.MaxInt32, math.Ceil(w.GetRateLimit()*60)))
 	}
 	asked, at, err := s.handshake(ctx, w, rate)
 	if err != nil {
@@ -136,7 +136,8 @@ func (s *Server) judge(resp *dispatcherv1.SendProbeResponse, rate int32) *postri
 		h.Detail = headerAllowedOrigin + " names another origin"
 		return h
 	}
-	text, stated := header(resp.GetHeaders(), headerAllowedRate)
+	text, _ := header(resp.GetHeaders(), headerAllowedRate)
+	stated := text != ""
 	if !stated && rate > 0 {
 		h.Detail = "the answer has no " + headerAllowedRate + ", though a rate was asked for"
 		return h

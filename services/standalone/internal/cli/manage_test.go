@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -153,6 +156,42 @@ func TestAWebhookIsTestedAndItsMatchesExplained(t *testing.T) {
 	require.Regexp(t, `(?m)^`+id+` +yes +active +-$`, s.ok(t, "webhooks", "explain", "order.paid", "--data", `{"total":101}`))
 	require.Regexp(t, `(?m)^`+id+` +no +active +filter`, s.ok(t, "webhooks", "explain", "order.paid", "--data", `{"total":1}`))
 	require.Regexp(t, `(?m)^`+id+` +no +active +event_type`, s.ok(t, "webhooks", "explain", "release.live"))
+}
+
+func TestReceiversAreAskedForTheirVerdictAndConsent(t *testing.T) {
+	t.Parallel()
+	s := running(t)
+	var token string
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var body struct {
+			Token string `json:"token"`
+		}
+		switch {
+		case r.Method == http.MethodOptions && r.URL.Path == "/consents":
+			w.Header().Set("WebHook-Allowed-Origin", r.Header.Get("WebHook-Request-Origin"))
+			w.Header().Set("WebHook-Allowed-Rate", r.Header.Get("WebHook-Request-Rate"))
+		case r.Method == http.MethodPost && (json.NewDecoder(r.Body).Decode(&body) != nil || body.Token != token):
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	t.Cleanup(receiver.Close)
+	made := s.json(t, "webhooks", "create", receiver.URL+"/labels", "--events", "*", "--profile", "labelst", "--options", `{"require_verification":true}`)
+	id := made["webhook"].(map[string]any)["id"].(string)
+	r := s.fails(t, exitFailure, "did not tell its token from another", "webhooks", "verify", id)
+	require.Regexp(t, `(?m)^state +disabled \(unverified\)$`, r.out)
+	require.Regexp(t, `(?m)^verified +no: its own token was answered with 401 in place of 200, `, r.out)
+	token = made["secret"].(string)
+	out := s.ok(t, "webhooks", "verify", id)
+	require.Regexp(t, `(?m)^state +active$`, out)
+	require.Regexp(t, `(?m)^verified +yes, `, out)
+
+	made = s.json(t, "webhooks", "create", receiver.URL+"/silent", "--events", "*", "--profile", "cloudevents", "--options", `{"handshake":"required"}`)
+	id = made["webhook"].(map[string]any)["id"].(string)
+	r = s.fails(t, exitFailure, "did not consent", "webhooks", "handshake", id)
+	require.Regexp(t, `(?m)^state +disabled \(no_consent\)$`, r.out)
+	require.Regexp(t, `(?m)^state +active$`, s.ok(t, "webhooks", "update", id, "--url", receiver.URL+"/consents"))
+	require.Regexp(t, `(?m)^allowed rate +120 a minute$`, s.ok(t, "webhooks", "handshake", id, "--rate", "120"))
+	s.fails(t, exitUsage, "--options", "webhooks", "update", id, "--options", "[]")
 }
 
 func TestSchemasAreGivenChangedAndImported(t *testing.T) {

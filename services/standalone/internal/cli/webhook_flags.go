@@ -29,6 +29,7 @@ type webhookFlags struct {
 	rateLimit    float64
 	traceContext bool
 	annotations  []string
+	options      string
 }
 
 func (w *webhookFlags) add(f *pflag.FlagSet) {
@@ -45,6 +46,7 @@ func (w *webhookFlags) add(f *pflag.FlagSet) {
 	f.Int32Var(&w.maxInFlight, "max-in-flight", 0, "attempts at once, 1 to 1024; default: 64")
 	f.Float64Var(&w.rateLimit, "rate-limit", 0, "attempts per second; default: no limit")
 	f.BoolVar(&w.traceContext, "trace-context", true, "whether deliveries carry a W3C traceparent")
+	f.StringVar(&w.options, "options", "", "JSON object of what only some profiles know, such as {\"handshake\":\"required\"}")
 	f.StringArrayVar(&w.annotations, "annotation", nil, "key=value in your own terms; can be repeated")
 }
 
@@ -71,6 +73,7 @@ func (w *webhookFlags) webhook(f *pflag.FlagSet) (*postriderv1.Webhook, *fieldma
 			out.Annotations, err = keyValues("--annotation", "=", nonEmpty(w.annotations))
 			return err
 		}},
+		{"options", "options", func() (err error) { out.Options, err = parseOptions(w.options); return err }},
 	} {
 		if !f.Changed(field.flag) {
 			continue
@@ -129,6 +132,17 @@ func parseScopes(text string) (*structpb.Struct, error) {
 		return nil, usagef("--scopes: %q is no JSON object", text)
 	}
 	return s, nil
+}
+
+func parseOptions(text string) (*postriderv1.ProfileOptions, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // absent options are what the API calls nil
+	}
+	o := &postriderv1.ProfileOptions{}
+	if err := protojson.Unmarshal([]byte(text), o); err != nil {
+		return nil, usagef("--options: %q is no JSON object of options", text)
+	}
+	return o, nil
 }
 
 // nonEmpty is a list without its empty items: an empty flag names none.

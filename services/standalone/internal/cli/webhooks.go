@@ -21,7 +21,8 @@ func (p *program) webhooksCommand() *cobra.Command {
 is in force when its command returns: an event that is published after "create" reaches the
 webhook, and nothing is sent any more after "pause" or "delete".`,
 	}, p.webhooksCreate(), p.webhooksList(), p.webhooksGet(), p.webhooksUpdate(), p.webhooksDelete(),
-		p.webhooksPause(), p.webhooksResume(), p.webhooksRotate(), p.webhooksTest(), p.webhooksExplain())
+		p.webhooksPause(), p.webhooksResume(), p.webhooksRotate(), p.webhooksTest(),
+		p.webhooksVerify(), p.webhooksHandshake(), p.webhooksExplain())
 }
 
 func (p *program) webhooksCreate() *cobra.Command {
@@ -213,6 +214,15 @@ func webhookFields(t *table, w *postriderv1.Webhook) {
 	}
 	if w.TraceContext != nil {
 		t.field("trace context", strconv.FormatBool(w.GetTraceContext()))
+	}
+	if v := w.GetVerification(); v != nil {
+		t.field("verified", outcome(v.GetValid(), v.GetDetail())+", "+stamp(v.GetTime()))
+	}
+	if h := w.GetHandshake(); h != nil {
+		t.field("consent", outcome(h.GetConsented(), h.GetDetail())+", "+stamp(h.GetTime()))
+		if h.GetAllowedRate() > 0 {
+			t.field("allowed rate", strconv.Itoa(int(h.GetAllowedRate()))+" a minute")
+		}
 	}
 	for _, s := range w.GetSecrets() {
 		until := ""
