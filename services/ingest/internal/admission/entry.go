@@ -9,7 +9,6 @@ import (
 	"github.com/oklog/ulid/v2"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/postrider"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
@@ -110,8 +109,8 @@ func (a *Admission) take(req *Request, done func(Verdict)) *entry {
 // key lasts.
 func (a *Admission) check(req *Request, now time.Time) (warnings []string, window time.Duration, err error) {
 	c := checker{prefix: req.FieldPrefix}
-	if violations := c.check(req, &a.cfg, now); len(violations) > 0 {
-		return nil, 0, fault.InvalidFields(violations...)
+	if len(c.check(req, &a.cfg, now)) > 0 {
+		return nil, 0, c.fault()
 	}
 	account, ok := a.dir.look(req.Account, req.Event.GetType())
 	if !ok {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"mime"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -37,6 +38,7 @@ const DefaultContentType = "application/json"
 type checker struct {
 	prefix     string // of the event's own fields
 	violations []fault.Violation
+	tooLong    bool // the data are
 }
 
 func (c *checker) add(field, rule string) {
@@ -70,6 +72,16 @@ func (c *checker) check(req *Request, cfg *Config, now time.Time) []fault.Violat
 	c.extensions(ev.GetExtensions())
 	c.data(ev, cfg)
 	return c.violations
+}
+
+// fault is what the producer is told. Data that are too long have a status of their own in HTTP, if
+// nothing else is wrong.
+func (c *checker) fault() error {
+	e := fault.InvalidFields(c.violations...)
+	if c.tooLong && len(c.violations) == 1 {
+		return e.WithStatus(http.StatusRequestEntityTooLarge)
+	}
+	return e
 }
 
 var ruleVisible = "must be 1 to " + strconv.Itoa(maxKeyBytes) + " visible ASCII characters"
@@ -202,6 +214,7 @@ func extensionName(name string) bool {
 func (c *checker) data(ev *postriderv1.EventInput, cfg *Config) {
 	if len(ev.GetData()) > cfg.MaxDataBytes {
 		c.event("data", fmt.Sprintf("must be at most %d bytes", cfg.MaxDataBytes))
+		c.tooLong = true
 		return
 	}
 	contentType := ev.GetContentType()

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,14 @@ func TestAllBrokenRulesAreSaidAtOnce(t *testing.T) {
 	a := setup(t, patient()).start(t)
 	e := refused(t, a, one(withKey(" "), withData("x"), withEvent(func(e *postriderv1.EventInput) { e.Type = "" })), fault.Invalid, "INVALID_ARGUMENT")
 	require.Len(t, e.Violations, 3)
+}
+
+func TestDataThatAreTooLongHaveAStatusOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	a := setup(t, patient()).start(t)
+	long := withData(`"` + strings.Repeat("x", 1<<20) + `"`)
+	require.Equal(t, http.StatusRequestEntityTooLarge, refused(t, a, one(long), fault.Invalid, "INVALID_ARGUMENT").Status)
+	require.Zero(t, refused(t, a, one(long, withKey(" ")), fault.Invalid, "INVALID_ARGUMENT").Status, "something else is wrong too")
 }
 
 func TestWhatIsAllowedToItsLimits(t *testing.T) {
