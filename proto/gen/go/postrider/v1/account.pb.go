@@ -168,9 +168,12 @@ type Account struct {
 	// Whether events are refused whose JSON data ECMAScript's JSON.stringify(JSON.parse(data)) would
 	// not give back byte for byte, with reason DATA_NOT_STABLE. Without it, such data are written in
 	// that form for the webhooks whose profile needs it (`jewelmusic`), and only for those.
-	StrictJson    bool `protobuf:"varint,13,opt,name=strict_json,json=strictJson,proto3" json:"strict_json,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	StrictJson bool `protobuf:"varint,13,opt,name=strict_json,json=strictJson,proto3" json:"strict_json,omitempty"`
+	// Webhooks all of whose attempts have failed for this time are disabled: 1 h to 30 days, or 0 for
+	// never. Default: the deployment's.
+	DisableFailingAfter *durationpb.Duration `protobuf:"bytes,14,opt,name=disable_failing_after,json=disableFailingAfter,proto3" json:"disable_failing_after,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Account) Reset() {
@@ -292,6 +295,13 @@ func (x *Account) GetStrictJson() bool {
 		return x.StrictJson
 	}
 	return false
+}
+
+func (x *Account) GetDisableFailingAfter() *durationpb.Duration {
+	if x != nil {
+		return x.DisableFailingAfter
+	}
+	return nil
 }
 
 // SigningKey is a key by which an account's deliveries carry HTTP message signatures (RFC 9421).
@@ -708,7 +718,7 @@ var File_postrider_v1_account_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_account_proto_rawDesc = "" +
 	"\n" +
-	"\x1apostrider/v1/account.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x04\n" +
+	"\x1apostrider/v1/account.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x04\n" +
 	"\aAccount\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x03R\x06number\x12!\n" +
@@ -727,7 +737,8 @@ const file_postrider_v1_account_proto_rawDesc = "" +
 	"\n" +
 	"allow_http\x18\f \x01(\bH\x00R\tallowHttp\x88\x01\x01\x12\x1f\n" +
 	"\vstrict_json\x18\r \x01(\bR\n" +
-	"strictJsonB\r\n" +
+	"strictJson\x12M\n" +
+	"\x15disable_failing_after\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x13disableFailingAfterB\r\n" +
 	"\v_allow_http\"\xc9\x02\n" +
 	"\n" +
 	"SigningKey\x12\x0e\n" +
@@ -818,21 +829,22 @@ var file_postrider_v1_account_proto_depIdxs = []int32{
 	7,  // 1: postrider.v1.Account.dedup_window:type_name -> google.protobuf.Duration
 	8,  // 2: postrider.v1.Account.create_time:type_name -> google.protobuf.Timestamp
 	8,  // 3: postrider.v1.Account.update_time:type_name -> google.protobuf.Timestamp
-	8,  // 4: postrider.v1.SigningKey.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 5: postrider.v1.SigningKey.sign_time:type_name -> google.protobuf.Timestamp
-	8,  // 6: postrider.v1.SigningKey.retire_time:type_name -> google.protobuf.Timestamp
-	8,  // 7: postrider.v1.SigningKey.expire_time:type_name -> google.protobuf.Timestamp
-	8,  // 8: postrider.v1.ClientKey.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 9: postrider.v1.ApiKey.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 10: postrider.v1.ApiKey.expire_time:type_name -> google.protobuf.Timestamp
-	8,  // 11: postrider.v1.EventType.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 12: postrider.v1.EventType.update_time:type_name -> google.protobuf.Timestamp
-	1,  // 13: postrider.v1.EventType.schema_policy:type_name -> postrider.v1.SchemaPolicy
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	7,  // 4: postrider.v1.Account.disable_failing_after:type_name -> google.protobuf.Duration
+	8,  // 5: postrider.v1.SigningKey.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 6: postrider.v1.SigningKey.sign_time:type_name -> google.protobuf.Timestamp
+	8,  // 7: postrider.v1.SigningKey.retire_time:type_name -> google.protobuf.Timestamp
+	8,  // 8: postrider.v1.SigningKey.expire_time:type_name -> google.protobuf.Timestamp
+	8,  // 9: postrider.v1.ClientKey.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 10: postrider.v1.ApiKey.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 11: postrider.v1.ApiKey.expire_time:type_name -> google.protobuf.Timestamp
+	8,  // 12: postrider.v1.EventType.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 13: postrider.v1.EventType.update_time:type_name -> google.protobuf.Timestamp
+	1,  // 14: postrider.v1.EventType.schema_policy:type_name -> postrider.v1.SchemaPolicy
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_account_proto_init() }

@@ -124,7 +124,9 @@ type Delivery struct {
 	// The replay job that asked for it, if any.
 	ReplayId string `protobuf:"bytes,14,opt,name=replay_id,json=replayId,proto3" json:"replay_id,omitempty"`
 	// Its UUID, for formats that name a call so.
-	CallId        string `protobuf:"bytes,15,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	CallId string `protobuf:"bytes,15,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// 0 at first, one more with each redrive; attempt_count counts in it.
+	Series        int32 `protobuf:"varint,16,opt,name=series,proto3" json:"series,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -264,6 +266,13 @@ func (x *Delivery) GetCallId() string {
 	return ""
 }
 
+func (x *Delivery) GetSeries() int32 {
+	if x != nil {
+		return x.Series
+	}
+	return 0
+}
+
 // Attempt is one HTTP request of a delivery.
 type Attempt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -300,7 +309,9 @@ type Attempt struct {
 	// When it will be tried again, if it will.
 	NextAttemptTime *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=next_attempt_time,json=nextAttemptTime,proto3" json:"next_attempt_time,omitempty"`
 	// Whether it was a test, a manual retry, or made by the schedule.
-	Trigger       string `protobuf:"bytes,17,opt,name=trigger,proto3" json:"trigger,omitempty"`
+	Trigger string `protobuf:"bytes,17,opt,name=trigger,proto3" json:"trigger,omitempty"`
+	// The delivery's series that its number counts in.
+	Series        int32 `protobuf:"varint,18,opt,name=series,proto3" json:"series,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -454,6 +465,13 @@ func (x *Attempt) GetTrigger() string {
 	return ""
 }
 
+func (x *Attempt) GetSeries() int32 {
+	if x != nil {
+		return x.Series
+	}
+	return 0
+}
+
 // DeadLetter is a delivery that will not be tried again.
 type DeadLetter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -482,7 +500,9 @@ type DeadLetter struct {
 	// Media type of the data.
 	ContentType string `protobuf:"bytes,12,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// Its place in the record of dead letters.
-	Sequence      uint64 `protobuf:"varint,13,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence uint64 `protobuf:"varint,13,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// When it expires, unless it is redriven before.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -608,11 +628,18 @@ func (x *DeadLetter) GetSequence() uint64 {
 	return 0
 }
 
+func (x *DeadLetter) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 var File_postrider_v1_delivery_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_delivery_proto_rawDesc = "" +
 	"\n" +
-	"\x1bpostrider/v1/delivery.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x04\n" +
+	"\x1bpostrider/v1/delivery.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x04\n" +
 	"\bDelivery\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -634,7 +661,8 @@ const file_postrider_v1_delivery_proto_rawDesc = "" +
 	"\x10last_status_code\x18\f \x01(\x05R\x0elastStatusCode\x12(\n" +
 	"\x10last_error_class\x18\r \x01(\tR\x0elastErrorClass\x12\x1b\n" +
 	"\treplay_id\x18\x0e \x01(\tR\breplayId\x12\x17\n" +
-	"\acall_id\x18\x0f \x01(\tR\x06callId\"\xfe\x06\n" +
+	"\acall_id\x18\x0f \x01(\tR\x06callId\x12\x16\n" +
+	"\x06series\x18\x10 \x01(\x05R\x06series\"\x96\a\n" +
 	"\aAttempt\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vdelivery_id\x18\x02 \x01(\tR\n" +
@@ -658,13 +686,14 @@ const file_postrider_v1_delivery_proto_rawDesc = "" +
 	"\rresponse_body\x18\x0e \x01(\fR\fresponseBody\x126\n" +
 	"\x17response_body_truncated\x18\x0f \x01(\bR\x15responseBodyTruncated\x12F\n" +
 	"\x11next_attempt_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x12\x18\n" +
-	"\atrigger\x18\x11 \x01(\tR\atrigger\x1aA\n" +
+	"\atrigger\x18\x11 \x01(\tR\atrigger\x12\x16\n" +
+	"\x06series\x18\x12 \x01(\x05R\x06series\x1aA\n" +
 	"\x13RequestHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aB\n" +
 	"\x14ResponseHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc4\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x04\n" +
 	"\n" +
 	"DeadLetter\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
@@ -685,7 +714,9 @@ const file_postrider_v1_delivery_proto_rawDesc = "" +
 	"createTime\x12\x12\n" +
 	"\x04data\x18\v \x01(\fR\x04data\x12!\n" +
 	"\fcontent_type\x18\f \x01(\tR\vcontentType\x12\x1a\n" +
-	"\bsequence\x18\r \x01(\x04R\bsequence*\xd5\x01\n" +
+	"\bsequence\x18\r \x01(\x04R\bsequence\x12;\n" +
+	"\vexpire_time\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime*\xd5\x01\n" +
 	"\rDeliveryState\x12\x1e\n" +
 	"\x1aDELIVERY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16DELIVERY_STATE_PENDING\x10\x01\x12\x1a\n" +
@@ -731,11 +762,12 @@ var file_postrider_v1_delivery_proto_depIdxs = []int32{
 	5,  // 7: postrider.v1.Attempt.response_headers:type_name -> postrider.v1.Attempt.ResponseHeadersEntry
 	6,  // 8: postrider.v1.Attempt.next_attempt_time:type_name -> google.protobuf.Timestamp
 	6,  // 9: postrider.v1.DeadLetter.create_time:type_name -> google.protobuf.Timestamp
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	6,  // 10: postrider.v1.DeadLetter.expire_time:type_name -> google.protobuf.Timestamp
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_delivery_proto_init() }

@@ -590,9 +590,11 @@ func (x *RetryDeliveryRequest) GetDeliveryId() string {
 	return ""
 }
 
-// RetryDeliveryResponse is empty.
+// RetryDeliveryResponse tells how the attempt went.
 type RetryDeliveryResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The attempt.
+	Attempt       *Attempt `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -627,6 +629,351 @@ func (*RetryDeliveryResponse) Descriptor() ([]byte, []int) {
 	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{9}
 }
 
+func (x *RetryDeliveryResponse) GetAttempt() *Attempt {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+// CancelEventRequest names an event.
+type CancelEventRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only with an admin key.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// "evt_" + ULID.
+	EventId       string `protobuf:"bytes,2,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelEventRequest) Reset() {
+	*x = CancelEventRequest{}
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelEventRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelEventRequest) ProtoMessage() {}
+
+func (x *CancelEventRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelEventRequest.ProtoReflect.Descriptor instead.
+func (*CancelEventRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CancelEventRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *CancelEventRequest) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+// CancelEventResponse says what was cancelled.
+type CancelEventResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Waiting or held deliveries that were removed.
+	Removed int32 `protobuf:"varint,1,opt,name=removed,proto3" json:"removed,omitempty"`
+	// Deliveries that are between records: each ends as cancelled unless its attempt succeeds.
+	Marked        int32 `protobuf:"varint,2,opt,name=marked,proto3" json:"marked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelEventResponse) Reset() {
+	*x = CancelEventResponse{}
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelEventResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelEventResponse) ProtoMessage() {}
+
+func (x *CancelEventResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelEventResponse.ProtoReflect.Descriptor instead.
+func (*CancelEventResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CancelEventResponse) GetRemoved() int32 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
+func (x *CancelEventResponse) GetMarked() int32 {
+	if x != nil {
+		return x.Marked
+	}
+	return 0
+}
+
+// SummarizeDeadLettersRequest selects dead letters.
+type SummarizeDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only with an admin key.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// Of one webhook.
+	WebhookId     string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SummarizeDeadLettersRequest) Reset() {
+	*x = SummarizeDeadLettersRequest{}
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SummarizeDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SummarizeDeadLettersRequest) ProtoMessage() {}
+
+func (x *SummarizeDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SummarizeDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*SummarizeDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SummarizeDeadLettersRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *SummarizeDeadLettersRequest) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+// SummarizeDeadLettersResponse holds the groups.
+type SummarizeDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The largest first, at most 1 000.
+	Groups []*DeadLetterGroup `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Dead letters in all.
+	Total int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	// Those that expire within a tenth of their retention.
+	Expiring int64 `protobuf:"varint,3,opt,name=expiring,proto3" json:"expiring,omitempty"`
+	// True if there were more dead letters than were counted.
+	Truncated     bool `protobuf:"varint,4,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SummarizeDeadLettersResponse) Reset() {
+	*x = SummarizeDeadLettersResponse{}
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SummarizeDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SummarizeDeadLettersResponse) ProtoMessage() {}
+
+func (x *SummarizeDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SummarizeDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*SummarizeDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SummarizeDeadLettersResponse) GetGroups() []*DeadLetterGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *SummarizeDeadLettersResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *SummarizeDeadLettersResponse) GetExpiring() int64 {
+	if x != nil {
+		return x.Expiring
+	}
+	return 0
+}
+
+func (x *SummarizeDeadLettersResponse) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+// DeadLetterGroup is the dead letters that have webhook, cause and event type in common.
+type DeadLetterGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The webhook.
+	WebhookId string `protobuf:"bytes,1,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// "exhausted", "permanent", "expired".
+	Cause string `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	// The event type.
+	EventType string `protobuf:"bytes,3,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
+	// How many.
+	Count int64 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	// When the first of them died.
+	OldestTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=oldest_time,json=oldestTime,proto3" json:"oldest_time,omitempty"`
+	// When the last of them died.
+	NewestTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=newest_time,json=newestTime,proto3" json:"newest_time,omitempty"`
+	// When the first of them expires.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetterGroup) Reset() {
+	*x = DeadLetterGroup{}
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetterGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetterGroup) ProtoMessage() {}
+
+func (x *DeadLetterGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetterGroup.ProtoReflect.Descriptor instead.
+func (*DeadLetterGroup) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DeadLetterGroup) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+func (x *DeadLetterGroup) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *DeadLetterGroup) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
+func (x *DeadLetterGroup) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *DeadLetterGroup) GetOldestTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OldestTime
+	}
+	return nil
+}
+
+func (x *DeadLetterGroup) GetNewestTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NewestTime
+	}
+	return nil
+}
+
+func (x *DeadLetterGroup) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 // GetDeadLetterRequest names a dead letter.
 type GetDeadLetterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -640,7 +987,7 @@ type GetDeadLetterRequest struct {
 
 func (x *GetDeadLetterRequest) Reset() {
 	*x = GetDeadLetterRequest{}
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[10]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +999,7 @@ func (x *GetDeadLetterRequest) String() string {
 func (*GetDeadLetterRequest) ProtoMessage() {}
 
 func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[10]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,7 +1012,7 @@ func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*GetDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{10}
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetDeadLetterRequest) GetAccountId() string {
@@ -693,7 +1040,7 @@ type GetDeadLetterResponse struct {
 
 func (x *GetDeadLetterResponse) Reset() {
 	*x = GetDeadLetterResponse{}
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[11]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +1052,7 @@ func (x *GetDeadLetterResponse) String() string {
 func (*GetDeadLetterResponse) ProtoMessage() {}
 
 func (x *GetDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[11]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +1065,7 @@ func (x *GetDeadLetterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeadLetterResponse.ProtoReflect.Descriptor instead.
 func (*GetDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{11}
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetDeadLetterResponse) GetDeadLetter() *DeadLetter {
@@ -745,7 +1092,7 @@ type ListDeadLettersRequest struct {
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[12]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +1104,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[12]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -770,7 +1117,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{12}
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListDeadLettersRequest) GetAccountId() string {
@@ -814,7 +1161,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[13]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1173,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[13]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1186,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{13}
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLetter {
@@ -912,8 +1259,39 @@ const file_postrider_v1_delivery_service_proto_rawDesc = "" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1f\n" +
 	"\vdelivery_id\x18\x02 \x01(\tR\n" +
-	"deliveryId\"\x17\n" +
-	"\x15RetryDeliveryResponse\"V\n" +
+	"deliveryId\"H\n" +
+	"\x15RetryDeliveryResponse\x12/\n" +
+	"\aattempt\x18\x01 \x01(\v2\x15.postrider.v1.AttemptR\aattempt\"N\n" +
+	"\x12CancelEventRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x19\n" +
+	"\bevent_id\x18\x02 \x01(\tR\aeventId\"G\n" +
+	"\x13CancelEventResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x01(\x05R\aremoved\x12\x16\n" +
+	"\x06marked\x18\x02 \x01(\x05R\x06marked\"[\n" +
+	"\x1bSummarizeDeadLettersRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\"\xa5\x01\n" +
+	"\x1cSummarizeDeadLettersResponse\x125\n" +
+	"\x06groups\x18\x01 \x03(\v2\x1d.postrider.v1.DeadLetterGroupR\x06groups\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\x12\x1a\n" +
+	"\bexpiring\x18\x03 \x01(\x03R\bexpiring\x12\x1c\n" +
+	"\ttruncated\x18\x04 \x01(\bR\ttruncated\"\xb2\x02\n" +
+	"\x0fDeadLetterGroup\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x01 \x01(\tR\twebhookId\x12\x14\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x1d\n" +
+	"\n" +
+	"event_type\x18\x03 \x01(\tR\teventType\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x03R\x05count\x12;\n" +
+	"\voldest_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"oldestTime\x12;\n" +
+	"\vnewest_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"newestTime\x12;\n" +
+	"\vexpire_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\"V\n" +
 	"\x14GetDeadLetterRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1f\n" +
@@ -932,15 +1310,17 @@ const file_postrider_v1_delivery_service_proto_rawDesc = "" +
 	"page_token\x18\x04 \x01(\tR\tpageToken\"~\n" +
 	"\x17ListDeadLettersResponse\x12;\n" +
 	"\fdead_letters\x18\x01 \x03(\v2\x18.postrider.v1.DeadLetterR\vdeadLetters\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x8a\x05\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xcd\x06\n" +
 	"\x0fDeliveryService\x12R\n" +
 	"\vGetDelivery\x12 .postrider.v1.GetDeliveryRequest\x1a!.postrider.v1.GetDeliveryResponse\x12[\n" +
 	"\x0eListDeliveries\x12#.postrider.v1.ListDeliveriesRequest\x1a$.postrider.v1.ListDeliveriesResponse\x12U\n" +
 	"\fListAttempts\x12!.postrider.v1.ListAttemptsRequest\x1a\".postrider.v1.ListAttemptsResponse\x12[\n" +
-	"\x0eCancelDelivery\x12#.postrider.v1.CancelDeliveryRequest\x1a$.postrider.v1.CancelDeliveryResponse\x12X\n" +
+	"\x0eCancelDelivery\x12#.postrider.v1.CancelDeliveryRequest\x1a$.postrider.v1.CancelDeliveryResponse\x12R\n" +
+	"\vCancelEvent\x12 .postrider.v1.CancelEventRequest\x1a!.postrider.v1.CancelEventResponse\x12X\n" +
 	"\rRetryDelivery\x12\".postrider.v1.RetryDeliveryRequest\x1a#.postrider.v1.RetryDeliveryResponse\x12X\n" +
 	"\rGetDeadLetter\x12\".postrider.v1.GetDeadLetterRequest\x1a#.postrider.v1.GetDeadLetterResponse\x12^\n" +
-	"\x0fListDeadLetters\x12$.postrider.v1.ListDeadLettersRequest\x1a%.postrider.v1.ListDeadLettersResponseB\xbf\x01\n" +
+	"\x0fListDeadLetters\x12$.postrider.v1.ListDeadLettersRequest\x1a%.postrider.v1.ListDeadLettersResponse\x12m\n" +
+	"\x14SummarizeDeadLetters\x12).postrider.v1.SummarizeDeadLettersRequest\x1a*.postrider.v1.SummarizeDeadLettersResponseB\xbf\x01\n" +
 	"\x10com.postrider.v1B\x14DeliveryServiceProtoP\x01ZDgithub.com/postrider/postrider/proto/gen/go/postrider/v1;postriderv1\xa2\x02\x03PXX\xaa\x02\fPostrider.V1\xca\x02\fPostrider\\V1\xe2\x02\x18Postrider\\V1\\GPBMetadata\xea\x02\rPostrider::V1b\x06proto3"
 
 var (
@@ -955,56 +1335,70 @@ func file_postrider_v1_delivery_service_proto_rawDescGZIP() []byte {
 	return file_postrider_v1_delivery_service_proto_rawDescData
 }
 
-var file_postrider_v1_delivery_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_postrider_v1_delivery_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_postrider_v1_delivery_service_proto_goTypes = []any{
-	(*GetDeliveryRequest)(nil),      // 0: postrider.v1.GetDeliveryRequest
-	(*GetDeliveryResponse)(nil),     // 1: postrider.v1.GetDeliveryResponse
-	(*ListDeliveriesRequest)(nil),   // 2: postrider.v1.ListDeliveriesRequest
-	(*ListDeliveriesResponse)(nil),  // 3: postrider.v1.ListDeliveriesResponse
-	(*ListAttemptsRequest)(nil),     // 4: postrider.v1.ListAttemptsRequest
-	(*ListAttemptsResponse)(nil),    // 5: postrider.v1.ListAttemptsResponse
-	(*CancelDeliveryRequest)(nil),   // 6: postrider.v1.CancelDeliveryRequest
-	(*CancelDeliveryResponse)(nil),  // 7: postrider.v1.CancelDeliveryResponse
-	(*RetryDeliveryRequest)(nil),    // 8: postrider.v1.RetryDeliveryRequest
-	(*RetryDeliveryResponse)(nil),   // 9: postrider.v1.RetryDeliveryResponse
-	(*GetDeadLetterRequest)(nil),    // 10: postrider.v1.GetDeadLetterRequest
-	(*GetDeadLetterResponse)(nil),   // 11: postrider.v1.GetDeadLetterResponse
-	(*ListDeadLettersRequest)(nil),  // 12: postrider.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil), // 13: postrider.v1.ListDeadLettersResponse
-	(*Delivery)(nil),                // 14: postrider.v1.Delivery
-	(DeliveryState)(0),              // 15: postrider.v1.DeliveryState
-	(*timestamppb.Timestamp)(nil),   // 16: google.protobuf.Timestamp
-	(*Attempt)(nil),                 // 17: postrider.v1.Attempt
-	(*DeadLetter)(nil),              // 18: postrider.v1.DeadLetter
+	(*GetDeliveryRequest)(nil),           // 0: postrider.v1.GetDeliveryRequest
+	(*GetDeliveryResponse)(nil),          // 1: postrider.v1.GetDeliveryResponse
+	(*ListDeliveriesRequest)(nil),        // 2: postrider.v1.ListDeliveriesRequest
+	(*ListDeliveriesResponse)(nil),       // 3: postrider.v1.ListDeliveriesResponse
+	(*ListAttemptsRequest)(nil),          // 4: postrider.v1.ListAttemptsRequest
+	(*ListAttemptsResponse)(nil),         // 5: postrider.v1.ListAttemptsResponse
+	(*CancelDeliveryRequest)(nil),        // 6: postrider.v1.CancelDeliveryRequest
+	(*CancelDeliveryResponse)(nil),       // 7: postrider.v1.CancelDeliveryResponse
+	(*RetryDeliveryRequest)(nil),         // 8: postrider.v1.RetryDeliveryRequest
+	(*RetryDeliveryResponse)(nil),        // 9: postrider.v1.RetryDeliveryResponse
+	(*CancelEventRequest)(nil),           // 10: postrider.v1.CancelEventRequest
+	(*CancelEventResponse)(nil),          // 11: postrider.v1.CancelEventResponse
+	(*SummarizeDeadLettersRequest)(nil),  // 12: postrider.v1.SummarizeDeadLettersRequest
+	(*SummarizeDeadLettersResponse)(nil), // 13: postrider.v1.SummarizeDeadLettersResponse
+	(*DeadLetterGroup)(nil),              // 14: postrider.v1.DeadLetterGroup
+	(*GetDeadLetterRequest)(nil),         // 15: postrider.v1.GetDeadLetterRequest
+	(*GetDeadLetterResponse)(nil),        // 16: postrider.v1.GetDeadLetterResponse
+	(*ListDeadLettersRequest)(nil),       // 17: postrider.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),      // 18: postrider.v1.ListDeadLettersResponse
+	(*Delivery)(nil),                     // 19: postrider.v1.Delivery
+	(DeliveryState)(0),                   // 20: postrider.v1.DeliveryState
+	(*timestamppb.Timestamp)(nil),        // 21: google.protobuf.Timestamp
+	(*Attempt)(nil),                      // 22: postrider.v1.Attempt
+	(*DeadLetter)(nil),                   // 23: postrider.v1.DeadLetter
 }
 var file_postrider_v1_delivery_service_proto_depIdxs = []int32{
-	14, // 0: postrider.v1.GetDeliveryResponse.delivery:type_name -> postrider.v1.Delivery
-	15, // 1: postrider.v1.ListDeliveriesRequest.state:type_name -> postrider.v1.DeliveryState
-	16, // 2: postrider.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	16, // 3: postrider.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
-	14, // 4: postrider.v1.ListDeliveriesResponse.deliveries:type_name -> postrider.v1.Delivery
-	17, // 5: postrider.v1.ListAttemptsResponse.attempts:type_name -> postrider.v1.Attempt
-	18, // 6: postrider.v1.GetDeadLetterResponse.dead_letter:type_name -> postrider.v1.DeadLetter
-	18, // 7: postrider.v1.ListDeadLettersResponse.dead_letters:type_name -> postrider.v1.DeadLetter
-	0,  // 8: postrider.v1.DeliveryService.GetDelivery:input_type -> postrider.v1.GetDeliveryRequest
-	2,  // 9: postrider.v1.DeliveryService.ListDeliveries:input_type -> postrider.v1.ListDeliveriesRequest
-	4,  // 10: postrider.v1.DeliveryService.ListAttempts:input_type -> postrider.v1.ListAttemptsRequest
-	6,  // 11: postrider.v1.DeliveryService.CancelDelivery:input_type -> postrider.v1.CancelDeliveryRequest
-	8,  // 12: postrider.v1.DeliveryService.RetryDelivery:input_type -> postrider.v1.RetryDeliveryRequest
-	10, // 13: postrider.v1.DeliveryService.GetDeadLetter:input_type -> postrider.v1.GetDeadLetterRequest
-	12, // 14: postrider.v1.DeliveryService.ListDeadLetters:input_type -> postrider.v1.ListDeadLettersRequest
-	1,  // 15: postrider.v1.DeliveryService.GetDelivery:output_type -> postrider.v1.GetDeliveryResponse
-	3,  // 16: postrider.v1.DeliveryService.ListDeliveries:output_type -> postrider.v1.ListDeliveriesResponse
-	5,  // 17: postrider.v1.DeliveryService.ListAttempts:output_type -> postrider.v1.ListAttemptsResponse
-	7,  // 18: postrider.v1.DeliveryService.CancelDelivery:output_type -> postrider.v1.CancelDeliveryResponse
-	9,  // 19: postrider.v1.DeliveryService.RetryDelivery:output_type -> postrider.v1.RetryDeliveryResponse
-	11, // 20: postrider.v1.DeliveryService.GetDeadLetter:output_type -> postrider.v1.GetDeadLetterResponse
-	13, // 21: postrider.v1.DeliveryService.ListDeadLetters:output_type -> postrider.v1.ListDeadLettersResponse
-	15, // [15:22] is the sub-list for method output_type
-	8,  // [8:15] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	19, // 0: postrider.v1.GetDeliveryResponse.delivery:type_name -> postrider.v1.Delivery
+	20, // 1: postrider.v1.ListDeliveriesRequest.state:type_name -> postrider.v1.DeliveryState
+	21, // 2: postrider.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	21, // 3: postrider.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	19, // 4: postrider.v1.ListDeliveriesResponse.deliveries:type_name -> postrider.v1.Delivery
+	22, // 5: postrider.v1.ListAttemptsResponse.attempts:type_name -> postrider.v1.Attempt
+	22, // 6: postrider.v1.RetryDeliveryResponse.attempt:type_name -> postrider.v1.Attempt
+	14, // 7: postrider.v1.SummarizeDeadLettersResponse.groups:type_name -> postrider.v1.DeadLetterGroup
+	21, // 8: postrider.v1.DeadLetterGroup.oldest_time:type_name -> google.protobuf.Timestamp
+	21, // 9: postrider.v1.DeadLetterGroup.newest_time:type_name -> google.protobuf.Timestamp
+	21, // 10: postrider.v1.DeadLetterGroup.expire_time:type_name -> google.protobuf.Timestamp
+	23, // 11: postrider.v1.GetDeadLetterResponse.dead_letter:type_name -> postrider.v1.DeadLetter
+	23, // 12: postrider.v1.ListDeadLettersResponse.dead_letters:type_name -> postrider.v1.DeadLetter
+	0,  // 13: postrider.v1.DeliveryService.GetDelivery:input_type -> postrider.v1.GetDeliveryRequest
+	2,  // 14: postrider.v1.DeliveryService.ListDeliveries:input_type -> postrider.v1.ListDeliveriesRequest
+	4,  // 15: postrider.v1.DeliveryService.ListAttempts:input_type -> postrider.v1.ListAttemptsRequest
+	6,  // 16: postrider.v1.DeliveryService.CancelDelivery:input_type -> postrider.v1.CancelDeliveryRequest
+	10, // 17: postrider.v1.DeliveryService.CancelEvent:input_type -> postrider.v1.CancelEventRequest
+	8,  // 18: postrider.v1.DeliveryService.RetryDelivery:input_type -> postrider.v1.RetryDeliveryRequest
+	15, // 19: postrider.v1.DeliveryService.GetDeadLetter:input_type -> postrider.v1.GetDeadLetterRequest
+	17, // 20: postrider.v1.DeliveryService.ListDeadLetters:input_type -> postrider.v1.ListDeadLettersRequest
+	12, // 21: postrider.v1.DeliveryService.SummarizeDeadLetters:input_type -> postrider.v1.SummarizeDeadLettersRequest
+	1,  // 22: postrider.v1.DeliveryService.GetDelivery:output_type -> postrider.v1.GetDeliveryResponse
+	3,  // 23: postrider.v1.DeliveryService.ListDeliveries:output_type -> postrider.v1.ListDeliveriesResponse
+	5,  // 24: postrider.v1.DeliveryService.ListAttempts:output_type -> postrider.v1.ListAttemptsResponse
+	7,  // 25: postrider.v1.DeliveryService.CancelDelivery:output_type -> postrider.v1.CancelDeliveryResponse
+	11, // 26: postrider.v1.DeliveryService.CancelEvent:output_type -> postrider.v1.CancelEventResponse
+	9,  // 27: postrider.v1.DeliveryService.RetryDelivery:output_type -> postrider.v1.RetryDeliveryResponse
+	16, // 28: postrider.v1.DeliveryService.GetDeadLetter:output_type -> postrider.v1.GetDeadLetterResponse
+	18, // 29: postrider.v1.DeliveryService.ListDeadLetters:output_type -> postrider.v1.ListDeadLettersResponse
+	13, // 30: postrider.v1.DeliveryService.SummarizeDeadLetters:output_type -> postrider.v1.SummarizeDeadLettersResponse
+	22, // [22:31] is the sub-list for method output_type
+	13, // [13:22] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_delivery_service_proto_init() }
@@ -1019,7 +1413,7 @@ func file_postrider_v1_delivery_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_delivery_service_proto_rawDesc), len(file_postrider_v1_delivery_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,13 +19,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DeliveryService_GetDelivery_FullMethodName     = "/postrider.v1.DeliveryService/GetDelivery"
-	DeliveryService_ListDeliveries_FullMethodName  = "/postrider.v1.DeliveryService/ListDeliveries"
-	DeliveryService_ListAttempts_FullMethodName    = "/postrider.v1.DeliveryService/ListAttempts"
-	DeliveryService_CancelDelivery_FullMethodName  = "/postrider.v1.DeliveryService/CancelDelivery"
-	DeliveryService_RetryDelivery_FullMethodName   = "/postrider.v1.DeliveryService/RetryDelivery"
-	DeliveryService_GetDeadLetter_FullMethodName   = "/postrider.v1.DeliveryService/GetDeadLetter"
-	DeliveryService_ListDeadLetters_FullMethodName = "/postrider.v1.DeliveryService/ListDeadLetters"
+	DeliveryService_GetDelivery_FullMethodName          = "/postrider.v1.DeliveryService/GetDelivery"
+	DeliveryService_ListDeliveries_FullMethodName       = "/postrider.v1.DeliveryService/ListDeliveries"
+	DeliveryService_ListAttempts_FullMethodName         = "/postrider.v1.DeliveryService/ListAttempts"
+	DeliveryService_CancelDelivery_FullMethodName       = "/postrider.v1.DeliveryService/CancelDelivery"
+	DeliveryService_CancelEvent_FullMethodName          = "/postrider.v1.DeliveryService/CancelEvent"
+	DeliveryService_RetryDelivery_FullMethodName        = "/postrider.v1.DeliveryService/RetryDelivery"
+	DeliveryService_GetDeadLetter_FullMethodName        = "/postrider.v1.DeliveryService/GetDeadLetter"
+	DeliveryService_ListDeadLetters_FullMethodName      = "/postrider.v1.DeliveryService/ListDeadLetters"
+	DeliveryService_SummarizeDeadLetters_FullMethodName = "/postrider.v1.DeliveryService/SummarizeDeadLetters"
 )
 
 // DeliveryServiceClient is the client API for DeliveryService service.
@@ -42,12 +44,18 @@ type DeliveryServiceClient interface {
 	ListAttempts(ctx context.Context, in *ListAttemptsRequest, opts ...grpc.CallOption) (*ListAttemptsResponse, error)
 	// CancelDelivery ends a delivery that was not delivered; a 2xx that is already on its way wins.
 	CancelDelivery(ctx context.Context, in *CancelDeliveryRequest, opts ...grpc.CallOption) (*CancelDeliveryResponse, error)
-	// RetryDelivery releases a waiting delivery now; its schedule goes on from there.
+	// CancelEvent ends every delivery of an event that has not ended; a 2xx that is already on its
+	// way wins. Later replays of the event are not affected.
+	CancelEvent(ctx context.Context, in *CancelEventRequest, opts ...grpc.CallOption) (*CancelEventResponse, error)
+	// RetryDelivery makes one attempt now, beside the schedule. If it succeeds the delivery is
+	// delivered; if it fails, everything stays as it was.
 	RetryDelivery(ctx context.Context, in *RetryDeliveryRequest, opts ...grpc.CallOption) (*RetryDeliveryResponse, error)
 	// GetDeadLetter reads a dead letter from the record.
 	GetDeadLetter(ctx context.Context, in *GetDeadLetterRequest, opts ...grpc.CallOption) (*GetDeadLetterResponse, error)
 	// ListDeadLetters lists dead letters from the record, oldest first, without their data.
 	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
+	// SummarizeDeadLetters counts dead letters by webhook, cause and event type.
+	SummarizeDeadLetters(ctx context.Context, in *SummarizeDeadLettersRequest, opts ...grpc.CallOption) (*SummarizeDeadLettersResponse, error)
 }
 
 type deliveryServiceClient struct {
@@ -98,6 +106,16 @@ func (c *deliveryServiceClient) CancelDelivery(ctx context.Context, in *CancelDe
 	return out, nil
 }
 
+func (c *deliveryServiceClient) CancelEvent(ctx context.Context, in *CancelEventRequest, opts ...grpc.CallOption) (*CancelEventResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelEventResponse)
+	err := c.cc.Invoke(ctx, DeliveryService_CancelEvent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *deliveryServiceClient) RetryDelivery(ctx context.Context, in *RetryDeliveryRequest, opts ...grpc.CallOption) (*RetryDeliveryResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RetryDeliveryResponse)
@@ -128,6 +146,16 @@ func (c *deliveryServiceClient) ListDeadLetters(ctx context.Context, in *ListDea
 	return out, nil
 }
 
+func (c *deliveryServiceClient) SummarizeDeadLetters(ctx context.Context, in *SummarizeDeadLettersRequest, opts ...grpc.CallOption) (*SummarizeDeadLettersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SummarizeDeadLettersResponse)
+	err := c.cc.Invoke(ctx, DeliveryService_SummarizeDeadLetters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DeliveryServiceServer is the server API for DeliveryService service.
 // All implementations must embed UnimplementedDeliveryServiceServer
 // for forward compatibility.
@@ -142,12 +170,18 @@ type DeliveryServiceServer interface {
 	ListAttempts(context.Context, *ListAttemptsRequest) (*ListAttemptsResponse, error)
 	// CancelDelivery ends a delivery that was not delivered; a 2xx that is already on its way wins.
 	CancelDelivery(context.Context, *CancelDeliveryRequest) (*CancelDeliveryResponse, error)
-	// RetryDelivery releases a waiting delivery now; its schedule goes on from there.
+	// CancelEvent ends every delivery of an event that has not ended; a 2xx that is already on its
+	// way wins. Later replays of the event are not affected.
+	CancelEvent(context.Context, *CancelEventRequest) (*CancelEventResponse, error)
+	// RetryDelivery makes one attempt now, beside the schedule. If it succeeds the delivery is
+	// delivered; if it fails, everything stays as it was.
 	RetryDelivery(context.Context, *RetryDeliveryRequest) (*RetryDeliveryResponse, error)
 	// GetDeadLetter reads a dead letter from the record.
 	GetDeadLetter(context.Context, *GetDeadLetterRequest) (*GetDeadLetterResponse, error)
 	// ListDeadLetters lists dead letters from the record, oldest first, without their data.
 	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
+	// SummarizeDeadLetters counts dead letters by webhook, cause and event type.
+	SummarizeDeadLetters(context.Context, *SummarizeDeadLettersRequest) (*SummarizeDeadLettersResponse, error)
 	mustEmbedUnimplementedDeliveryServiceServer()
 }
 
@@ -170,6 +204,9 @@ func (UnimplementedDeliveryServiceServer) ListAttempts(context.Context, *ListAtt
 func (UnimplementedDeliveryServiceServer) CancelDelivery(context.Context, *CancelDeliveryRequest) (*CancelDeliveryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelDelivery not implemented")
 }
+func (UnimplementedDeliveryServiceServer) CancelEvent(context.Context, *CancelEventRequest) (*CancelEventResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelEvent not implemented")
+}
 func (UnimplementedDeliveryServiceServer) RetryDelivery(context.Context, *RetryDeliveryRequest) (*RetryDeliveryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetryDelivery not implemented")
 }
@@ -178,6 +215,9 @@ func (UnimplementedDeliveryServiceServer) GetDeadLetter(context.Context, *GetDea
 }
 func (UnimplementedDeliveryServiceServer) ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDeadLetters not implemented")
+}
+func (UnimplementedDeliveryServiceServer) SummarizeDeadLetters(context.Context, *SummarizeDeadLettersRequest) (*SummarizeDeadLettersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SummarizeDeadLetters not implemented")
 }
 func (UnimplementedDeliveryServiceServer) mustEmbedUnimplementedDeliveryServiceServer() {}
 func (UnimplementedDeliveryServiceServer) testEmbeddedByValue()                         {}
@@ -272,6 +312,24 @@ func _DeliveryService_CancelDelivery_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DeliveryService_CancelEvent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelEventRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeliveryServiceServer).CancelEvent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeliveryService_CancelEvent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeliveryServiceServer).CancelEvent(ctx, req.(*CancelEventRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DeliveryService_RetryDelivery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RetryDeliveryRequest)
 	if err := dec(in); err != nil {
@@ -326,6 +384,24 @@ func _DeliveryService_ListDeadLetters_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DeliveryService_SummarizeDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SummarizeDeadLettersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeliveryServiceServer).SummarizeDeadLetters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeliveryService_SummarizeDeadLetters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeliveryServiceServer).SummarizeDeadLetters(ctx, req.(*SummarizeDeadLettersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DeliveryService_ServiceDesc is the grpc.ServiceDesc for DeliveryService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -350,6 +426,10 @@ var DeliveryService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DeliveryService_CancelDelivery_Handler,
 		},
 		{
+			MethodName: "CancelEvent",
+			Handler:    _DeliveryService_CancelEvent_Handler,
+		},
+		{
 			MethodName: "RetryDelivery",
 			Handler:    _DeliveryService_RetryDelivery_Handler,
 		},
@@ -360,6 +440,10 @@ var DeliveryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListDeadLetters",
 			Handler:    _DeliveryService_ListDeadLetters_Handler,
+		},
+		{
+			MethodName: "SummarizeDeadLetters",
+			Handler:    _DeliveryService_SummarizeDeadLetters_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

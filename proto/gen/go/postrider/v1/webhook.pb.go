@@ -157,7 +157,8 @@ type Webhook struct {
 	Url string `protobuf:"bytes,6,opt,name=url,proto3" json:"url,omitempty"`
 	// "POST" or "GET". Default "POST". GET only where the profile has a form for it.
 	Method string `protobuf:"bytes,7,opt,name=method,proto3" json:"method,omitempty"`
-	// Patterns: an exact event type, "release.*" for all below a word, "*" for all. 1 to 100.
+	// Patterns: an exact event type, "release.*" for all below a word, "*" for all but Postrider's
+	// own ("postrider.*"). 1 to 100.
 	EventTypes []string `protobuf:"bytes,8,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
 	// A CEL expression over event.type, event.source, event.time, event.labels and data that must
 	// be true. At most 4 096 bytes; empty: none.
@@ -199,9 +200,12 @@ type Webhook struct {
 	// How the receiver answered when it was last asked to tell its token from another; absent: never.
 	Verification *Verification `protobuf:"bytes,27,opt,name=verification,proto3" json:"verification,omitempty"`
 	// How the receiver answered the handshake of CloudEvents' web hooks; absent: never.
-	Handshake     *Handshake `protobuf:"bytes,28,opt,name=handshake,proto3" json:"handshake,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Handshake *Handshake `protobuf:"bytes,28,opt,name=handshake,proto3" json:"handshake,omitempty"`
+	// The webhook is disabled when all of its attempts have failed for this time: 1 h to 30 days, and
+	// not more than its account's. Default: the account's.
+	DisableFailingAfter *durationpb.Duration `protobuf:"bytes,29,opt,name=disable_failing_after,json=disableFailingAfter,proto3" json:"disable_failing_after,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Webhook) Reset() {
@@ -426,6 +430,13 @@ func (x *Webhook) GetVerification() *Verification {
 func (x *Webhook) GetHandshake() *Handshake {
 	if x != nil {
 		return x.Handshake
+	}
+	return nil
+}
+
+func (x *Webhook) GetDisableFailingAfter() *durationpb.Duration {
+	if x != nil {
+		return x.DisableFailingAfter
 	}
 	return nil
 }
@@ -962,8 +973,7 @@ var File_postrider_v1_webhook_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"\n" +
-	"\x1apostrider/v1/webhook.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\n" +
-	"\n" +
+	"\x1apostrider/v1/webhook.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\v\n" +
 	"\aWebhook\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x16\n" +
@@ -999,7 +1009,8 @@ const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"\vannotations\x18\x19 \x03(\v2&.postrider.v1.Webhook.AnnotationsEntryR\vannotations\x126\n" +
 	"\aoptions\x18\x1a \x01(\v2\x1c.postrider.v1.ProfileOptionsR\aoptions\x12>\n" +
 	"\fverification\x18\x1b \x01(\v2\x1a.postrider.v1.VerificationR\fverification\x125\n" +
-	"\thandshake\x18\x1c \x01(\v2\x17.postrider.v1.HandshakeR\thandshake\x1a:\n" +
+	"\thandshake\x18\x1c \x01(\v2\x17.postrider.v1.HandshakeR\thandshake\x12M\n" +
+	"\x15disable_failing_after\x18\x1d \x01(\v2\x19.google.protobuf.DurationR\x13disableFailingAfter\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
@@ -1111,18 +1122,19 @@ var file_postrider_v1_webhook_proto_depIdxs = []int32{
 	3,  // 10: postrider.v1.Webhook.options:type_name -> postrider.v1.ProfileOptions
 	5,  // 11: postrider.v1.Webhook.verification:type_name -> postrider.v1.Verification
 	6,  // 12: postrider.v1.Webhook.handshake:type_name -> postrider.v1.Handshake
-	4,  // 13: postrider.v1.ProfileOptions.signature_scheme:type_name -> postrider.v1.SignatureScheme
-	13, // 14: postrider.v1.Verification.time:type_name -> google.protobuf.Timestamp
-	13, // 15: postrider.v1.Handshake.time:type_name -> google.protobuf.Timestamp
-	13, // 16: postrider.v1.WebhookSecret.create_time:type_name -> google.protobuf.Timestamp
-	13, // 17: postrider.v1.WebhookSecret.expire_time:type_name -> google.protobuf.Timestamp
-	12, // 18: postrider.v1.RetrySchedule.delays:type_name -> google.protobuf.Duration
-	1,  // 19: postrider.v1.RetrySchedule.delay_basis:type_name -> postrider.v1.DelayBasis
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	12, // 13: postrider.v1.Webhook.disable_failing_after:type_name -> google.protobuf.Duration
+	4,  // 14: postrider.v1.ProfileOptions.signature_scheme:type_name -> postrider.v1.SignatureScheme
+	13, // 15: postrider.v1.Verification.time:type_name -> google.protobuf.Timestamp
+	13, // 16: postrider.v1.Handshake.time:type_name -> google.protobuf.Timestamp
+	13, // 17: postrider.v1.WebhookSecret.create_time:type_name -> google.protobuf.Timestamp
+	13, // 18: postrider.v1.WebhookSecret.expire_time:type_name -> google.protobuf.Timestamp
+	12, // 19: postrider.v1.RetrySchedule.delays:type_name -> google.protobuf.Duration
+	1,  // 20: postrider.v1.RetrySchedule.delay_basis:type_name -> postrider.v1.DelayBasis
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_webhook_proto_init() }

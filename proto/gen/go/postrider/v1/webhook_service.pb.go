@@ -1693,6 +1693,299 @@ func (x *MatchExplanation) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// GetWebhookBacklogRequest names a webhook.
+type GetWebhookBacklogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required with an admin key.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// Required.
+	WebhookId     string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhookBacklogRequest) Reset() {
+	*x = GetWebhookBacklogRequest{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhookBacklogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhookBacklogRequest) ProtoMessage() {}
+
+func (x *GetWebhookBacklogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhookBacklogRequest.ProtoReflect.Descriptor instead.
+func (*GetWebhookBacklogRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *GetWebhookBacklogRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *GetWebhookBacklogRequest) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+// GetWebhookBacklogResponse is what waits for a webhook. Deliveries that are on their way to a
+// first attempt, or that are being attempted, are not in it.
+type GetWebhookBacklogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Deliveries that are held because the webhook is paused or disabled.
+	Held *Backlog `protobuf:"bytes,1,opt,name=held,proto3" json:"held,omitempty"`
+	// Deliveries that wait for their next attempt.
+	Waiting *Backlog `protobuf:"bytes,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Deliveries of which no attempt may be made now: the webhook is at a limit, or its breaker is open.
+	Parked *Backlog `protobuf:"bytes,3,opt,name=parked,proto3" json:"parked,omitempty"`
+	// Deliveries of events that are to be delivered later.
+	Delayed *Backlog `protobuf:"bytes,4,opt,name=delayed,proto3" json:"delayed,omitempty"`
+	// False if there are more than were counted.
+	Complete bool `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"`
+	// Since when all attempts have failed; absent if the last one known of succeeded.
+	Failing       *FailingSpell `protobuf:"bytes,6,opt,name=failing,proto3" json:"failing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhookBacklogResponse) Reset() {
+	*x = GetWebhookBacklogResponse{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhookBacklogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhookBacklogResponse) ProtoMessage() {}
+
+func (x *GetWebhookBacklogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhookBacklogResponse.ProtoReflect.Descriptor instead.
+func (*GetWebhookBacklogResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *GetWebhookBacklogResponse) GetHeld() *Backlog {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+func (x *GetWebhookBacklogResponse) GetWaiting() *Backlog {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *GetWebhookBacklogResponse) GetParked() *Backlog {
+	if x != nil {
+		return x.Parked
+	}
+	return nil
+}
+
+func (x *GetWebhookBacklogResponse) GetDelayed() *Backlog {
+	if x != nil {
+		return x.Delayed
+	}
+	return nil
+}
+
+func (x *GetWebhookBacklogResponse) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+func (x *GetWebhookBacklogResponse) GetFailing() *FailingSpell {
+	if x != nil {
+		return x.Failing
+	}
+	return nil
+}
+
+// Backlog counts deliveries that wait for the same reason.
+type Backlog struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many.
+	Count int64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// When the oldest event among them was accepted; absent if there is none.
+	OldestAcceptTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=oldest_accept_time,json=oldestAcceptTime,proto3" json:"oldest_accept_time,omitempty"`
+	// When the first of them will be attempted; absent if there is none, and for what is held.
+	NextAttemptTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=next_attempt_time,json=nextAttemptTime,proto3" json:"next_attempt_time,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Backlog) Reset() {
+	*x = Backlog{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Backlog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Backlog) ProtoMessage() {}
+
+func (x *Backlog) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Backlog.ProtoReflect.Descriptor instead.
+func (*Backlog) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Backlog) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Backlog) GetOldestAcceptTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OldestAcceptTime
+	}
+	return nil
+}
+
+func (x *Backlog) GetNextAttemptTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextAttemptTime
+	}
+	return nil
+}
+
+// FailingSpell is a time in which all of a webhook's attempts have failed.
+type FailingSpell struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Start of its first attempt.
+	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// End of the last failed attempt that is known of.
+	LastFailureTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=last_failure_time,json=lastFailureTime,proto3" json:"last_failure_time,omitempty"`
+	// Status of that attempt, 0 without a response.
+	LastStatusCode int32 `protobuf:"varint,3,opt,name=last_status_code,json=lastStatusCode,proto3" json:"last_status_code,omitempty"`
+	// Error class of that attempt.
+	LastErrorClass string `protobuf:"bytes,4,opt,name=last_error_class,json=lastErrorClass,proto3" json:"last_error_class,omitempty"`
+	// A failed attempt from this time on disables the webhook; absent: none does.
+	DisableTime   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=disable_time,json=disableTime,proto3" json:"disable_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailingSpell) Reset() {
+	*x = FailingSpell{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailingSpell) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailingSpell) ProtoMessage() {}
+
+func (x *FailingSpell) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailingSpell.ProtoReflect.Descriptor instead.
+func (*FailingSpell) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *FailingSpell) GetStartTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartTime
+	}
+	return nil
+}
+
+func (x *FailingSpell) GetLastFailureTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastFailureTime
+	}
+	return nil
+}
+
+func (x *FailingSpell) GetLastStatusCode() int32 {
+	if x != nil {
+		return x.LastStatusCode
+	}
+	return 0
+}
+
+func (x *FailingSpell) GetLastErrorClass() string {
+	if x != nil {
+		return x.LastErrorClass
+	}
+	return ""
+}
+
+func (x *FailingSpell) GetDisableTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DisableTime
+	}
+	return nil
+}
+
 var File_postrider_v1_webhook_service_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_webhook_service_proto_rawDesc = "" +
@@ -1825,7 +2118,31 @@ const file_postrider_v1_webhook_service_proto_rawDesc = "" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x120\n" +
 	"\x05state\x18\x05 \x01(\x0e2\x1a.postrider.v1.WebhookStateR\x05state\x12;\n" +
 	"\vcreate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime2\xb1\t\n" +
+	"createTime\"X\n" +
+	"\x18GetWebhookBacklogRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\"\xa9\x02\n" +
+	"\x19GetWebhookBacklogResponse\x12)\n" +
+	"\x04held\x18\x01 \x01(\v2\x15.postrider.v1.BacklogR\x04held\x12/\n" +
+	"\awaiting\x18\x02 \x01(\v2\x15.postrider.v1.BacklogR\awaiting\x12-\n" +
+	"\x06parked\x18\x03 \x01(\v2\x15.postrider.v1.BacklogR\x06parked\x12/\n" +
+	"\adelayed\x18\x04 \x01(\v2\x15.postrider.v1.BacklogR\adelayed\x12\x1a\n" +
+	"\bcomplete\x18\x05 \x01(\bR\bcomplete\x124\n" +
+	"\afailing\x18\x06 \x01(\v2\x1a.postrider.v1.FailingSpellR\afailing\"\xb1\x01\n" +
+	"\aBacklog\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x03R\x05count\x12H\n" +
+	"\x12oldest_accept_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10oldestAcceptTime\x12F\n" +
+	"\x11next_attempt_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\"\xa4\x02\n" +
+	"\fFailingSpell\x129\n" +
+	"\n" +
+	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x12F\n" +
+	"\x11last_failure_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastFailureTime\x12(\n" +
+	"\x10last_status_code\x18\x03 \x01(\x05R\x0elastStatusCode\x12(\n" +
+	"\x10last_error_class\x18\x04 \x01(\tR\x0elastErrorClass\x12=\n" +
+	"\fdisable_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vdisableTime2\x97\n" +
+	"\n" +
 	"\x0eWebhookService\x12X\n" +
 	"\rCreateWebhook\x12\".postrider.v1.CreateWebhookRequest\x1a#.postrider.v1.CreateWebhookResponse\x12O\n" +
 	"\n" +
@@ -1840,7 +2157,8 @@ const file_postrider_v1_webhook_service_proto_rawDesc = "" +
 	"\rVerifyWebhook\x12\".postrider.v1.VerifyWebhookRequest\x1a#.postrider.v1.VerifyWebhookResponse\x12a\n" +
 	"\x10HandshakeWebhook\x12%.postrider.v1.HandshakeWebhookRequest\x1a&.postrider.v1.HandshakeWebhookResponse\x12R\n" +
 	"\vTestWebhook\x12 .postrider.v1.TestWebhookRequest\x1a!.postrider.v1.TestWebhookResponse\x12U\n" +
-	"\fExplainMatch\x12!.postrider.v1.ExplainMatchRequest\x1a\".postrider.v1.ExplainMatchResponseB\xbe\x01\n" +
+	"\fExplainMatch\x12!.postrider.v1.ExplainMatchRequest\x1a\".postrider.v1.ExplainMatchResponse\x12d\n" +
+	"\x11GetWebhookBacklog\x12&.postrider.v1.GetWebhookBacklogRequest\x1a'.postrider.v1.GetWebhookBacklogResponseB\xbe\x01\n" +
 	"\x10com.postrider.v1B\x13WebhookServiceProtoP\x01ZDgithub.com/postrider/postrider/proto/gen/go/postrider/v1;postriderv1\xa2\x02\x03PXX\xaa\x02\fPostrider.V1\xca\x02\fPostrider\\V1\xe2\x02\x18Postrider\\V1\\GPBMetadata\xea\x02\rPostrider::V1b\x06proto3"
 
 var (
@@ -1855,7 +2173,7 @@ func file_postrider_v1_webhook_service_proto_rawDescGZIP() []byte {
 	return file_postrider_v1_webhook_service_proto_rawDescData
 }
 
-var file_postrider_v1_webhook_service_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_postrider_v1_webhook_service_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_postrider_v1_webhook_service_proto_goTypes = []any{
 	(*CreateWebhookRequest)(nil),        // 0: postrider.v1.CreateWebhookRequest
 	(*CreateWebhookResponse)(nil),       // 1: postrider.v1.CreateWebhookResponse
@@ -1885,67 +2203,83 @@ var file_postrider_v1_webhook_service_proto_goTypes = []any{
 	(*ExplainMatchRequest)(nil),         // 25: postrider.v1.ExplainMatchRequest
 	(*ExplainMatchResponse)(nil),        // 26: postrider.v1.ExplainMatchResponse
 	(*MatchExplanation)(nil),            // 27: postrider.v1.MatchExplanation
-	(*Webhook)(nil),                     // 28: postrider.v1.Webhook
-	(*WebhookSecret)(nil),               // 29: postrider.v1.WebhookSecret
-	(*fieldmaskpb.FieldMask)(nil),       // 30: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),         // 31: google.protobuf.Duration
-	(*EventInput)(nil),                  // 32: postrider.v1.EventInput
-	(WebhookState)(0),                   // 33: postrider.v1.WebhookState
-	(*timestamppb.Timestamp)(nil),       // 34: google.protobuf.Timestamp
+	(*GetWebhookBacklogRequest)(nil),    // 28: postrider.v1.GetWebhookBacklogRequest
+	(*GetWebhookBacklogResponse)(nil),   // 29: postrider.v1.GetWebhookBacklogResponse
+	(*Backlog)(nil),                     // 30: postrider.v1.Backlog
+	(*FailingSpell)(nil),                // 31: postrider.v1.FailingSpell
+	(*Webhook)(nil),                     // 32: postrider.v1.Webhook
+	(*WebhookSecret)(nil),               // 33: postrider.v1.WebhookSecret
+	(*fieldmaskpb.FieldMask)(nil),       // 34: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),         // 35: google.protobuf.Duration
+	(*EventInput)(nil),                  // 36: postrider.v1.EventInput
+	(WebhookState)(0),                   // 37: postrider.v1.WebhookState
+	(*timestamppb.Timestamp)(nil),       // 38: google.protobuf.Timestamp
 }
 var file_postrider_v1_webhook_service_proto_depIdxs = []int32{
-	28, // 0: postrider.v1.CreateWebhookRequest.webhook:type_name -> postrider.v1.Webhook
-	28, // 1: postrider.v1.CreateWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	28, // 2: postrider.v1.GetWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	32, // 0: postrider.v1.CreateWebhookRequest.webhook:type_name -> postrider.v1.Webhook
+	32, // 1: postrider.v1.CreateWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	32, // 2: postrider.v1.GetWebhookResponse.webhook:type_name -> postrider.v1.Webhook
 	6,  // 3: postrider.v1.GetWebhookSecretsResponse.secrets:type_name -> postrider.v1.RevealedSecret
-	29, // 4: postrider.v1.RevealedSecret.description:type_name -> postrider.v1.WebhookSecret
-	28, // 5: postrider.v1.VerifyWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	28, // 6: postrider.v1.HandshakeWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	28, // 7: postrider.v1.ListWebhooksResponse.webhooks:type_name -> postrider.v1.Webhook
-	28, // 8: postrider.v1.UpdateWebhookRequest.webhook:type_name -> postrider.v1.Webhook
-	30, // 9: postrider.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	28, // 10: postrider.v1.UpdateWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	28, // 11: postrider.v1.PauseWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	28, // 12: postrider.v1.ResumeWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	31, // 13: postrider.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
-	28, // 14: postrider.v1.RotateWebhookSecretResponse.webhook:type_name -> postrider.v1.Webhook
-	32, // 15: postrider.v1.TestWebhookRequest.event:type_name -> postrider.v1.EventInput
-	31, // 16: postrider.v1.TestWebhookResponse.duration:type_name -> google.protobuf.Duration
-	32, // 17: postrider.v1.ExplainMatchRequest.event:type_name -> postrider.v1.EventInput
+	33, // 4: postrider.v1.RevealedSecret.description:type_name -> postrider.v1.WebhookSecret
+	32, // 5: postrider.v1.VerifyWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	32, // 6: postrider.v1.HandshakeWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	32, // 7: postrider.v1.ListWebhooksResponse.webhooks:type_name -> postrider.v1.Webhook
+	32, // 8: postrider.v1.UpdateWebhookRequest.webhook:type_name -> postrider.v1.Webhook
+	34, // 9: postrider.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	32, // 10: postrider.v1.UpdateWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	32, // 11: postrider.v1.PauseWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	32, // 12: postrider.v1.ResumeWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	35, // 13: postrider.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
+	32, // 14: postrider.v1.RotateWebhookSecretResponse.webhook:type_name -> postrider.v1.Webhook
+	36, // 15: postrider.v1.TestWebhookRequest.event:type_name -> postrider.v1.EventInput
+	35, // 16: postrider.v1.TestWebhookResponse.duration:type_name -> google.protobuf.Duration
+	36, // 17: postrider.v1.ExplainMatchRequest.event:type_name -> postrider.v1.EventInput
 	27, // 18: postrider.v1.ExplainMatchResponse.explanations:type_name -> postrider.v1.MatchExplanation
-	33, // 19: postrider.v1.MatchExplanation.state:type_name -> postrider.v1.WebhookState
-	34, // 20: postrider.v1.MatchExplanation.create_time:type_name -> google.protobuf.Timestamp
-	0,  // 21: postrider.v1.WebhookService.CreateWebhook:input_type -> postrider.v1.CreateWebhookRequest
-	2,  // 22: postrider.v1.WebhookService.GetWebhook:input_type -> postrider.v1.GetWebhookRequest
-	11, // 23: postrider.v1.WebhookService.ListWebhooks:input_type -> postrider.v1.ListWebhooksRequest
-	13, // 24: postrider.v1.WebhookService.UpdateWebhook:input_type -> postrider.v1.UpdateWebhookRequest
-	15, // 25: postrider.v1.WebhookService.DeleteWebhook:input_type -> postrider.v1.DeleteWebhookRequest
-	17, // 26: postrider.v1.WebhookService.PauseWebhook:input_type -> postrider.v1.PauseWebhookRequest
-	19, // 27: postrider.v1.WebhookService.ResumeWebhook:input_type -> postrider.v1.ResumeWebhookRequest
-	21, // 28: postrider.v1.WebhookService.RotateWebhookSecret:input_type -> postrider.v1.RotateWebhookSecretRequest
-	4,  // 29: postrider.v1.WebhookService.GetWebhookSecrets:input_type -> postrider.v1.GetWebhookSecretsRequest
-	7,  // 30: postrider.v1.WebhookService.VerifyWebhook:input_type -> postrider.v1.VerifyWebhookRequest
-	9,  // 31: postrider.v1.WebhookService.HandshakeWebhook:input_type -> postrider.v1.HandshakeWebhookRequest
-	23, // 32: postrider.v1.WebhookService.TestWebhook:input_type -> postrider.v1.TestWebhookRequest
-	25, // 33: postrider.v1.WebhookService.ExplainMatch:input_type -> postrider.v1.ExplainMatchRequest
-	1,  // 34: postrider.v1.WebhookService.CreateWebhook:output_type -> postrider.v1.CreateWebhookResponse
-	3,  // 35: postrider.v1.WebhookService.GetWebhook:output_type -> postrider.v1.GetWebhookResponse
-	12, // 36: postrider.v1.WebhookService.ListWebhooks:output_type -> postrider.v1.ListWebhooksResponse
-	14, // 37: postrider.v1.WebhookService.UpdateWebhook:output_type -> postrider.v1.UpdateWebhookResponse
-	16, // 38: postrider.v1.WebhookService.DeleteWebhook:output_type -> postrider.v1.DeleteWebhookResponse
-	18, // 39: postrider.v1.WebhookService.PauseWebhook:output_type -> postrider.v1.PauseWebhookResponse
-	20, // 40: postrider.v1.WebhookService.ResumeWebhook:output_type -> postrider.v1.ResumeWebhookResponse
-	22, // 41: postrider.v1.WebhookService.RotateWebhookSecret:output_type -> postrider.v1.RotateWebhookSecretResponse
-	5,  // 42: postrider.v1.WebhookService.GetWebhookSecrets:output_type -> postrider.v1.GetWebhookSecretsResponse
-	8,  // 43: postrider.v1.WebhookService.VerifyWebhook:output_type -> postrider.v1.VerifyWebhookResponse
-	10, // 44: postrider.v1.WebhookService.HandshakeWebhook:output_type -> postrider.v1.HandshakeWebhookResponse
-	24, // 45: postrider.v1.WebhookService.TestWebhook:output_type -> postrider.v1.TestWebhookResponse
-	26, // 46: postrider.v1.WebhookService.ExplainMatch:output_type -> postrider.v1.ExplainMatchResponse
-	34, // [34:47] is the sub-list for method output_type
-	21, // [21:34] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	37, // 19: postrider.v1.MatchExplanation.state:type_name -> postrider.v1.WebhookState
+	38, // 20: postrider.v1.MatchExplanation.create_time:type_name -> google.protobuf.Timestamp
+	30, // 21: postrider.v1.GetWebhookBacklogResponse.held:type_name -> postrider.v1.Backlog
+	30, // 22: postrider.v1.GetWebhookBacklogResponse.waiting:type_name -> postrider.v1.Backlog
+	30, // 23: postrider.v1.GetWebhookBacklogResponse.parked:type_name -> postrider.v1.Backlog
+	30, // 24: postrider.v1.GetWebhookBacklogResponse.delayed:type_name -> postrider.v1.Backlog
+	31, // 25: postrider.v1.GetWebhookBacklogResponse.failing:type_name -> postrider.v1.FailingSpell
+	38, // 26: postrider.v1.Backlog.oldest_accept_time:type_name -> google.protobuf.Timestamp
+	38, // 27: postrider.v1.Backlog.next_attempt_time:type_name -> google.protobuf.Timestamp
+	38, // 28: postrider.v1.FailingSpell.start_time:type_name -> google.protobuf.Timestamp
+	38, // 29: postrider.v1.FailingSpell.last_failure_time:type_name -> google.protobuf.Timestamp
+	38, // 30: postrider.v1.FailingSpell.disable_time:type_name -> google.protobuf.Timestamp
+	0,  // 31: postrider.v1.WebhookService.CreateWebhook:input_type -> postrider.v1.CreateWebhookRequest
+	2,  // 32: postrider.v1.WebhookService.GetWebhook:input_type -> postrider.v1.GetWebhookRequest
+	11, // 33: postrider.v1.WebhookService.ListWebhooks:input_type -> postrider.v1.ListWebhooksRequest
+	13, // 34: postrider.v1.WebhookService.UpdateWebhook:input_type -> postrider.v1.UpdateWebhookRequest
+	15, // 35: postrider.v1.WebhookService.DeleteWebhook:input_type -> postrider.v1.DeleteWebhookRequest
+	17, // 36: postrider.v1.WebhookService.PauseWebhook:input_type -> postrider.v1.PauseWebhookRequest
+	19, // 37: postrider.v1.WebhookService.ResumeWebhook:input_type -> postrider.v1.ResumeWebhookRequest
+	21, // 38: postrider.v1.WebhookService.RotateWebhookSecret:input_type -> postrider.v1.RotateWebhookSecretRequest
+	4,  // 39: postrider.v1.WebhookService.GetWebhookSecrets:input_type -> postrider.v1.GetWebhookSecretsRequest
+	7,  // 40: postrider.v1.WebhookService.VerifyWebhook:input_type -> postrider.v1.VerifyWebhookRequest
+	9,  // 41: postrider.v1.WebhookService.HandshakeWebhook:input_type -> postrider.v1.HandshakeWebhookRequest
+	23, // 42: postrider.v1.WebhookService.TestWebhook:input_type -> postrider.v1.TestWebhookRequest
+	25, // 43: postrider.v1.WebhookService.ExplainMatch:input_type -> postrider.v1.ExplainMatchRequest
+	28, // 44: postrider.v1.WebhookService.GetWebhookBacklog:input_type -> postrider.v1.GetWebhookBacklogRequest
+	1,  // 45: postrider.v1.WebhookService.CreateWebhook:output_type -> postrider.v1.CreateWebhookResponse
+	3,  // 46: postrider.v1.WebhookService.GetWebhook:output_type -> postrider.v1.GetWebhookResponse
+	12, // 47: postrider.v1.WebhookService.ListWebhooks:output_type -> postrider.v1.ListWebhooksResponse
+	14, // 48: postrider.v1.WebhookService.UpdateWebhook:output_type -> postrider.v1.UpdateWebhookResponse
+	16, // 49: postrider.v1.WebhookService.DeleteWebhook:output_type -> postrider.v1.DeleteWebhookResponse
+	18, // 50: postrider.v1.WebhookService.PauseWebhook:output_type -> postrider.v1.PauseWebhookResponse
+	20, // 51: postrider.v1.WebhookService.ResumeWebhook:output_type -> postrider.v1.ResumeWebhookResponse
+	22, // 52: postrider.v1.WebhookService.RotateWebhookSecret:output_type -> postrider.v1.RotateWebhookSecretResponse
+	5,  // 53: postrider.v1.WebhookService.GetWebhookSecrets:output_type -> postrider.v1.GetWebhookSecretsResponse
+	8,  // 54: postrider.v1.WebhookService.VerifyWebhook:output_type -> postrider.v1.VerifyWebhookResponse
+	10, // 55: postrider.v1.WebhookService.HandshakeWebhook:output_type -> postrider.v1.HandshakeWebhookResponse
+	24, // 56: postrider.v1.WebhookService.TestWebhook:output_type -> postrider.v1.TestWebhookResponse
+	26, // 57: postrider.v1.WebhookService.ExplainMatch:output_type -> postrider.v1.ExplainMatchResponse
+	29, // 58: postrider.v1.WebhookService.GetWebhookBacklog:output_type -> postrider.v1.GetWebhookBacklogResponse
+	45, // [45:59] is the sub-list for method output_type
+	31, // [31:45] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_webhook_service_proto_init() }
@@ -1961,7 +2295,7 @@ func file_postrider_v1_webhook_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_webhook_service_proto_rawDesc), len(file_postrider_v1_webhook_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -32,6 +32,7 @@ const (
 	WebhookService_HandshakeWebhook_FullMethodName    = "/postrider.v1.WebhookService/HandshakeWebhook"
 	WebhookService_TestWebhook_FullMethodName         = "/postrider.v1.WebhookService/TestWebhook"
 	WebhookService_ExplainMatch_FullMethodName        = "/postrider.v1.WebhookService/ExplainMatch"
+	WebhookService_GetWebhookBacklog_FullMethodName   = "/postrider.v1.WebhookService/GetWebhookBacklog"
 )
 
 // WebhookServiceClient is the client API for WebhookService service.
@@ -69,6 +70,9 @@ type WebhookServiceClient interface {
 	TestWebhook(ctx context.Context, in *TestWebhookRequest, opts ...grpc.CallOption) (*TestWebhookResponse, error)
 	// ExplainMatch says which webhooks an event would reach, and why not the others.
 	ExplainMatch(ctx context.Context, in *ExplainMatchRequest, opts ...grpc.CallOption) (*ExplainMatchResponse, error)
+	// GetWebhookBacklog counts the deliveries that wait for a webhook, and tells since when all of its
+	// attempts have failed, if they do.
+	GetWebhookBacklog(ctx context.Context, in *GetWebhookBacklogRequest, opts ...grpc.CallOption) (*GetWebhookBacklogResponse, error)
 }
 
 type webhookServiceClient struct {
@@ -209,6 +213,16 @@ func (c *webhookServiceClient) ExplainMatch(ctx context.Context, in *ExplainMatc
 	return out, nil
 }
 
+func (c *webhookServiceClient) GetWebhookBacklog(ctx context.Context, in *GetWebhookBacklogRequest, opts ...grpc.CallOption) (*GetWebhookBacklogResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetWebhookBacklogResponse)
+	err := c.cc.Invoke(ctx, WebhookService_GetWebhookBacklog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WebhookServiceServer is the server API for WebhookService service.
 // All implementations must embed UnimplementedWebhookServiceServer
 // for forward compatibility.
@@ -244,6 +258,9 @@ type WebhookServiceServer interface {
 	TestWebhook(context.Context, *TestWebhookRequest) (*TestWebhookResponse, error)
 	// ExplainMatch says which webhooks an event would reach, and why not the others.
 	ExplainMatch(context.Context, *ExplainMatchRequest) (*ExplainMatchResponse, error)
+	// GetWebhookBacklog counts the deliveries that wait for a webhook, and tells since when all of its
+	// attempts have failed, if they do.
+	GetWebhookBacklog(context.Context, *GetWebhookBacklogRequest) (*GetWebhookBacklogResponse, error)
 	mustEmbedUnimplementedWebhookServiceServer()
 }
 
@@ -292,6 +309,9 @@ func (UnimplementedWebhookServiceServer) TestWebhook(context.Context, *TestWebho
 }
 func (UnimplementedWebhookServiceServer) ExplainMatch(context.Context, *ExplainMatchRequest) (*ExplainMatchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainMatch not implemented")
+}
+func (UnimplementedWebhookServiceServer) GetWebhookBacklog(context.Context, *GetWebhookBacklogRequest) (*GetWebhookBacklogResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetWebhookBacklog not implemented")
 }
 func (UnimplementedWebhookServiceServer) mustEmbedUnimplementedWebhookServiceServer() {}
 func (UnimplementedWebhookServiceServer) testEmbeddedByValue()                        {}
@@ -548,6 +568,24 @@ func _WebhookService_ExplainMatch_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WebhookService_GetWebhookBacklog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetWebhookBacklogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).GetWebhookBacklog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_GetWebhookBacklog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).GetWebhookBacklog(ctx, req.(*GetWebhookBacklogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WebhookService_ServiceDesc is the grpc.ServiceDesc for WebhookService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -606,6 +644,10 @@ var WebhookService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ExplainMatch",
 			Handler:    _WebhookService_ExplainMatch_Handler,
+		},
+		{
+			MethodName: "GetWebhookBacklog",
+			Handler:    _WebhookService_GetWebhookBacklog_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -12,6 +12,7 @@ package apiv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -153,11 +154,203 @@ func (x *DisableWebhookResponse) GetWebhookRevision() uint64 {
 	return 0
 }
 
+// ReportOutcomesRequest holds at most 256 reports.
+type ReportOutcomesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each webhook.
+	Webhooks      []*WebhookOutcomes `protobuf:"bytes,1,rep,name=webhooks,proto3" json:"webhooks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportOutcomesRequest) Reset() {
+	*x = ReportOutcomesRequest{}
+	mi := &file_postrider_api_v1_disable_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportOutcomesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportOutcomesRequest) ProtoMessage() {}
+
+func (x *ReportOutcomesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_api_v1_disable_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportOutcomesRequest.ProtoReflect.Descriptor instead.
+func (*ReportOutcomesRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_api_v1_disable_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ReportOutcomesRequest) GetWebhooks() []*WebhookOutcomes {
+	if x != nil {
+		return x.Webhooks
+	}
+	return nil
+}
+
+// WebhookOutcomes is what became of a webhook's attempts since the last report.
+type WebhookOutcomes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Owner.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The webhook.
+	WebhookId string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// End of the last attempt that succeeded; absent: none did.
+	SuccessTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=success_time,json=successTime,proto3" json:"success_time,omitempty"`
+	// Start of the first attempt that failed after that; absent: none did.
+	FailingSince *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"`
+	// End of the last attempt that failed.
+	LastFailureTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=last_failure_time,json=lastFailureTime,proto3" json:"last_failure_time,omitempty"`
+	// Status of the last attempt that failed, 0 without a response.
+	LastStatusCode int32 `protobuf:"varint,6,opt,name=last_status_code,json=lastStatusCode,proto3" json:"last_status_code,omitempty"`
+	// Error class of the last attempt that failed.
+	LastErrorClass string `protobuf:"bytes,7,opt,name=last_error_class,json=lastErrorClass,proto3" json:"last_error_class,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *WebhookOutcomes) Reset() {
+	*x = WebhookOutcomes{}
+	mi := &file_postrider_api_v1_disable_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookOutcomes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookOutcomes) ProtoMessage() {}
+
+func (x *WebhookOutcomes) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_api_v1_disable_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookOutcomes.ProtoReflect.Descriptor instead.
+func (*WebhookOutcomes) Descriptor() ([]byte, []int) {
+	return file_postrider_api_v1_disable_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WebhookOutcomes) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *WebhookOutcomes) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+func (x *WebhookOutcomes) GetSuccessTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SuccessTime
+	}
+	return nil
+}
+
+func (x *WebhookOutcomes) GetFailingSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailingSince
+	}
+	return nil
+}
+
+func (x *WebhookOutcomes) GetLastFailureTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastFailureTime
+	}
+	return nil
+}
+
+func (x *WebhookOutcomes) GetLastStatusCode() int32 {
+	if x != nil {
+		return x.LastStatusCode
+	}
+	return 0
+}
+
+func (x *WebhookOutcomes) GetLastErrorClass() string {
+	if x != nil {
+		return x.LastErrorClass
+	}
+	return ""
+}
+
+// ReportOutcomesResponse tells which reports have to be made again.
+type ReportOutcomesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Webhooks whose report could not be taken now.
+	FailedWebhookIds []string `protobuf:"bytes,1,rep,name=failed_webhook_ids,json=failedWebhookIds,proto3" json:"failed_webhook_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ReportOutcomesResponse) Reset() {
+	*x = ReportOutcomesResponse{}
+	mi := &file_postrider_api_v1_disable_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportOutcomesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportOutcomesResponse) ProtoMessage() {}
+
+func (x *ReportOutcomesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_api_v1_disable_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportOutcomesResponse.ProtoReflect.Descriptor instead.
+func (*ReportOutcomesResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_api_v1_disable_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReportOutcomesResponse) GetFailedWebhookIds() []string {
+	if x != nil {
+		return x.FailedWebhookIds
+	}
+	return nil
+}
+
 var File_postrider_api_v1_disable_service_proto protoreflect.FileDescriptor
 
 const file_postrider_api_v1_disable_service_proto_rawDesc = "" +
 	"\n" +
-	"&postrider/api/v1/disable_service.proto\x12\x10postrider.api.v1\"\x98\x01\n" +
+	"&postrider/api/v1/disable_service.proto\x12\x10postrider.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x01\n" +
 	"\x15DisableWebhookRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
@@ -167,9 +360,24 @@ const file_postrider_api_v1_disable_service_proto_rawDesc = "" +
 	"\x10webhook_revision\x18\x04 \x01(\x04R\x0fwebhookRevision\"_\n" +
 	"\x16DisableWebhookResponse\x12\x1a\n" +
 	"\bdisabled\x18\x01 \x01(\bR\bdisabled\x12)\n" +
-	"\x10webhook_revision\x18\x02 \x01(\x04R\x0fwebhookRevision2z\n" +
+	"\x10webhook_revision\x18\x02 \x01(\x04R\x0fwebhookRevision\"V\n" +
+	"\x15ReportOutcomesRequest\x12=\n" +
+	"\bwebhooks\x18\x01 \x03(\v2!.postrider.api.v1.WebhookOutcomesR\bwebhooks\"\xeb\x02\n" +
+	"\x0fWebhookOutcomes\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\x12=\n" +
+	"\fsuccess_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vsuccessTime\x12?\n" +
+	"\rfailing_since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\ffailingSince\x12F\n" +
+	"\x11last_failure_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastFailureTime\x12(\n" +
+	"\x10last_status_code\x18\x06 \x01(\x05R\x0elastStatusCode\x12(\n" +
+	"\x10last_error_class\x18\a \x01(\tR\x0elastErrorClass\"F\n" +
+	"\x16ReportOutcomesResponse\x12,\n" +
+	"\x12failed_webhook_ids\x18\x01 \x03(\tR\x10failedWebhookIds2\xdf\x01\n" +
 	"\x13WebhookStateService\x12c\n" +
-	"\x0eDisableWebhook\x12'.postrider.api.v1.DisableWebhookRequest\x1a(.postrider.api.v1.DisableWebhookResponseB\xd1\x01\n" +
+	"\x0eDisableWebhook\x12'.postrider.api.v1.DisableWebhookRequest\x1a(.postrider.api.v1.DisableWebhookResponse\x12c\n" +
+	"\x0eReportOutcomes\x12'.postrider.api.v1.ReportOutcomesRequest\x1a(.postrider.api.v1.ReportOutcomesResponseB\xd1\x01\n" +
 	"\x14com.postrider.api.v1B\x13DisableServiceProtoP\x01ZBgithub.com/postrider/postrider/proto/gen/go/postrider/api/v1;apiv1\xa2\x02\x03PAX\xaa\x02\x10Postrider.Api.V1\xca\x02\x10Postrider\\Api\\V1\xe2\x02\x1cPostrider\\Api\\V1\\GPBMetadata\xea\x02\x12Postrider::Api::V1b\x06proto3"
 
 var (
@@ -184,19 +392,29 @@ func file_postrider_api_v1_disable_service_proto_rawDescGZIP() []byte {
 	return file_postrider_api_v1_disable_service_proto_rawDescData
 }
 
-var file_postrider_api_v1_disable_service_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_postrider_api_v1_disable_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_postrider_api_v1_disable_service_proto_goTypes = []any{
 	(*DisableWebhookRequest)(nil),  // 0: postrider.api.v1.DisableWebhookRequest
 	(*DisableWebhookResponse)(nil), // 1: postrider.api.v1.DisableWebhookResponse
+	(*ReportOutcomesRequest)(nil),  // 2: postrider.api.v1.ReportOutcomesRequest
+	(*WebhookOutcomes)(nil),        // 3: postrider.api.v1.WebhookOutcomes
+	(*ReportOutcomesResponse)(nil), // 4: postrider.api.v1.ReportOutcomesResponse
+	(*timestamppb.Timestamp)(nil),  // 5: google.protobuf.Timestamp
 }
 var file_postrider_api_v1_disable_service_proto_depIdxs = []int32{
-	0, // 0: postrider.api.v1.WebhookStateService.DisableWebhook:input_type -> postrider.api.v1.DisableWebhookRequest
-	1, // 1: postrider.api.v1.WebhookStateService.DisableWebhook:output_type -> postrider.api.v1.DisableWebhookResponse
-	1, // [1:2] is the sub-list for method output_type
-	0, // [0:1] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	3, // 0: postrider.api.v1.ReportOutcomesRequest.webhooks:type_name -> postrider.api.v1.WebhookOutcomes
+	5, // 1: postrider.api.v1.WebhookOutcomes.success_time:type_name -> google.protobuf.Timestamp
+	5, // 2: postrider.api.v1.WebhookOutcomes.failing_since:type_name -> google.protobuf.Timestamp
+	5, // 3: postrider.api.v1.WebhookOutcomes.last_failure_time:type_name -> google.protobuf.Timestamp
+	0, // 4: postrider.api.v1.WebhookStateService.DisableWebhook:input_type -> postrider.api.v1.DisableWebhookRequest
+	2, // 5: postrider.api.v1.WebhookStateService.ReportOutcomes:input_type -> postrider.api.v1.ReportOutcomesRequest
+	1, // 6: postrider.api.v1.WebhookStateService.DisableWebhook:output_type -> postrider.api.v1.DisableWebhookResponse
+	4, // 7: postrider.api.v1.WebhookStateService.ReportOutcomes:output_type -> postrider.api.v1.ReportOutcomesResponse
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_postrider_api_v1_disable_service_proto_init() }
@@ -210,7 +428,7 @@ func file_postrider_api_v1_disable_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_api_v1_disable_service_proto_rawDesc), len(file_postrider_api_v1_disable_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

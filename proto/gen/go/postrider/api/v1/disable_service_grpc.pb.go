@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	WebhookStateService_DisableWebhook_FullMethodName = "/postrider.api.v1.WebhookStateService/DisableWebhook"
+	WebhookStateService_ReportOutcomes_FullMethodName = "/postrider.api.v1.WebhookStateService/ReportOutcomes"
 )
 
 // WebhookStateServiceClient is the client API for WebhookStateService service.
@@ -35,6 +36,9 @@ type WebhookStateServiceClient interface {
 	// answers when every router and dispatcher acts on the new state. NOT_FOUND if the webhook does
 	// not exist.
 	DisableWebhook(ctx context.Context, in *DisableWebhookRequest, opts ...grpc.CallOption) (*DisableWebhookResponse, error)
+	// ReportOutcomes tells how webhooks' attempts end, so that one that fails for too long is disabled
+	// and its owner is warned before. It is idempotent. A webhook that does not exist is passed over.
+	ReportOutcomes(ctx context.Context, in *ReportOutcomesRequest, opts ...grpc.CallOption) (*ReportOutcomesResponse, error)
 }
 
 type webhookStateServiceClient struct {
@@ -55,6 +59,16 @@ func (c *webhookStateServiceClient) DisableWebhook(ctx context.Context, in *Disa
 	return out, nil
 }
 
+func (c *webhookStateServiceClient) ReportOutcomes(ctx context.Context, in *ReportOutcomesRequest, opts ...grpc.CallOption) (*ReportOutcomesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportOutcomesResponse)
+	err := c.cc.Invoke(ctx, WebhookStateService_ReportOutcomes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WebhookStateServiceServer is the server API for WebhookStateService service.
 // All implementations must embed UnimplementedWebhookStateServiceServer
 // for forward compatibility.
@@ -65,6 +79,9 @@ type WebhookStateServiceServer interface {
 	// answers when every router and dispatcher acts on the new state. NOT_FOUND if the webhook does
 	// not exist.
 	DisableWebhook(context.Context, *DisableWebhookRequest) (*DisableWebhookResponse, error)
+	// ReportOutcomes tells how webhooks' attempts end, so that one that fails for too long is disabled
+	// and its owner is warned before. It is idempotent. A webhook that does not exist is passed over.
+	ReportOutcomes(context.Context, *ReportOutcomesRequest) (*ReportOutcomesResponse, error)
 	mustEmbedUnimplementedWebhookStateServiceServer()
 }
 
@@ -77,6 +94,9 @@ type UnimplementedWebhookStateServiceServer struct{}
 
 func (UnimplementedWebhookStateServiceServer) DisableWebhook(context.Context, *DisableWebhookRequest) (*DisableWebhookResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DisableWebhook not implemented")
+}
+func (UnimplementedWebhookStateServiceServer) ReportOutcomes(context.Context, *ReportOutcomesRequest) (*ReportOutcomesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportOutcomes not implemented")
 }
 func (UnimplementedWebhookStateServiceServer) mustEmbedUnimplementedWebhookStateServiceServer() {}
 func (UnimplementedWebhookStateServiceServer) testEmbeddedByValue()                             {}
@@ -117,6 +137,24 @@ func _WebhookStateService_DisableWebhook_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WebhookStateService_ReportOutcomes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportOutcomesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookStateServiceServer).ReportOutcomes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookStateService_ReportOutcomes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookStateServiceServer).ReportOutcomes(ctx, req.(*ReportOutcomesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WebhookStateService_ServiceDesc is the grpc.ServiceDesc for WebhookStateService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -127,6 +165,10 @@ var WebhookStateService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DisableWebhook",
 			Handler:    _WebhookStateService_DisableWebhook_Handler,
+		},
+		{
+			MethodName: "ReportOutcomes",
+			Handler:    _WebhookStateService_ReportOutcomes_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -24,6 +24,143 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// SendRetryRequest names a delivery, and its event for a delivery that neither waits nor is dead.
+type SendRetryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Owner.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The webhook.
+	WebhookId string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// The delivery.
+	DeliveryId string `protobuf:"bytes,3,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	// Its event.
+	EventId string `protobuf:"bytes,4,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// The replay job that asked for it, if any.
+	ReplayId string `protobuf:"bytes,5,opt,name=replay_id,json=replayId,proto3" json:"replay_id,omitempty"`
+	// Its series.
+	Series        int32 `protobuf:"varint,6,opt,name=series,proto3" json:"series,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendRetryRequest) Reset() {
+	*x = SendRetryRequest{}
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendRetryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendRetryRequest) ProtoMessage() {}
+
+func (x *SendRetryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendRetryRequest.ProtoReflect.Descriptor instead.
+func (*SendRetryRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *SendRetryRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *SendRetryRequest) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+func (x *SendRetryRequest) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
+}
+
+func (x *SendRetryRequest) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *SendRetryRequest) GetReplayId() string {
+	if x != nil {
+		return x.ReplayId
+	}
+	return ""
+}
+
+func (x *SendRetryRequest) GetSeries() int32 {
+	if x != nil {
+		return x.Series
+	}
+	return 0
+}
+
+// SendRetryResponse tells how the attempt went.
+type SendRetryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The attempt as journalled.
+	Attempt       *v1.Attempted `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendRetryResponse) Reset() {
+	*x = SendRetryResponse{}
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendRetryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendRetryResponse) ProtoMessage() {}
+
+func (x *SendRetryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendRetryResponse.ProtoReflect.Descriptor instead.
+func (*SendRetryResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SendRetryResponse) GetAttempt() *v1.Attempted {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
 // SendProbeRequest holds what to send.
 type SendProbeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -43,7 +180,7 @@ type SendProbeRequest struct {
 
 func (x *SendProbeRequest) Reset() {
 	*x = SendProbeRequest{}
-	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[0]
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -55,7 +192,7 @@ func (x *SendProbeRequest) String() string {
 func (*SendProbeRequest) ProtoMessage() {}
 
 func (x *SendProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[0]
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -68,7 +205,7 @@ func (x *SendProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendProbeRequest.ProtoReflect.Descriptor instead.
 func (*SendProbeRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{0}
+	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SendProbeRequest) GetAccountId() string {
@@ -123,7 +260,7 @@ type SendProbeResponse struct {
 
 func (x *SendProbeResponse) Reset() {
 	*x = SendProbeResponse{}
-	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[1]
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -135,7 +272,7 @@ func (x *SendProbeResponse) String() string {
 func (*SendProbeResponse) ProtoMessage() {}
 
 func (x *SendProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[1]
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -148,7 +285,7 @@ func (x *SendProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendProbeResponse.ProtoReflect.Descriptor instead.
 func (*SendProbeResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{1}
+	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SendProbeResponse) GetStatusCode() int32 {
@@ -190,7 +327,7 @@ type SendTestRequest struct {
 
 func (x *SendTestRequest) Reset() {
 	*x = SendTestRequest{}
-	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[2]
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -202,7 +339,7 @@ func (x *SendTestRequest) String() string {
 func (*SendTestRequest) ProtoMessage() {}
 
 func (x *SendTestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[2]
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -215,7 +352,7 @@ func (x *SendTestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendTestRequest.ProtoReflect.Descriptor instead.
 func (*SendTestRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{2}
+	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SendTestRequest) GetDelivery() *v1.Delivery {
@@ -236,7 +373,7 @@ type SendTestResponse struct {
 
 func (x *SendTestResponse) Reset() {
 	*x = SendTestResponse{}
-	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[3]
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +385,7 @@ func (x *SendTestResponse) String() string {
 func (*SendTestResponse) ProtoMessage() {}
 
 func (x *SendTestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[3]
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +398,7 @@ func (x *SendTestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendTestResponse.ProtoReflect.Descriptor instead.
 func (*SendTestResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{3}
+	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SendTestResponse) GetAttempt() *v1.Attempted {
@@ -275,7 +412,19 @@ var File_postrider_dispatcher_v1_dispatcher_service_proto protoreflect.FileDescr
 
 const file_postrider_dispatcher_v1_dispatcher_service_proto_rawDesc = "" +
 	"\n" +
-	"0postrider/dispatcher/v1/dispatcher_service.proto\x12\x17postrider.dispatcher.v1\x1a postrider/record/v1/record.proto\"\x8a\x02\n" +
+	"0postrider/dispatcher/v1/dispatcher_service.proto\x12\x17postrider.dispatcher.v1\x1a postrider/record/v1/record.proto\"\xc1\x01\n" +
+	"\x10SendRetryRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\x12\x1f\n" +
+	"\vdelivery_id\x18\x03 \x01(\tR\n" +
+	"deliveryId\x12\x19\n" +
+	"\bevent_id\x18\x04 \x01(\tR\aeventId\x12\x1b\n" +
+	"\treplay_id\x18\x05 \x01(\tR\breplayId\x12\x16\n" +
+	"\x06series\x18\x06 \x01(\x05R\x06series\"M\n" +
+	"\x11SendRetryResponse\x128\n" +
+	"\aattempt\x18\x01 \x01(\v2\x1e.postrider.record.v1.AttemptedR\aattempt\"\x8a\x02\n" +
 	"\x10SendProbeRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
@@ -300,9 +449,10 @@ const file_postrider_dispatcher_v1_dispatcher_service_proto_rawDesc = "" +
 	"\x0fSendTestRequest\x129\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x1d.postrider.record.v1.DeliveryR\bdelivery\"L\n" +
 	"\x10SendTestResponse\x128\n" +
-	"\aattempt\x18\x01 \x01(\v2\x1e.postrider.record.v1.AttemptedR\aattempt2\xd8\x01\n" +
+	"\aattempt\x18\x01 \x01(\v2\x1e.postrider.record.v1.AttemptedR\aattempt2\xbc\x02\n" +
 	"\x11DispatcherService\x12_\n" +
 	"\bSendTest\x12(.postrider.dispatcher.v1.SendTestRequest\x1a).postrider.dispatcher.v1.SendTestResponse\x12b\n" +
+	"\tSendRetry\x12).postrider.dispatcher.v1.SendRetryRequest\x1a*.postrider.dispatcher.v1.SendRetryResponse\x12b\n" +
 	"\tSendProbe\x12).postrider.dispatcher.v1.SendProbeRequest\x1a*.postrider.dispatcher.v1.SendProbeResponseB\x85\x02\n" +
 	"\x1bcom.postrider.dispatcher.v1B\x16DispatcherServiceProtoP\x01ZPgithub.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1;dispatcherv1\xa2\x02\x03PDX\xaa\x02\x17Postrider.Dispatcher.V1\xca\x02\x17Postrider\\Dispatcher\\V1\xe2\x02#Postrider\\Dispatcher\\V1\\GPBMetadata\xea\x02\x19Postrider::Dispatcher::V1b\x06proto3"
 
@@ -318,31 +468,36 @@ func file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP() []byte 
 	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescData
 }
 
-var file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_postrider_dispatcher_v1_dispatcher_service_proto_goTypes = []any{
-	(*SendProbeRequest)(nil),  // 0: postrider.dispatcher.v1.SendProbeRequest
-	(*SendProbeResponse)(nil), // 1: postrider.dispatcher.v1.SendProbeResponse
-	(*SendTestRequest)(nil),   // 2: postrider.dispatcher.v1.SendTestRequest
-	(*SendTestResponse)(nil),  // 3: postrider.dispatcher.v1.SendTestResponse
-	nil,                       // 4: postrider.dispatcher.v1.SendProbeRequest.HeadersEntry
-	nil,                       // 5: postrider.dispatcher.v1.SendProbeResponse.HeadersEntry
-	(*v1.Delivery)(nil),       // 6: postrider.record.v1.Delivery
-	(*v1.Attempted)(nil),      // 7: postrider.record.v1.Attempted
+	(*SendRetryRequest)(nil),  // 0: postrider.dispatcher.v1.SendRetryRequest
+	(*SendRetryResponse)(nil), // 1: postrider.dispatcher.v1.SendRetryResponse
+	(*SendProbeRequest)(nil),  // 2: postrider.dispatcher.v1.SendProbeRequest
+	(*SendProbeResponse)(nil), // 3: postrider.dispatcher.v1.SendProbeResponse
+	(*SendTestRequest)(nil),   // 4: postrider.dispatcher.v1.SendTestRequest
+	(*SendTestResponse)(nil),  // 5: postrider.dispatcher.v1.SendTestResponse
+	nil,                       // 6: postrider.dispatcher.v1.SendProbeRequest.HeadersEntry
+	nil,                       // 7: postrider.dispatcher.v1.SendProbeResponse.HeadersEntry
+	(*v1.Attempted)(nil),      // 8: postrider.record.v1.Attempted
+	(*v1.Delivery)(nil),       // 9: postrider.record.v1.Delivery
 }
 var file_postrider_dispatcher_v1_dispatcher_service_proto_depIdxs = []int32{
-	4, // 0: postrider.dispatcher.v1.SendProbeRequest.headers:type_name -> postrider.dispatcher.v1.SendProbeRequest.HeadersEntry
-	5, // 1: postrider.dispatcher.v1.SendProbeResponse.headers:type_name -> postrider.dispatcher.v1.SendProbeResponse.HeadersEntry
-	6, // 2: postrider.dispatcher.v1.SendTestRequest.delivery:type_name -> postrider.record.v1.Delivery
-	7, // 3: postrider.dispatcher.v1.SendTestResponse.attempt:type_name -> postrider.record.v1.Attempted
-	2, // 4: postrider.dispatcher.v1.DispatcherService.SendTest:input_type -> postrider.dispatcher.v1.SendTestRequest
-	0, // 5: postrider.dispatcher.v1.DispatcherService.SendProbe:input_type -> postrider.dispatcher.v1.SendProbeRequest
-	3, // 6: postrider.dispatcher.v1.DispatcherService.SendTest:output_type -> postrider.dispatcher.v1.SendTestResponse
-	1, // 7: postrider.dispatcher.v1.DispatcherService.SendProbe:output_type -> postrider.dispatcher.v1.SendProbeResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	8, // 0: postrider.dispatcher.v1.SendRetryResponse.attempt:type_name -> postrider.record.v1.Attempted
+	6, // 1: postrider.dispatcher.v1.SendProbeRequest.headers:type_name -> postrider.dispatcher.v1.SendProbeRequest.HeadersEntry
+	7, // 2: postrider.dispatcher.v1.SendProbeResponse.headers:type_name -> postrider.dispatcher.v1.SendProbeResponse.HeadersEntry
+	9, // 3: postrider.dispatcher.v1.SendTestRequest.delivery:type_name -> postrider.record.v1.Delivery
+	8, // 4: postrider.dispatcher.v1.SendTestResponse.attempt:type_name -> postrider.record.v1.Attempted
+	4, // 5: postrider.dispatcher.v1.DispatcherService.SendTest:input_type -> postrider.dispatcher.v1.SendTestRequest
+	0, // 6: postrider.dispatcher.v1.DispatcherService.SendRetry:input_type -> postrider.dispatcher.v1.SendRetryRequest
+	2, // 7: postrider.dispatcher.v1.DispatcherService.SendProbe:input_type -> postrider.dispatcher.v1.SendProbeRequest
+	5, // 8: postrider.dispatcher.v1.DispatcherService.SendTest:output_type -> postrider.dispatcher.v1.SendTestResponse
+	1, // 9: postrider.dispatcher.v1.DispatcherService.SendRetry:output_type -> postrider.dispatcher.v1.SendRetryResponse
+	3, // 10: postrider.dispatcher.v1.DispatcherService.SendProbe:output_type -> postrider.dispatcher.v1.SendProbeResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_postrider_dispatcher_v1_dispatcher_service_proto_init() }
@@ -356,7 +511,7 @@ func file_postrider_dispatcher_v1_dispatcher_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_dispatcher_v1_dispatcher_service_proto_rawDesc), len(file_postrider_dispatcher_v1_dispatcher_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

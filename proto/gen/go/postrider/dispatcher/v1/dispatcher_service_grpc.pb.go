@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	DispatcherService_SendTest_FullMethodName  = "/postrider.dispatcher.v1.DispatcherService/SendTest"
+	DispatcherService_SendRetry_FullMethodName = "/postrider.dispatcher.v1.DispatcherService/SendRetry"
 	DispatcherService_SendProbe_FullMethodName = "/postrider.dispatcher.v1.DispatcherService/SendProbe"
 )
 
@@ -34,6 +35,9 @@ type DispatcherServiceClient interface {
 	// SendTest makes one attempt now, outside every schedule, and answers with its outcome. The
 	// attempt is journalled with trigger "test".
 	SendTest(ctx context.Context, in *SendTestRequest, opts ...grpc.CallOption) (*SendTestResponse, error)
+	// SendRetry makes one attempt of a delivery now, beside its schedule. The attempt is journalled
+	// with trigger "manual". If it succeeds, what waits of the delivery is removed.
+	SendRetry(ctx context.Context, in *SendRetryRequest, opts ...grpc.CallOption) (*SendRetryResponse, error)
 	// SendProbe makes one request to a webhook's URL that is no delivery and is not journalled:
 	// handshakes and verifications. It passes the egress guard like an attempt, and its answer is
 	// bounded like an attempt's.
@@ -52,6 +56,16 @@ func (c *dispatcherServiceClient) SendTest(ctx context.Context, in *SendTestRequ
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SendTestResponse)
 	err := c.cc.Invoke(ctx, DispatcherService_SendTest_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dispatcherServiceClient) SendRetry(ctx context.Context, in *SendRetryRequest, opts ...grpc.CallOption) (*SendRetryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SendRetryResponse)
+	err := c.cc.Invoke(ctx, DispatcherService_SendRetry_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +91,9 @@ type DispatcherServiceServer interface {
 	// SendTest makes one attempt now, outside every schedule, and answers with its outcome. The
 	// attempt is journalled with trigger "test".
 	SendTest(context.Context, *SendTestRequest) (*SendTestResponse, error)
+	// SendRetry makes one attempt of a delivery now, beside its schedule. The attempt is journalled
+	// with trigger "manual". If it succeeds, what waits of the delivery is removed.
+	SendRetry(context.Context, *SendRetryRequest) (*SendRetryResponse, error)
 	// SendProbe makes one request to a webhook's URL that is no delivery and is not journalled:
 	// handshakes and verifications. It passes the egress guard like an attempt, and its answer is
 	// bounded like an attempt's.
@@ -93,6 +110,9 @@ type UnimplementedDispatcherServiceServer struct{}
 
 func (UnimplementedDispatcherServiceServer) SendTest(context.Context, *SendTestRequest) (*SendTestResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendTest not implemented")
+}
+func (UnimplementedDispatcherServiceServer) SendRetry(context.Context, *SendRetryRequest) (*SendRetryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SendRetry not implemented")
 }
 func (UnimplementedDispatcherServiceServer) SendProbe(context.Context, *SendProbeRequest) (*SendProbeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendProbe not implemented")
@@ -136,6 +156,24 @@ func _DispatcherService_SendTest_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DispatcherService_SendRetry_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SendRetryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DispatcherServiceServer).SendRetry(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DispatcherService_SendRetry_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DispatcherServiceServer).SendRetry(ctx, req.(*SendRetryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DispatcherService_SendProbe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(SendProbeRequest)
 	if err := dec(in); err != nil {
@@ -164,6 +202,10 @@ var DispatcherService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SendTest",
 			Handler:    _DispatcherService_SendTest_Handler,
+		},
+		{
+			MethodName: "SendRetry",
+			Handler:    _DispatcherService_SendRetry_Handler,
 		},
 		{
 			MethodName: "SendProbe",

@@ -502,8 +502,10 @@ type Progress struct {
 	LastStatusCode int32 `protobuf:"varint,4,opt,name=last_status_code,json=lastStatusCode,proto3" json:"last_status_code,omitempty"`
 	// Error class of the last attempt.
 	LastErrorClass string `protobuf:"bytes,5,opt,name=last_error_class,json=lastErrorClass,proto3" json:"last_error_class,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// 0 at first, one more with each redrive, which begins with fresh progress.
+	Series        int32 `protobuf:"varint,6,opt,name=series,proto3" json:"series,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Progress) Reset() {
@@ -569,6 +571,13 @@ func (x *Progress) GetLastErrorClass() string {
 		return x.LastErrorClass
 	}
 	return ""
+}
+
+func (x *Progress) GetSeries() int32 {
+	if x != nil {
+		return x.Series
+	}
+	return 0
 }
 
 // Retry is a record of RETRIES_<s>, and, once fired or released, a due message of the same
@@ -721,6 +730,9 @@ type JournalEntry struct {
 	DeliverySequence uint64 `protobuf:"varint,7,opt,name=delivery_sequence,json=deliverySequence,proto3" json:"delivery_sequence,omitempty"`
 	// Place of the due message in its shard's stream of retries that this entry settles, likewise.
 	DueSequence uint64 `protobuf:"varint,8,opt,name=due_sequence,json=dueSequence,proto3" json:"due_sequence,omitempty"`
+	// The delivery's series. What is said of a later one counts against all that is said of an
+	// earlier one.
+	Series int32 `protobuf:"varint,9,opt,name=series,proto3" json:"series,omitempty"`
 	// What happened.
 	//
 	// Types that are valid to be assigned to What:
@@ -819,6 +831,13 @@ func (x *JournalEntry) GetDeliverySequence() uint64 {
 func (x *JournalEntry) GetDueSequence() uint64 {
 	if x != nil {
 		return x.DueSequence
+	}
+	return 0
+}
+
+func (x *JournalEntry) GetSeries() int32 {
+	if x != nil {
+		return x.Series
 	}
 	return 0
 }
@@ -1204,7 +1223,9 @@ type Attempted struct {
 	// The due time, if it waits.
 	NextAttemptTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=next_attempt_time,json=nextAttemptTime,proto3" json:"next_attempt_time,omitempty"`
 	// Why it is held or dead.
-	Reason        string `protobuf:"bytes,18,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,18,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The series that its number counts in.
+	Series        int32 `protobuf:"varint,19,opt,name=series,proto3" json:"series,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1363,6 +1384,13 @@ func (x *Attempted) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Attempted) GetSeries() int32 {
+	if x != nil {
+		return x.Series
+	}
+	return 0
 }
 
 // Waiting says that the delivery waits without an attempt having been made: parked or delayed.
@@ -2138,11 +2166,454 @@ func (x *Key) GetHash() []byte {
 	return nil
 }
 
+// Job is a value of the bucket `jobs`: a replay or a redrive, how far it is, and the batch that is
+// being made.
+type Job struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the public API shows it.
+	Replay *v1.Replay `protobuf:"bytes,1,opt,name=replay,proto3" json:"replay,omitempty"`
+	// Where the selection goes on: the next sequence of EVENTS or DEADLETTERS to look at.
+	NextSequence uint64 `protobuf:"varint,2,opt,name=next_sequence,json=nextSequence,proto3" json:"next_sequence,omitempty"`
+	// The last sequence to look at: what was there when the job was created.
+	LastSequence uint64 `protobuf:"varint,3,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
+	// What is being made: written down before it is begun, and taken away when all of it is stored.
+	Batch []*JobItem `protobuf:"bytes,4,rep,name=batch,proto3" json:"batch,omitempty"`
+	// The process that runs the job, chosen anew by each start of one.
+	Holder string `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
+	// One more with each write of the holder, so that others see that it lives.
+	Beat          int64 `protobuf:"varint,6,opt,name=beat,proto3" json:"beat,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Job) Reset() {
+	*x = Job{}
+	mi := &file_postrider_record_v1_record_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Job) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Job) ProtoMessage() {}
+
+func (x *Job) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_record_v1_record_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Job.ProtoReflect.Descriptor instead.
+func (*Job) Descriptor() ([]byte, []int) {
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Job) GetReplay() *v1.Replay {
+	if x != nil {
+		return x.Replay
+	}
+	return nil
+}
+
+func (x *Job) GetNextSequence() uint64 {
+	if x != nil {
+		return x.NextSequence
+	}
+	return 0
+}
+
+func (x *Job) GetLastSequence() uint64 {
+	if x != nil {
+		return x.LastSequence
+	}
+	return 0
+}
+
+func (x *Job) GetBatch() []*JobItem {
+	if x != nil {
+		return x.Batch
+	}
+	return nil
+}
+
+func (x *Job) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *Job) GetBeat() int64 {
+	if x != nil {
+		return x.Beat
+	}
+	return 0
+}
+
+// JobItem is one event or dead letter of a batch.
+type JobItem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its sequence in EVENTS or DEADLETTERS.
+	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// The webhooks that get the event.
+	WebhookIds    []string `protobuf:"bytes,2,rep,name=webhook_ids,json=webhookIds,proto3" json:"webhook_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobItem) Reset() {
+	*x = JobItem{}
+	mi := &file_postrider_record_v1_record_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobItem) ProtoMessage() {}
+
+func (x *JobItem) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_record_v1_record_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobItem.ProtoReflect.Descriptor instead.
+func (*JobItem) Descriptor() ([]byte, []int) {
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *JobItem) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *JobItem) GetWebhookIds() []string {
+	if x != nil {
+		return x.WebhookIds
+	}
+	return nil
+}
+
+// Failing is a value of the bucket `failing`: since when every attempt of a webhook has failed. It
+// is removed when one succeeds.
+type Failing struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Owner.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The webhook.
+	WebhookId string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// Start of the first attempt of the spell.
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// End of the last failed attempt that is known of.
+	LastFailureTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last_failure_time,json=lastFailureTime,proto3" json:"last_failure_time,omitempty"`
+	// Share of the time until it is disabled that its owner was last warned at, in per cent: 0, 50,
+	// 80 or 95.
+	WarnedPercent int32 `protobuf:"varint,5,opt,name=warned_percent,json=warnedPercent,proto3" json:"warned_percent,omitempty"`
+	// First 16 bytes of SHA-256 over the URL that failed: at another URL the spell begins anew.
+	Target []byte `protobuf:"bytes,6,opt,name=target,proto3" json:"target,omitempty"`
+	// Status of the last failed attempt, 0 without a response.
+	LastStatusCode int32 `protobuf:"varint,7,opt,name=last_status_code,json=lastStatusCode,proto3" json:"last_status_code,omitempty"`
+	// Error class of the last failed attempt.
+	LastErrorClass string `protobuf:"bytes,8,opt,name=last_error_class,json=lastErrorClass,proto3" json:"last_error_class,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Failing) Reset() {
+	*x = Failing{}
+	mi := &file_postrider_record_v1_record_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Failing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Failing) ProtoMessage() {}
+
+func (x *Failing) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_record_v1_record_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Failing.ProtoReflect.Descriptor instead.
+func (*Failing) Descriptor() ([]byte, []int) {
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Failing) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *Failing) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+func (x *Failing) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Failing) GetLastFailureTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastFailureTime
+	}
+	return nil
+}
+
+func (x *Failing) GetWarnedPercent() int32 {
+	if x != nil {
+		return x.WarnedPercent
+	}
+	return 0
+}
+
+func (x *Failing) GetTarget() []byte {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *Failing) GetLastStatusCode() int32 {
+	if x != nil {
+		return x.LastStatusCode
+	}
+	return 0
+}
+
+func (x *Failing) GetLastErrorClass() string {
+	if x != nil {
+		return x.LastErrorClass
+	}
+	return ""
+}
+
+// Notice is a value of the bucket `notices`: an operational event that is about to be published. It
+// is stored before what it tells of is done and removed when it is published, so that a crash in
+// between loses no notice; the conditions tell whether it was done.
+type Notice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event.
+	Event *Event `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// The webhook that it is about, with its account; empty if about none.
+	WebhookId string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// Account of the webhook, which need not be the event's.
+	AccountId string `protobuf:"bytes,3,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// When it was stored.
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The webhook was to be in this state since state_time; unspecified if it tells of no state.
+	State v1.WebhookState `protobuf:"varint,5,opt,name=state,proto3,enum=postrider.v1.WebhookState" json:"state,omitempty"`
+	// Time of the state.
+	StateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=state_time,json=stateTime,proto3" json:"state_time,omitempty"`
+	// The spell of failing that it warns of, by its beginning.
+	FailingSince *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"`
+	// Share that it warns at.
+	Percent int32 `protobuf:"varint,8,opt,name=percent,proto3" json:"percent,omitempty"`
+	// Dead letters up to this place in DEADLETTERS were to be announced; 0 if it tells of none.
+	LetterSequence uint64 `protobuf:"varint,9,opt,name=letter_sequence,json=letterSequence,proto3" json:"letter_sequence,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Notice) Reset() {
+	*x = Notice{}
+	mi := &file_postrider_record_v1_record_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notice) ProtoMessage() {}
+
+func (x *Notice) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_record_v1_record_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notice.ProtoReflect.Descriptor instead.
+func (*Notice) Descriptor() ([]byte, []int) {
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Notice) GetEvent() *Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *Notice) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+func (x *Notice) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *Notice) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+func (x *Notice) GetState() v1.WebhookState {
+	if x != nil {
+		return x.State
+	}
+	return v1.WebhookState(0)
+}
+
+func (x *Notice) GetStateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StateTime
+	}
+	return nil
+}
+
+func (x *Notice) GetFailingSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailingSince
+	}
+	return nil
+}
+
+func (x *Notice) GetPercent() int32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *Notice) GetLetterSequence() uint64 {
+	if x != nil {
+		return x.LetterSequence
+	}
+	return 0
+}
+
+// Announced is a value of the bucket `announced`: how far an account was told of dead letters that
+// will expire.
+type Announced struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// Place in DEADLETTERS up to which it was told.
+	LetterSequence uint64 `protobuf:"varint,2,opt,name=letter_sequence,json=letterSequence,proto3" json:"letter_sequence,omitempty"`
+	// When it was told last.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Announced) Reset() {
+	*x = Announced{}
+	mi := &file_postrider_record_v1_record_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Announced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Announced) ProtoMessage() {}
+
+func (x *Announced) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_record_v1_record_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Announced.ProtoReflect.Descriptor instead.
+func (*Announced) Descriptor() ([]byte, []int) {
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Announced) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *Announced) GetLetterSequence() uint64 {
+	if x != nil {
+		return x.LetterSequence
+	}
+	return 0
+}
+
+func (x *Announced) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 var File_postrider_record_v1_record_proto protoreflect.FileDescriptor
 
 const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\n" +
-	" postrider/record/v1/record.proto\x12\x13postrider.record.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apostrider/v1/account.proto\x1a\x1apostrider/v1/webhook.proto\"\x82\x06\n" +
+	" postrider/record/v1/record.proto\x12\x13postrider.record.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apostrider/v1/account.proto\x1a\x19postrider/v1/replay.proto\x1a\x1apostrider/v1/webhook.proto\"\x82\x06\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -2204,13 +2675,14 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\x04data\x18\x14 \x01(\fR\x04data\x1a=\n" +
 	"\x0fExtensionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8c\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa4\x02\n" +
 	"\bProgress\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\x05R\battempts\x12H\n" +
 	"\x12first_attempt_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10firstAttemptTime\x12F\n" +
 	"\x11last_attempt_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastAttemptTime\x12(\n" +
 	"\x10last_status_code\x18\x04 \x01(\x05R\x0elastStatusCode\x12(\n" +
-	"\x10last_error_class\x18\x05 \x01(\tR\x0elastErrorClass\"\xf0\x01\n" +
+	"\x10last_error_class\x18\x05 \x01(\tR\x0elastErrorClass\x12\x16\n" +
+	"\x06series\x18\x06 \x01(\x05R\x06series\"\xf0\x01\n" +
 	"\x05Retry\x129\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x1d.postrider.record.v1.DeliveryR\bdelivery\x122\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1e.postrider.record.v1.RetryKindR\x04kind\x125\n" +
@@ -2218,7 +2690,7 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\x10webhook_revision\x18\x04 \x01(\x04R\x0fwebhookRevision\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\"K\n" +
 	"\fJournalBatch\x12;\n" +
-	"\aentries\x18\x01 \x03(\v2!.postrider.record.v1.JournalEntryR\aentries\"\xbf\x05\n" +
+	"\aentries\x18\x01 \x03(\v2!.postrider.record.v1.JournalEntryR\aentries\"\xd7\x05\n" +
 	"\fJournalEntry\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1d\n" +
 	"\n" +
@@ -2231,7 +2703,8 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"event_type\x18\x06 \x01(\tR\teventType\x12+\n" +
 	"\x11delivery_sequence\x18\a \x01(\x04R\x10deliverySequence\x12!\n" +
-	"\fdue_sequence\x18\b \x01(\x04R\vdueSequence\x125\n" +
+	"\fdue_sequence\x18\b \x01(\x04R\vdueSequence\x12\x16\n" +
+	"\x06series\x18\t \x01(\x05R\x06series\x125\n" +
 	"\x06routed\x18\n" +
 	" \x01(\v2\x1b.postrider.record.v1.RoutedH\x00R\x06routed\x12>\n" +
 	"\tattempted\x18\v \x01(\v2\x1e.postrider.record.v1.AttemptedH\x00R\tattempted\x128\n" +
@@ -2261,7 +2734,7 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"webhook_id\x18\x01 \x01(\tR\twebhookId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\"\x98\a\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\xb0\a\n" +
 	"\tAttempted\x12\x1d\n" +
 	"\n" +
 	"attempt_id\x18\x01 \x01(\tR\tattemptId\x12\x16\n" +
@@ -2287,7 +2760,8 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\atrigger\x18\x0f \x01(\tR\atrigger\x12\x14\n" +
 	"\x05state\x18\x10 \x01(\tR\x05state\x12F\n" +
 	"\x11next_attempt_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x12\x16\n" +
-	"\x06reason\x18\x12 \x01(\tR\x06reason\x1aA\n" +
+	"\x06reason\x18\x12 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06series\x18\x13 \x01(\x05R\x06series\x1aA\n" +
 	"\x13RequestHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aB\n" +
@@ -2353,7 +2827,48 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"event_type\x18\x01 \x01(\v2\x17.postrider.v1.EventTypeR\teventType\"A\n" +
 	"\x03Key\x12&\n" +
 	"\x03key\x18\x01 \x01(\v2\x14.postrider.v1.ApiKeyR\x03key\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\fR\x04hash*\x83\x01\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xdd\x01\n" +
+	"\x03Job\x12,\n" +
+	"\x06replay\x18\x01 \x01(\v2\x14.postrider.v1.ReplayR\x06replay\x12#\n" +
+	"\rnext_sequence\x18\x02 \x01(\x04R\fnextSequence\x12#\n" +
+	"\rlast_sequence\x18\x03 \x01(\x04R\flastSequence\x122\n" +
+	"\x05batch\x18\x04 \x03(\v2\x1c.postrider.record.v1.JobItemR\x05batch\x12\x16\n" +
+	"\x06holder\x18\x05 \x01(\tR\x06holder\x12\x12\n" +
+	"\x04beat\x18\x06 \x01(\x03R\x04beat\"F\n" +
+	"\aJobItem\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1f\n" +
+	"\vwebhook_ids\x18\x02 \x03(\tR\n" +
+	"webhookIds\"\xd4\x02\n" +
+	"\aFailing\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12F\n" +
+	"\x11last_failure_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastFailureTime\x12%\n" +
+	"\x0ewarned_percent\x18\x05 \x01(\x05R\rwarnedPercent\x12\x16\n" +
+	"\x06target\x18\x06 \x01(\fR\x06target\x12(\n" +
+	"\x10last_status_code\x18\a \x01(\x05R\x0elastStatusCode\x12(\n" +
+	"\x10last_error_class\x18\b \x01(\tR\x0elastErrorClass\"\xa6\x03\n" +
+	"\x06Notice\x120\n" +
+	"\x05event\x18\x01 \x01(\v2\x1a.postrider.record.v1.EventR\x05event\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x03 \x01(\tR\taccountId\x12;\n" +
+	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\x120\n" +
+	"\x05state\x18\x05 \x01(\x0e2\x1a.postrider.v1.WebhookStateR\x05state\x129\n" +
+	"\n" +
+	"state_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tstateTime\x12?\n" +
+	"\rfailing_since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\ffailingSince\x12\x18\n" +
+	"\apercent\x18\b \x01(\x05R\apercent\x12'\n" +
+	"\x0fletter_sequence\x18\t \x01(\x04R\x0eletterSequence\"\x83\x01\n" +
+	"\tAnnounced\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12'\n" +
+	"\x0fletter_sequence\x18\x02 \x01(\x04R\x0eletterSequence\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time*\x83\x01\n" +
 	"\tRetryKind\x12\x1a\n" +
 	"\x16RETRY_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12RETRY_KIND_WAITING\x10\x01\x12\x15\n" +
@@ -2375,7 +2890,7 @@ func file_postrider_record_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_postrider_record_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_postrider_record_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_postrider_record_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_postrider_record_v1_record_proto_goTypes = []any{
 	(RetryKind)(0),                // 0: postrider.record.v1.RetryKind
 	(*Event)(nil),                 // 1: postrider.record.v1.Event
@@ -2401,38 +2916,45 @@ var file_postrider_record_v1_record_proto_goTypes = []any{
 	(*IdempotentResult)(nil),      // 21: postrider.record.v1.IdempotentResult
 	(*EventType)(nil),             // 22: postrider.record.v1.EventType
 	(*Key)(nil),                   // 23: postrider.record.v1.Key
-	nil,                           // 24: postrider.record.v1.Event.LabelsEntry
-	nil,                           // 25: postrider.record.v1.Event.ExtensionsEntry
-	nil,                           // 26: postrider.record.v1.Delivery.ExtensionsEntry
-	nil,                           // 27: postrider.record.v1.Attempted.RequestHeadersEntry
-	nil,                           // 28: postrider.record.v1.Attempted.ResponseHeadersEntry
-	nil,                           // 29: postrider.record.v1.IdempotentResult.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*v1.Webhook)(nil),            // 31: postrider.v1.Webhook
-	(*v1.Account)(nil),            // 32: postrider.v1.Account
-	(*v1.ClientKey)(nil),          // 33: postrider.v1.ClientKey
-	(*v1.SigningKey)(nil),         // 34: postrider.v1.SigningKey
-	(*v1.EventType)(nil),          // 35: postrider.v1.EventType
-	(*v1.ApiKey)(nil),             // 36: postrider.v1.ApiKey
+	(*Job)(nil),                   // 24: postrider.record.v1.Job
+	(*JobItem)(nil),               // 25: postrider.record.v1.JobItem
+	(*Failing)(nil),               // 26: postrider.record.v1.Failing
+	(*Notice)(nil),                // 27: postrider.record.v1.Notice
+	(*Announced)(nil),             // 28: postrider.record.v1.Announced
+	nil,                           // 29: postrider.record.v1.Event.LabelsEntry
+	nil,                           // 30: postrider.record.v1.Event.ExtensionsEntry
+	nil,                           // 31: postrider.record.v1.Delivery.ExtensionsEntry
+	nil,                           // 32: postrider.record.v1.Attempted.RequestHeadersEntry
+	nil,                           // 33: postrider.record.v1.Attempted.ResponseHeadersEntry
+	nil,                           // 34: postrider.record.v1.IdempotentResult.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*v1.Webhook)(nil),            // 36: postrider.v1.Webhook
+	(*v1.Account)(nil),            // 37: postrider.v1.Account
+	(*v1.ClientKey)(nil),          // 38: postrider.v1.ClientKey
+	(*v1.SigningKey)(nil),         // 39: postrider.v1.SigningKey
+	(*v1.EventType)(nil),          // 40: postrider.v1.EventType
+	(*v1.ApiKey)(nil),             // 41: postrider.v1.ApiKey
+	(*v1.Replay)(nil),             // 42: postrider.v1.Replay
+	(v1.WebhookState)(0),          // 43: postrider.v1.WebhookState
 }
 var file_postrider_record_v1_record_proto_depIdxs = []int32{
-	30, // 0: postrider.record.v1.Event.time:type_name -> google.protobuf.Timestamp
-	24, // 1: postrider.record.v1.Event.labels:type_name -> postrider.record.v1.Event.LabelsEntry
-	30, // 2: postrider.record.v1.Event.accept_time:type_name -> google.protobuf.Timestamp
-	30, // 3: postrider.record.v1.Event.deliver_at:type_name -> google.protobuf.Timestamp
-	25, // 4: postrider.record.v1.Event.extensions:type_name -> postrider.record.v1.Event.ExtensionsEntry
-	30, // 5: postrider.record.v1.Delivery.event_time:type_name -> google.protobuf.Timestamp
-	30, // 6: postrider.record.v1.Delivery.accept_time:type_name -> google.protobuf.Timestamp
-	30, // 7: postrider.record.v1.Delivery.route_time:type_name -> google.protobuf.Timestamp
-	26, // 8: postrider.record.v1.Delivery.extensions:type_name -> postrider.record.v1.Delivery.ExtensionsEntry
+	35, // 0: postrider.record.v1.Event.time:type_name -> google.protobuf.Timestamp
+	29, // 1: postrider.record.v1.Event.labels:type_name -> postrider.record.v1.Event.LabelsEntry
+	35, // 2: postrider.record.v1.Event.accept_time:type_name -> google.protobuf.Timestamp
+	35, // 3: postrider.record.v1.Event.deliver_at:type_name -> google.protobuf.Timestamp
+	30, // 4: postrider.record.v1.Event.extensions:type_name -> postrider.record.v1.Event.ExtensionsEntry
+	35, // 5: postrider.record.v1.Delivery.event_time:type_name -> google.protobuf.Timestamp
+	35, // 6: postrider.record.v1.Delivery.accept_time:type_name -> google.protobuf.Timestamp
+	35, // 7: postrider.record.v1.Delivery.route_time:type_name -> google.protobuf.Timestamp
+	31, // 8: postrider.record.v1.Delivery.extensions:type_name -> postrider.record.v1.Delivery.ExtensionsEntry
 	3,  // 9: postrider.record.v1.Delivery.progress:type_name -> postrider.record.v1.Progress
-	30, // 10: postrider.record.v1.Progress.first_attempt_time:type_name -> google.protobuf.Timestamp
-	30, // 11: postrider.record.v1.Progress.last_attempt_time:type_name -> google.protobuf.Timestamp
+	35, // 10: postrider.record.v1.Progress.first_attempt_time:type_name -> google.protobuf.Timestamp
+	35, // 11: postrider.record.v1.Progress.last_attempt_time:type_name -> google.protobuf.Timestamp
 	2,  // 12: postrider.record.v1.Retry.delivery:type_name -> postrider.record.v1.Delivery
 	0,  // 13: postrider.record.v1.Retry.kind:type_name -> postrider.record.v1.RetryKind
-	30, // 14: postrider.record.v1.Retry.due_time:type_name -> google.protobuf.Timestamp
+	35, // 14: postrider.record.v1.Retry.due_time:type_name -> google.protobuf.Timestamp
 	6,  // 15: postrider.record.v1.JournalBatch.entries:type_name -> postrider.record.v1.JournalEntry
-	30, // 16: postrider.record.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
+	35, // 16: postrider.record.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
 	7,  // 17: postrider.record.v1.JournalEntry.routed:type_name -> postrider.record.v1.Routed
 	10, // 18: postrider.record.v1.JournalEntry.attempted:type_name -> postrider.record.v1.Attempted
 	11, // 19: postrider.record.v1.JournalEntry.waiting:type_name -> postrider.record.v1.Waiting
@@ -2442,32 +2964,42 @@ var file_postrider_record_v1_record_proto_depIdxs = []int32{
 	15, // 23: postrider.record.v1.JournalEntry.cancelled:type_name -> postrider.record.v1.Cancelled
 	8,  // 24: postrider.record.v1.Routed.deliveries:type_name -> postrider.record.v1.RoutedDelivery
 	9,  // 25: postrider.record.v1.Routed.unmatched:type_name -> postrider.record.v1.Unmatched
-	30, // 26: postrider.record.v1.Routed.accept_time:type_name -> google.protobuf.Timestamp
-	30, // 27: postrider.record.v1.Attempted.start_time:type_name -> google.protobuf.Timestamp
-	27, // 28: postrider.record.v1.Attempted.request_headers:type_name -> postrider.record.v1.Attempted.RequestHeadersEntry
-	28, // 29: postrider.record.v1.Attempted.response_headers:type_name -> postrider.record.v1.Attempted.ResponseHeadersEntry
-	30, // 30: postrider.record.v1.Attempted.next_attempt_time:type_name -> google.protobuf.Timestamp
-	30, // 31: postrider.record.v1.Waiting.due_time:type_name -> google.protobuf.Timestamp
+	35, // 26: postrider.record.v1.Routed.accept_time:type_name -> google.protobuf.Timestamp
+	35, // 27: postrider.record.v1.Attempted.start_time:type_name -> google.protobuf.Timestamp
+	32, // 28: postrider.record.v1.Attempted.request_headers:type_name -> postrider.record.v1.Attempted.RequestHeadersEntry
+	33, // 29: postrider.record.v1.Attempted.response_headers:type_name -> postrider.record.v1.Attempted.ResponseHeadersEntry
+	35, // 30: postrider.record.v1.Attempted.next_attempt_time:type_name -> google.protobuf.Timestamp
+	35, // 31: postrider.record.v1.Waiting.due_time:type_name -> google.protobuf.Timestamp
 	2,  // 32: postrider.record.v1.DeadLetter.delivery:type_name -> postrider.record.v1.Delivery
-	30, // 33: postrider.record.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
+	35, // 33: postrider.record.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
 	10, // 34: postrider.record.v1.DeadLetter.last_attempt:type_name -> postrider.record.v1.Attempted
-	31, // 35: postrider.record.v1.Webhook.webhook:type_name -> postrider.v1.Webhook
+	36, // 35: postrider.record.v1.Webhook.webhook:type_name -> postrider.v1.Webhook
 	18, // 36: postrider.record.v1.Webhook.secrets:type_name -> postrider.record.v1.SealedSecret
-	30, // 37: postrider.record.v1.SealedSecret.create_time:type_name -> google.protobuf.Timestamp
-	30, // 38: postrider.record.v1.SealedSecret.expire_time:type_name -> google.protobuf.Timestamp
-	32, // 39: postrider.record.v1.Account.account:type_name -> postrider.v1.Account
+	35, // 37: postrider.record.v1.SealedSecret.create_time:type_name -> google.protobuf.Timestamp
+	35, // 38: postrider.record.v1.SealedSecret.expire_time:type_name -> google.protobuf.Timestamp
+	37, // 39: postrider.record.v1.Account.account:type_name -> postrider.v1.Account
 	20, // 40: postrider.record.v1.Account.signing_keys:type_name -> postrider.record.v1.SealedSigningKey
-	33, // 41: postrider.record.v1.Account.client_keys:type_name -> postrider.v1.ClientKey
-	34, // 42: postrider.record.v1.SealedSigningKey.key:type_name -> postrider.v1.SigningKey
-	30, // 43: postrider.record.v1.IdempotentResult.claim_time:type_name -> google.protobuf.Timestamp
-	29, // 44: postrider.record.v1.IdempotentResult.headers:type_name -> postrider.record.v1.IdempotentResult.HeadersEntry
-	35, // 45: postrider.record.v1.EventType.event_type:type_name -> postrider.v1.EventType
-	36, // 46: postrider.record.v1.Key.key:type_name -> postrider.v1.ApiKey
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	38, // 41: postrider.record.v1.Account.client_keys:type_name -> postrider.v1.ClientKey
+	39, // 42: postrider.record.v1.SealedSigningKey.key:type_name -> postrider.v1.SigningKey
+	35, // 43: postrider.record.v1.IdempotentResult.claim_time:type_name -> google.protobuf.Timestamp
+	34, // 44: postrider.record.v1.IdempotentResult.headers:type_name -> postrider.record.v1.IdempotentResult.HeadersEntry
+	40, // 45: postrider.record.v1.EventType.event_type:type_name -> postrider.v1.EventType
+	41, // 46: postrider.record.v1.Key.key:type_name -> postrider.v1.ApiKey
+	42, // 47: postrider.record.v1.Job.replay:type_name -> postrider.v1.Replay
+	25, // 48: postrider.record.v1.Job.batch:type_name -> postrider.record.v1.JobItem
+	35, // 49: postrider.record.v1.Failing.since:type_name -> google.protobuf.Timestamp
+	35, // 50: postrider.record.v1.Failing.last_failure_time:type_name -> google.protobuf.Timestamp
+	1,  // 51: postrider.record.v1.Notice.event:type_name -> postrider.record.v1.Event
+	35, // 52: postrider.record.v1.Notice.create_time:type_name -> google.protobuf.Timestamp
+	43, // 53: postrider.record.v1.Notice.state:type_name -> postrider.v1.WebhookState
+	35, // 54: postrider.record.v1.Notice.state_time:type_name -> google.protobuf.Timestamp
+	35, // 55: postrider.record.v1.Notice.failing_since:type_name -> google.protobuf.Timestamp
+	35, // 56: postrider.record.v1.Announced.time:type_name -> google.protobuf.Timestamp
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_postrider_record_v1_record_proto_init() }
@@ -2490,7 +3022,7 @@ func file_postrider_record_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_record_v1_record_proto_rawDesc), len(file_postrider_record_v1_record_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

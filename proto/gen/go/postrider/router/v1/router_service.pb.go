@@ -9,7 +9,8 @@
 package routerv1
 
 import (
-	v1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+	v1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	v11 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -24,20 +25,167 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// MatchEventsRequest holds stored events of one account.
+type MatchEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Owner.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The events, with their data; at most 256.
+	Events        []*v1.Event `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatchEventsRequest) Reset() {
+	*x = MatchEventsRequest{}
+	mi := &file_postrider_router_v1_router_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatchEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatchEventsRequest) ProtoMessage() {}
+
+func (x *MatchEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_router_v1_router_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatchEventsRequest.ProtoReflect.Descriptor instead.
+func (*MatchEventsRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_router_v1_router_service_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *MatchEventsRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *MatchEventsRequest) GetEvents() []*v1.Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+// MatchEventsResponse holds the matches.
+type MatchEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each event, in the same order.
+	Matches       []*EventMatch `protobuf:"bytes,1,rep,name=matches,proto3" json:"matches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MatchEventsResponse) Reset() {
+	*x = MatchEventsResponse{}
+	mi := &file_postrider_router_v1_router_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MatchEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MatchEventsResponse) ProtoMessage() {}
+
+func (x *MatchEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_router_v1_router_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MatchEventsResponse.ProtoReflect.Descriptor instead.
+func (*MatchEventsResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_router_v1_router_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *MatchEventsResponse) GetMatches() []*EventMatch {
+	if x != nil {
+		return x.Matches
+	}
+	return nil
+}
+
+// EventMatch is the webhooks that want one event.
+type EventMatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In no order.
+	WebhookIds    []string `protobuf:"bytes,1,rep,name=webhook_ids,json=webhookIds,proto3" json:"webhook_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventMatch) Reset() {
+	*x = EventMatch{}
+	mi := &file_postrider_router_v1_router_service_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventMatch) ProtoMessage() {}
+
+func (x *EventMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_router_v1_router_service_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventMatch.ProtoReflect.Descriptor instead.
+func (*EventMatch) Descriptor() ([]byte, []int) {
+	return file_postrider_router_v1_router_service_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *EventMatch) GetWebhookIds() []string {
+	if x != nil {
+		return x.WebhookIds
+	}
+	return nil
+}
+
 // ExplainMatchRequest describes an event that need not exist.
 type ExplainMatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Owner.
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// The event.
-	Event         *v1.EventInput `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
+	Event         *v11.EventInput `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainMatchRequest) Reset() {
 	*x = ExplainMatchRequest{}
-	mi := &file_postrider_router_v1_router_service_proto_msgTypes[0]
+	mi := &file_postrider_router_v1_router_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -49,7 +197,7 @@ func (x *ExplainMatchRequest) String() string {
 func (*ExplainMatchRequest) ProtoMessage() {}
 
 func (x *ExplainMatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_router_v1_router_service_proto_msgTypes[0]
+	mi := &file_postrider_router_v1_router_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -62,7 +210,7 @@ func (x *ExplainMatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainMatchRequest.ProtoReflect.Descriptor instead.
 func (*ExplainMatchRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_router_v1_router_service_proto_rawDescGZIP(), []int{0}
+	return file_postrider_router_v1_router_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ExplainMatchRequest) GetAccountId() string {
@@ -72,7 +220,7 @@ func (x *ExplainMatchRequest) GetAccountId() string {
 	return ""
 }
 
-func (x *ExplainMatchRequest) GetEvent() *v1.EventInput {
+func (x *ExplainMatchRequest) GetEvent() *v11.EventInput {
 	if x != nil {
 		return x.Event
 	}
@@ -83,7 +231,7 @@ func (x *ExplainMatchRequest) GetEvent() *v1.EventInput {
 type ExplainMatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 1 000, matches first.
-	Explanations []*v1.MatchExplanation `protobuf:"bytes,1,rep,name=explanations,proto3" json:"explanations,omitempty"`
+	Explanations []*v11.MatchExplanation `protobuf:"bytes,1,rep,name=explanations,proto3" json:"explanations,omitempty"`
 	// Configuration revision that was asked.
 	Revision uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	// Webhooks of the account in all.
@@ -94,7 +242,7 @@ type ExplainMatchResponse struct {
 
 func (x *ExplainMatchResponse) Reset() {
 	*x = ExplainMatchResponse{}
-	mi := &file_postrider_router_v1_router_service_proto_msgTypes[1]
+	mi := &file_postrider_router_v1_router_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -106,7 +254,7 @@ func (x *ExplainMatchResponse) String() string {
 func (*ExplainMatchResponse) ProtoMessage() {}
 
 func (x *ExplainMatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_router_v1_router_service_proto_msgTypes[1]
+	mi := &file_postrider_router_v1_router_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -119,10 +267,10 @@ func (x *ExplainMatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainMatchResponse.ProtoReflect.Descriptor instead.
 func (*ExplainMatchResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_router_v1_router_service_proto_rawDescGZIP(), []int{1}
+	return file_postrider_router_v1_router_service_proto_rawDescGZIP(), []int{4}
 }
 
-func (x *ExplainMatchResponse) GetExplanations() []*v1.MatchExplanation {
+func (x *ExplainMatchResponse) GetExplanations() []*v11.MatchExplanation {
 	if x != nil {
 		return x.Explanations
 	}
@@ -147,7 +295,17 @@ var File_postrider_router_v1_router_service_proto protoreflect.FileDescriptor
 
 const file_postrider_router_v1_router_service_proto_rawDesc = "" +
 	"\n" +
-	"(postrider/router/v1/router_service.proto\x12\x13postrider.router.v1\x1a\x18postrider/v1/event.proto\x1a\"postrider/v1/webhook_service.proto\"d\n" +
+	"(postrider/router/v1/router_service.proto\x12\x13postrider.router.v1\x1a postrider/record/v1/record.proto\x1a\x18postrider/v1/event.proto\x1a\"postrider/v1/webhook_service.proto\"g\n" +
+	"\x12MatchEventsRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x122\n" +
+	"\x06events\x18\x02 \x03(\v2\x1a.postrider.record.v1.EventR\x06events\"P\n" +
+	"\x13MatchEventsResponse\x129\n" +
+	"\amatches\x18\x01 \x03(\v2\x1f.postrider.router.v1.EventMatchR\amatches\"-\n" +
+	"\n" +
+	"EventMatch\x12\x1f\n" +
+	"\vwebhook_ids\x18\x01 \x03(\tR\n" +
+	"webhookIds\"d\n" +
 	"\x13ExplainMatchRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12.\n" +
@@ -155,9 +313,10 @@ const file_postrider_router_v1_router_service_proto_rawDesc = "" +
 	"\x14ExplainMatchResponse\x12B\n" +
 	"\fexplanations\x18\x01 \x03(\v2\x1e.postrider.v1.MatchExplanationR\fexplanations\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x14\n" +
-	"\x05total\x18\x03 \x01(\x05R\x05total2t\n" +
+	"\x05total\x18\x03 \x01(\x05R\x05total2\xd6\x01\n" +
 	"\rRouterService\x12c\n" +
-	"\fExplainMatch\x12(.postrider.router.v1.ExplainMatchRequest\x1a).postrider.router.v1.ExplainMatchResponseB\xe5\x01\n" +
+	"\fExplainMatch\x12(.postrider.router.v1.ExplainMatchRequest\x1a).postrider.router.v1.ExplainMatchResponse\x12`\n" +
+	"\vMatchEvents\x12'.postrider.router.v1.MatchEventsRequest\x1a(.postrider.router.v1.MatchEventsResponseB\xe5\x01\n" +
 	"\x17com.postrider.router.v1B\x12RouterServiceProtoP\x01ZHgithub.com/postrider/postrider/proto/gen/go/postrider/router/v1;routerv1\xa2\x02\x03PRX\xaa\x02\x13Postrider.Router.V1\xca\x02\x13Postrider\\Router\\V1\xe2\x02\x1fPostrider\\Router\\V1\\GPBMetadata\xea\x02\x15Postrider::Router::V1b\x06proto3"
 
 var (
@@ -172,23 +331,31 @@ func file_postrider_router_v1_router_service_proto_rawDescGZIP() []byte {
 	return file_postrider_router_v1_router_service_proto_rawDescData
 }
 
-var file_postrider_router_v1_router_service_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_postrider_router_v1_router_service_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_postrider_router_v1_router_service_proto_goTypes = []any{
-	(*ExplainMatchRequest)(nil),  // 0: postrider.router.v1.ExplainMatchRequest
-	(*ExplainMatchResponse)(nil), // 1: postrider.router.v1.ExplainMatchResponse
-	(*v1.EventInput)(nil),        // 2: postrider.v1.EventInput
-	(*v1.MatchExplanation)(nil),  // 3: postrider.v1.MatchExplanation
+	(*MatchEventsRequest)(nil),   // 0: postrider.router.v1.MatchEventsRequest
+	(*MatchEventsResponse)(nil),  // 1: postrider.router.v1.MatchEventsResponse
+	(*EventMatch)(nil),           // 2: postrider.router.v1.EventMatch
+	(*ExplainMatchRequest)(nil),  // 3: postrider.router.v1.ExplainMatchRequest
+	(*ExplainMatchResponse)(nil), // 4: postrider.router.v1.ExplainMatchResponse
+	(*v1.Event)(nil),             // 5: postrider.record.v1.Event
+	(*v11.EventInput)(nil),       // 6: postrider.v1.EventInput
+	(*v11.MatchExplanation)(nil), // 7: postrider.v1.MatchExplanation
 }
 var file_postrider_router_v1_router_service_proto_depIdxs = []int32{
-	2, // 0: postrider.router.v1.ExplainMatchRequest.event:type_name -> postrider.v1.EventInput
-	3, // 1: postrider.router.v1.ExplainMatchResponse.explanations:type_name -> postrider.v1.MatchExplanation
-	0, // 2: postrider.router.v1.RouterService.ExplainMatch:input_type -> postrider.router.v1.ExplainMatchRequest
-	1, // 3: postrider.router.v1.RouterService.ExplainMatch:output_type -> postrider.router.v1.ExplainMatchResponse
-	3, // [3:4] is the sub-list for method output_type
-	2, // [2:3] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	5, // 0: postrider.router.v1.MatchEventsRequest.events:type_name -> postrider.record.v1.Event
+	2, // 1: postrider.router.v1.MatchEventsResponse.matches:type_name -> postrider.router.v1.EventMatch
+	6, // 2: postrider.router.v1.ExplainMatchRequest.event:type_name -> postrider.v1.EventInput
+	7, // 3: postrider.router.v1.ExplainMatchResponse.explanations:type_name -> postrider.v1.MatchExplanation
+	3, // 4: postrider.router.v1.RouterService.ExplainMatch:input_type -> postrider.router.v1.ExplainMatchRequest
+	0, // 5: postrider.router.v1.RouterService.MatchEvents:input_type -> postrider.router.v1.MatchEventsRequest
+	4, // 6: postrider.router.v1.RouterService.ExplainMatch:output_type -> postrider.router.v1.ExplainMatchResponse
+	1, // 7: postrider.router.v1.RouterService.MatchEvents:output_type -> postrider.router.v1.MatchEventsResponse
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_postrider_router_v1_router_service_proto_init() }
@@ -202,7 +369,7 @@ func file_postrider_router_v1_router_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_router_v1_router_service_proto_rawDesc), len(file_postrider_router_v1_router_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	RouterService_ExplainMatch_FullMethodName = "/postrider.router.v1.RouterService/ExplainMatch"
+	RouterService_MatchEvents_FullMethodName  = "/postrider.router.v1.RouterService/MatchEvents"
 )
 
 // RouterServiceClient is the client API for RouterService service.
@@ -32,6 +33,8 @@ const (
 type RouterServiceClient interface {
 	// ExplainMatch says which webhooks of the account an event would reach, and why not the others.
 	ExplainMatch(ctx context.Context, in *ExplainMatchRequest, opts ...grpc.CallOption) (*ExplainMatchResponse, error)
+	// MatchEvents says which webhooks want each of the stored events, as routing would find now.
+	MatchEvents(ctx context.Context, in *MatchEventsRequest, opts ...grpc.CallOption) (*MatchEventsResponse, error)
 }
 
 type routerServiceClient struct {
@@ -52,6 +55,16 @@ func (c *routerServiceClient) ExplainMatch(ctx context.Context, in *ExplainMatch
 	return out, nil
 }
 
+func (c *routerServiceClient) MatchEvents(ctx context.Context, in *MatchEventsRequest, opts ...grpc.CallOption) (*MatchEventsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MatchEventsResponse)
+	err := c.cc.Invoke(ctx, RouterService_MatchEvents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RouterServiceServer is the server API for RouterService service.
 // All implementations must embed UnimplementedRouterServiceServer
 // for forward compatibility.
@@ -60,6 +73,8 @@ func (c *routerServiceClient) ExplainMatch(ctx context.Context, in *ExplainMatch
 type RouterServiceServer interface {
 	// ExplainMatch says which webhooks of the account an event would reach, and why not the others.
 	ExplainMatch(context.Context, *ExplainMatchRequest) (*ExplainMatchResponse, error)
+	// MatchEvents says which webhooks want each of the stored events, as routing would find now.
+	MatchEvents(context.Context, *MatchEventsRequest) (*MatchEventsResponse, error)
 	mustEmbedUnimplementedRouterServiceServer()
 }
 
@@ -72,6 +87,9 @@ type UnimplementedRouterServiceServer struct{}
 
 func (UnimplementedRouterServiceServer) ExplainMatch(context.Context, *ExplainMatchRequest) (*ExplainMatchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainMatch not implemented")
+}
+func (UnimplementedRouterServiceServer) MatchEvents(context.Context, *MatchEventsRequest) (*MatchEventsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MatchEvents not implemented")
 }
 func (UnimplementedRouterServiceServer) mustEmbedUnimplementedRouterServiceServer() {}
 func (UnimplementedRouterServiceServer) testEmbeddedByValue()                       {}
@@ -112,6 +130,24 @@ func _RouterService_ExplainMatch_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RouterService_MatchEvents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MatchEventsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RouterServiceServer).MatchEvents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RouterService_MatchEvents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RouterServiceServer).MatchEvents(ctx, req.(*MatchEventsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RouterService_ServiceDesc is the grpc.ServiceDesc for RouterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -122,6 +158,10 @@ var RouterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ExplainMatch",
 			Handler:    _RouterService_ExplainMatch_Handler,
+		},
+		{
+			MethodName: "MatchEvents",
+			Handler:    _RouterService_MatchEvents_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

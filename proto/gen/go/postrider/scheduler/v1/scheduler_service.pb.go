@@ -577,6 +577,189 @@ func (x *CancelResponse) GetCancelled() int64 {
 	return 0
 }
 
+// CancelEventRequest names an event, and those of its deliveries that are known.
+type CancelEventRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Owner.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The event.
+	EventId string `protobuf:"bytes,2,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// Its deliveries that have not ended, as far as the caller knows; at most 1 000.
+	Deliveries []*CancelTarget `protobuf:"bytes,3,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
+	// "request".
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelEventRequest) Reset() {
+	*x = CancelEventRequest{}
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelEventRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelEventRequest) ProtoMessage() {}
+
+func (x *CancelEventRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelEventRequest.ProtoReflect.Descriptor instead.
+func (*CancelEventRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CancelEventRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *CancelEventRequest) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *CancelEventRequest) GetDeliveries() []*CancelTarget {
+	if x != nil {
+		return x.Deliveries
+	}
+	return nil
+}
+
+func (x *CancelEventRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// CancelTarget is a delivery to end.
+type CancelTarget struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The webhook.
+	WebhookId string `protobuf:"bytes,1,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// The delivery.
+	DeliveryId string `protobuf:"bytes,2,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	// True if the event's mark does not cover it: it is a replay's or was redriven.
+	Apart         bool `protobuf:"varint,3,opt,name=apart,proto3" json:"apart,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelTarget) Reset() {
+	*x = CancelTarget{}
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelTarget) ProtoMessage() {}
+
+func (x *CancelTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelTarget.ProtoReflect.Descriptor instead.
+func (*CancelTarget) Descriptor() ([]byte, []int) {
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CancelTarget) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+func (x *CancelTarget) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
+}
+
+func (x *CancelTarget) GetApart() bool {
+	if x != nil {
+		return x.Apart
+	}
+	return false
+}
+
+// CancelEventResponse counts.
+type CancelEventResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Records that were removed and journalled as cancelled.
+	Cancelled     int64 `protobuf:"varint,1,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelEventResponse) Reset() {
+	*x = CancelEventResponse{}
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelEventResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelEventResponse) ProtoMessage() {}
+
+func (x *CancelEventResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelEventResponse.ProtoReflect.Descriptor instead.
+func (*CancelEventResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CancelEventResponse) GetCancelled() int64 {
+	if x != nil {
+		return x.Cancelled
+	}
+	return 0
+}
+
 // RetryNowRequest names a delivery.
 type RetryNowRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -592,7 +775,7 @@ type RetryNowRequest struct {
 
 func (x *RetryNowRequest) Reset() {
 	*x = RetryNowRequest{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[9]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +787,7 @@ func (x *RetryNowRequest) String() string {
 func (*RetryNowRequest) ProtoMessage() {}
 
 func (x *RetryNowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[9]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +800,7 @@ func (x *RetryNowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryNowRequest.ProtoReflect.Descriptor instead.
 func (*RetryNowRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{9}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RetryNowRequest) GetAccountId() string {
@@ -650,7 +833,7 @@ type RetryNowResponse struct {
 
 func (x *RetryNowResponse) Reset() {
 	*x = RetryNowResponse{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[10]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +845,7 @@ func (x *RetryNowResponse) String() string {
 func (*RetryNowResponse) ProtoMessage() {}
 
 func (x *RetryNowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[10]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +858,7 @@ func (x *RetryNowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryNowResponse.ProtoReflect.Descriptor instead.
 func (*RetryNowResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{10}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{13}
 }
 
 // ListRetriesRequest asks for a page.
@@ -695,7 +878,7 @@ type ListRetriesRequest struct {
 
 func (x *ListRetriesRequest) Reset() {
 	*x = ListRetriesRequest{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[11]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +890,7 @@ func (x *ListRetriesRequest) String() string {
 func (*ListRetriesRequest) ProtoMessage() {}
 
 func (x *ListRetriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[11]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +903,7 @@ func (x *ListRetriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetriesRequest.ProtoReflect.Descriptor instead.
 func (*ListRetriesRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{11}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListRetriesRequest) GetAccountId() string {
@@ -774,7 +957,7 @@ type WaitingRetry struct {
 
 func (x *WaitingRetry) Reset() {
 	*x = WaitingRetry{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[12]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +969,7 @@ func (x *WaitingRetry) String() string {
 func (*WaitingRetry) ProtoMessage() {}
 
 func (x *WaitingRetry) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[12]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +982,7 @@ func (x *WaitingRetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitingRetry.ProtoReflect.Descriptor instead.
 func (*WaitingRetry) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{12}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WaitingRetry) GetDeliveryId() string {
@@ -864,7 +1047,7 @@ type ListRetriesResponse struct {
 
 func (x *ListRetriesResponse) Reset() {
 	*x = ListRetriesResponse{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[13]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -876,7 +1059,7 @@ func (x *ListRetriesResponse) String() string {
 func (*ListRetriesResponse) ProtoMessage() {}
 
 func (x *ListRetriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[13]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -889,7 +1072,7 @@ func (x *ListRetriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetriesResponse.ProtoReflect.Descriptor instead.
 func (*ListRetriesResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{13}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListRetriesResponse) GetRetries() []*WaitingRetry {
@@ -904,6 +1087,189 @@ func (x *ListRetriesResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+// GetBacklogRequest names a webhook.
+type GetBacklogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Owner.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The webhook.
+	WebhookId     string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBacklogRequest) Reset() {
+	*x = GetBacklogRequest{}
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBacklogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBacklogRequest) ProtoMessage() {}
+
+func (x *GetBacklogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBacklogRequest.ProtoReflect.Descriptor instead.
+func (*GetBacklogRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GetBacklogRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *GetBacklogRequest) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+// GetBacklogResponse counts records.
+type GetBacklogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By kind; a kind without records is left out.
+	Counts []*BacklogCount `protobuf:"bytes,1,rep,name=counts,proto3" json:"counts,omitempty"`
+	// False if there are more than were counted.
+	Complete      bool `protobuf:"varint,2,opt,name=complete,proto3" json:"complete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBacklogResponse) Reset() {
+	*x = GetBacklogResponse{}
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBacklogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBacklogResponse) ProtoMessage() {}
+
+func (x *GetBacklogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBacklogResponse.ProtoReflect.Descriptor instead.
+func (*GetBacklogResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *GetBacklogResponse) GetCounts() []*BacklogCount {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *GetBacklogResponse) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+// BacklogCount counts the records of one kind.
+type BacklogCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why they wait.
+	Kind v1.RetryKind `protobuf:"varint,1,opt,name=kind,proto3,enum=postrider.record.v1.RetryKind" json:"kind,omitempty"`
+	// How many.
+	Count int64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// When the oldest event among them was accepted.
+	OldestAcceptTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=oldest_accept_time,json=oldestAcceptTime,proto3" json:"oldest_accept_time,omitempty"`
+	// When the first of them is due.
+	NextDueTime   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=next_due_time,json=nextDueTime,proto3" json:"next_due_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BacklogCount) Reset() {
+	*x = BacklogCount{}
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BacklogCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BacklogCount) ProtoMessage() {}
+
+func (x *BacklogCount) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BacklogCount.ProtoReflect.Descriptor instead.
+func (*BacklogCount) Descriptor() ([]byte, []int) {
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *BacklogCount) GetKind() v1.RetryKind {
+	if x != nil {
+		return x.Kind
+	}
+	return v1.RetryKind(0)
+}
+
+func (x *BacklogCount) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *BacklogCount) GetOldestAcceptTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OldestAcceptTime
+	}
+	return nil
+}
+
+func (x *BacklogCount) GetNextDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextDueTime
+	}
+	return nil
 }
 
 var File_postrider_scheduler_v1_scheduler_service_proto protoreflect.FileDescriptor
@@ -944,6 +1310,22 @@ const file_postrider_scheduler_v1_scheduler_service_proto_rawDesc = "" +
 	"deliveryId\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\".\n" +
 	"\x0eCancelResponse\x12\x1c\n" +
+	"\tcancelled\x18\x01 \x01(\x03R\tcancelled\"\xac\x01\n" +
+	"\x12CancelEventRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x19\n" +
+	"\bevent_id\x18\x02 \x01(\tR\aeventId\x12D\n" +
+	"\n" +
+	"deliveries\x18\x03 \x03(\v2$.postrider.scheduler.v1.CancelTargetR\n" +
+	"deliveries\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"d\n" +
+	"\fCancelTarget\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x01 \x01(\tR\twebhookId\x12\x1f\n" +
+	"\vdelivery_id\x18\x02 \x01(\tR\n" +
+	"deliveryId\x12\x14\n" +
+	"\x05apart\x18\x03 \x01(\bR\x05apart\"3\n" +
+	"\x13CancelEventResponse\x12\x1c\n" +
 	"\tcancelled\x18\x01 \x01(\x03R\tcancelled\"p\n" +
 	"\x0fRetryNowRequest\x12\x1d\n" +
 	"\n" +
@@ -972,19 +1354,35 @@ const file_postrider_scheduler_v1_scheduler_service_proto_rawDesc = "" +
 	"\x06reason\x18\a \x01(\tR\x06reason\"}\n" +
 	"\x13ListRetriesResponse\x12>\n" +
 	"\aretries\x18\x01 \x03(\v2$.postrider.scheduler.v1.WaitingRetryR\aretries\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\x89\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"Q\n" +
+	"\x11GetBacklogRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\"n\n" +
+	"\x12GetBacklogResponse\x12<\n" +
+	"\x06counts\x18\x01 \x03(\v2$.postrider.scheduler.v1.BacklogCountR\x06counts\x12\x1a\n" +
+	"\bcomplete\x18\x02 \x01(\bR\bcomplete\"\xe2\x01\n" +
+	"\fBacklogCount\x122\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1e.postrider.record.v1.RetryKindR\x04kind\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\x12H\n" +
+	"\x12oldest_accept_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x10oldestAcceptTime\x12>\n" +
+	"\rnext_due_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vnextDueTime*\x89\x01\n" +
 	"\x0eScheduleStatus\x12\x1f\n" +
 	"\x1bSCHEDULE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16SCHEDULE_STATUS_STORED\x10\x01\x12\x1e\n" +
 	"\x1aSCHEDULE_STATUS_SUPERSEDED\x10\x02\x12\x1a\n" +
-	"\x16SCHEDULE_STATUS_FAILED\x10\x032\xcc\x04\n" +
+	"\x16SCHEDULE_STATUS_FAILED\x10\x032\x99\x06\n" +
 	"\x10SchedulerService\x12l\n" +
 	"\rScheduleRetry\x12,.postrider.scheduler.v1.ScheduleRetryRequest\x1a-.postrider.scheduler.v1.ScheduleRetryResponse\x12Q\n" +
 	"\x04Hold\x12#.postrider.scheduler.v1.HoldRequest\x1a$.postrider.scheduler.v1.HoldResponse\x12W\n" +
 	"\x06Resume\x12%.postrider.scheduler.v1.ResumeRequest\x1a&.postrider.scheduler.v1.ResumeResponse\x12W\n" +
-	"\x06Cancel\x12%.postrider.scheduler.v1.CancelRequest\x1a&.postrider.scheduler.v1.CancelResponse\x12]\n" +
+	"\x06Cancel\x12%.postrider.scheduler.v1.CancelRequest\x1a&.postrider.scheduler.v1.CancelResponse\x12f\n" +
+	"\vCancelEvent\x12*.postrider.scheduler.v1.CancelEventRequest\x1a+.postrider.scheduler.v1.CancelEventResponse\x12]\n" +
 	"\bRetryNow\x12'.postrider.scheduler.v1.RetryNowRequest\x1a(.postrider.scheduler.v1.RetryNowResponse\x12f\n" +
-	"\vListRetries\x12*.postrider.scheduler.v1.ListRetriesRequest\x1a+.postrider.scheduler.v1.ListRetriesResponseB\xfd\x01\n" +
+	"\vListRetries\x12*.postrider.scheduler.v1.ListRetriesRequest\x1a+.postrider.scheduler.v1.ListRetriesResponse\x12c\n" +
+	"\n" +
+	"GetBacklog\x12).postrider.scheduler.v1.GetBacklogRequest\x1a*.postrider.scheduler.v1.GetBacklogResponseB\xfd\x01\n" +
 	"\x1acom.postrider.scheduler.v1B\x15SchedulerServiceProtoP\x01ZNgithub.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1;schedulerv1\xa2\x02\x03PSX\xaa\x02\x16Postrider.Scheduler.V1\xca\x02\x16Postrider\\Scheduler\\V1\xe2\x02\"Postrider\\Scheduler\\V1\\GPBMetadata\xea\x02\x18Postrider::Scheduler::V1b\x06proto3"
 
 var (
@@ -1000,7 +1398,7 @@ func file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP() []byte {
 }
 
 var file_postrider_scheduler_v1_scheduler_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_postrider_scheduler_v1_scheduler_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_postrider_scheduler_v1_scheduler_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_postrider_scheduler_v1_scheduler_service_proto_goTypes = []any{
 	(ScheduleStatus)(0),           // 0: postrider.scheduler.v1.ScheduleStatus
 	(*ScheduleRetryRequest)(nil),  // 1: postrider.scheduler.v1.ScheduleRetryRequest
@@ -1012,39 +1410,54 @@ var file_postrider_scheduler_v1_scheduler_service_proto_goTypes = []any{
 	(*ResumeResponse)(nil),        // 7: postrider.scheduler.v1.ResumeResponse
 	(*CancelRequest)(nil),         // 8: postrider.scheduler.v1.CancelRequest
 	(*CancelResponse)(nil),        // 9: postrider.scheduler.v1.CancelResponse
-	(*RetryNowRequest)(nil),       // 10: postrider.scheduler.v1.RetryNowRequest
-	(*RetryNowResponse)(nil),      // 11: postrider.scheduler.v1.RetryNowResponse
-	(*ListRetriesRequest)(nil),    // 12: postrider.scheduler.v1.ListRetriesRequest
-	(*WaitingRetry)(nil),          // 13: postrider.scheduler.v1.WaitingRetry
-	(*ListRetriesResponse)(nil),   // 14: postrider.scheduler.v1.ListRetriesResponse
-	(*v1.Retry)(nil),              // 15: postrider.record.v1.Retry
-	(v1.RetryKind)(0),             // 16: postrider.record.v1.RetryKind
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*CancelEventRequest)(nil),    // 10: postrider.scheduler.v1.CancelEventRequest
+	(*CancelTarget)(nil),          // 11: postrider.scheduler.v1.CancelTarget
+	(*CancelEventResponse)(nil),   // 12: postrider.scheduler.v1.CancelEventResponse
+	(*RetryNowRequest)(nil),       // 13: postrider.scheduler.v1.RetryNowRequest
+	(*RetryNowResponse)(nil),      // 14: postrider.scheduler.v1.RetryNowResponse
+	(*ListRetriesRequest)(nil),    // 15: postrider.scheduler.v1.ListRetriesRequest
+	(*WaitingRetry)(nil),          // 16: postrider.scheduler.v1.WaitingRetry
+	(*ListRetriesResponse)(nil),   // 17: postrider.scheduler.v1.ListRetriesResponse
+	(*GetBacklogRequest)(nil),     // 18: postrider.scheduler.v1.GetBacklogRequest
+	(*GetBacklogResponse)(nil),    // 19: postrider.scheduler.v1.GetBacklogResponse
+	(*BacklogCount)(nil),          // 20: postrider.scheduler.v1.BacklogCount
+	(*v1.Retry)(nil),              // 21: postrider.record.v1.Retry
+	(v1.RetryKind)(0),             // 22: postrider.record.v1.RetryKind
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
 }
 var file_postrider_scheduler_v1_scheduler_service_proto_depIdxs = []int32{
-	15, // 0: postrider.scheduler.v1.ScheduleRetryRequest.retries:type_name -> postrider.record.v1.Retry
+	21, // 0: postrider.scheduler.v1.ScheduleRetryRequest.retries:type_name -> postrider.record.v1.Retry
 	0,  // 1: postrider.scheduler.v1.ScheduleResult.status:type_name -> postrider.scheduler.v1.ScheduleStatus
 	2,  // 2: postrider.scheduler.v1.ScheduleRetryResponse.results:type_name -> postrider.scheduler.v1.ScheduleResult
-	16, // 3: postrider.scheduler.v1.WaitingRetry.kind:type_name -> postrider.record.v1.RetryKind
-	17, // 4: postrider.scheduler.v1.WaitingRetry.due_time:type_name -> google.protobuf.Timestamp
-	13, // 5: postrider.scheduler.v1.ListRetriesResponse.retries:type_name -> postrider.scheduler.v1.WaitingRetry
-	1,  // 6: postrider.scheduler.v1.SchedulerService.ScheduleRetry:input_type -> postrider.scheduler.v1.ScheduleRetryRequest
-	4,  // 7: postrider.scheduler.v1.SchedulerService.Hold:input_type -> postrider.scheduler.v1.HoldRequest
-	6,  // 8: postrider.scheduler.v1.SchedulerService.Resume:input_type -> postrider.scheduler.v1.ResumeRequest
-	8,  // 9: postrider.scheduler.v1.SchedulerService.Cancel:input_type -> postrider.scheduler.v1.CancelRequest
-	10, // 10: postrider.scheduler.v1.SchedulerService.RetryNow:input_type -> postrider.scheduler.v1.RetryNowRequest
-	12, // 11: postrider.scheduler.v1.SchedulerService.ListRetries:input_type -> postrider.scheduler.v1.ListRetriesRequest
-	3,  // 12: postrider.scheduler.v1.SchedulerService.ScheduleRetry:output_type -> postrider.scheduler.v1.ScheduleRetryResponse
-	5,  // 13: postrider.scheduler.v1.SchedulerService.Hold:output_type -> postrider.scheduler.v1.HoldResponse
-	7,  // 14: postrider.scheduler.v1.SchedulerService.Resume:output_type -> postrider.scheduler.v1.ResumeResponse
-	9,  // 15: postrider.scheduler.v1.SchedulerService.Cancel:output_type -> postrider.scheduler.v1.CancelResponse
-	11, // 16: postrider.scheduler.v1.SchedulerService.RetryNow:output_type -> postrider.scheduler.v1.RetryNowResponse
-	14, // 17: postrider.scheduler.v1.SchedulerService.ListRetries:output_type -> postrider.scheduler.v1.ListRetriesResponse
-	12, // [12:18] is the sub-list for method output_type
-	6,  // [6:12] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	11, // 3: postrider.scheduler.v1.CancelEventRequest.deliveries:type_name -> postrider.scheduler.v1.CancelTarget
+	22, // 4: postrider.scheduler.v1.WaitingRetry.kind:type_name -> postrider.record.v1.RetryKind
+	23, // 5: postrider.scheduler.v1.WaitingRetry.due_time:type_name -> google.protobuf.Timestamp
+	16, // 6: postrider.scheduler.v1.ListRetriesResponse.retries:type_name -> postrider.scheduler.v1.WaitingRetry
+	20, // 7: postrider.scheduler.v1.GetBacklogResponse.counts:type_name -> postrider.scheduler.v1.BacklogCount
+	22, // 8: postrider.scheduler.v1.BacklogCount.kind:type_name -> postrider.record.v1.RetryKind
+	23, // 9: postrider.scheduler.v1.BacklogCount.oldest_accept_time:type_name -> google.protobuf.Timestamp
+	23, // 10: postrider.scheduler.v1.BacklogCount.next_due_time:type_name -> google.protobuf.Timestamp
+	1,  // 11: postrider.scheduler.v1.SchedulerService.ScheduleRetry:input_type -> postrider.scheduler.v1.ScheduleRetryRequest
+	4,  // 12: postrider.scheduler.v1.SchedulerService.Hold:input_type -> postrider.scheduler.v1.HoldRequest
+	6,  // 13: postrider.scheduler.v1.SchedulerService.Resume:input_type -> postrider.scheduler.v1.ResumeRequest
+	8,  // 14: postrider.scheduler.v1.SchedulerService.Cancel:input_type -> postrider.scheduler.v1.CancelRequest
+	10, // 15: postrider.scheduler.v1.SchedulerService.CancelEvent:input_type -> postrider.scheduler.v1.CancelEventRequest
+	13, // 16: postrider.scheduler.v1.SchedulerService.RetryNow:input_type -> postrider.scheduler.v1.RetryNowRequest
+	15, // 17: postrider.scheduler.v1.SchedulerService.ListRetries:input_type -> postrider.scheduler.v1.ListRetriesRequest
+	18, // 18: postrider.scheduler.v1.SchedulerService.GetBacklog:input_type -> postrider.scheduler.v1.GetBacklogRequest
+	3,  // 19: postrider.scheduler.v1.SchedulerService.ScheduleRetry:output_type -> postrider.scheduler.v1.ScheduleRetryResponse
+	5,  // 20: postrider.scheduler.v1.SchedulerService.Hold:output_type -> postrider.scheduler.v1.HoldResponse
+	7,  // 21: postrider.scheduler.v1.SchedulerService.Resume:output_type -> postrider.scheduler.v1.ResumeResponse
+	9,  // 22: postrider.scheduler.v1.SchedulerService.Cancel:output_type -> postrider.scheduler.v1.CancelResponse
+	12, // 23: postrider.scheduler.v1.SchedulerService.CancelEvent:output_type -> postrider.scheduler.v1.CancelEventResponse
+	14, // 24: postrider.scheduler.v1.SchedulerService.RetryNow:output_type -> postrider.scheduler.v1.RetryNowResponse
+	17, // 25: postrider.scheduler.v1.SchedulerService.ListRetries:output_type -> postrider.scheduler.v1.ListRetriesResponse
+	19, // 26: postrider.scheduler.v1.SchedulerService.GetBacklog:output_type -> postrider.scheduler.v1.GetBacklogResponse
+	19, // [19:27] is the sub-list for method output_type
+	11, // [11:19] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_postrider_scheduler_v1_scheduler_service_proto_init() }
@@ -1058,7 +1471,7 @@ func file_postrider_scheduler_v1_scheduler_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_scheduler_v1_scheduler_service_proto_rawDesc), len(file_postrider_scheduler_v1_scheduler_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

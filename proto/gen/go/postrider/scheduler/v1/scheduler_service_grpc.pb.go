@@ -25,8 +25,10 @@ const (
 	SchedulerService_Hold_FullMethodName          = "/postrider.scheduler.v1.SchedulerService/Hold"
 	SchedulerService_Resume_FullMethodName        = "/postrider.scheduler.v1.SchedulerService/Resume"
 	SchedulerService_Cancel_FullMethodName        = "/postrider.scheduler.v1.SchedulerService/Cancel"
+	SchedulerService_CancelEvent_FullMethodName   = "/postrider.scheduler.v1.SchedulerService/CancelEvent"
 	SchedulerService_RetryNow_FullMethodName      = "/postrider.scheduler.v1.SchedulerService/RetryNow"
 	SchedulerService_ListRetries_FullMethodName   = "/postrider.scheduler.v1.SchedulerService/ListRetries"
+	SchedulerService_GetBacklog_FullMethodName    = "/postrider.scheduler.v1.SchedulerService/GetBacklog"
 )
 
 // SchedulerServiceClient is the client API for SchedulerService service.
@@ -44,10 +46,14 @@ type SchedulerServiceClient interface {
 	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
 	// Cancel ends a delivery, or everything that waits for a webhook.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
+	// CancelEvent ends what routing made of an event, and the named deliveries.
+	CancelEvent(ctx context.Context, in *CancelEventRequest, opts ...grpc.CallOption) (*CancelEventResponse, error)
 	// RetryNow releases a waiting delivery at once. NOT_FOUND if none waits.
 	RetryNow(ctx context.Context, in *RetryNowRequest, opts ...grpc.CallOption) (*RetryNowResponse, error)
 	// ListRetries lists what waits for a webhook, by stream sequence.
 	ListRetries(ctx context.Context, in *ListRetriesRequest, opts ...grpc.CallOption) (*ListRetriesResponse, error)
+	// GetBacklog counts what waits for a webhook, by its records.
+	GetBacklog(ctx context.Context, in *GetBacklogRequest, opts ...grpc.CallOption) (*GetBacklogResponse, error)
 }
 
 type schedulerServiceClient struct {
@@ -98,6 +104,16 @@ func (c *schedulerServiceClient) Cancel(ctx context.Context, in *CancelRequest, 
 	return out, nil
 }
 
+func (c *schedulerServiceClient) CancelEvent(ctx context.Context, in *CancelEventRequest, opts ...grpc.CallOption) (*CancelEventResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelEventResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_CancelEvent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *schedulerServiceClient) RetryNow(ctx context.Context, in *RetryNowRequest, opts ...grpc.CallOption) (*RetryNowResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RetryNowResponse)
@@ -112,6 +128,16 @@ func (c *schedulerServiceClient) ListRetries(ctx context.Context, in *ListRetrie
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListRetriesResponse)
 	err := c.cc.Invoke(ctx, SchedulerService_ListRetries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *schedulerServiceClient) GetBacklog(ctx context.Context, in *GetBacklogRequest, opts ...grpc.CallOption) (*GetBacklogResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetBacklogResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_GetBacklog_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -133,10 +159,14 @@ type SchedulerServiceServer interface {
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
 	// Cancel ends a delivery, or everything that waits for a webhook.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
+	// CancelEvent ends what routing made of an event, and the named deliveries.
+	CancelEvent(context.Context, *CancelEventRequest) (*CancelEventResponse, error)
 	// RetryNow releases a waiting delivery at once. NOT_FOUND if none waits.
 	RetryNow(context.Context, *RetryNowRequest) (*RetryNowResponse, error)
 	// ListRetries lists what waits for a webhook, by stream sequence.
 	ListRetries(context.Context, *ListRetriesRequest) (*ListRetriesResponse, error)
+	// GetBacklog counts what waits for a webhook, by its records.
+	GetBacklog(context.Context, *GetBacklogRequest) (*GetBacklogResponse, error)
 	mustEmbedUnimplementedSchedulerServiceServer()
 }
 
@@ -159,11 +189,17 @@ func (UnimplementedSchedulerServiceServer) Resume(context.Context, *ResumeReques
 func (UnimplementedSchedulerServiceServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
 }
+func (UnimplementedSchedulerServiceServer) CancelEvent(context.Context, *CancelEventRequest) (*CancelEventResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelEvent not implemented")
+}
 func (UnimplementedSchedulerServiceServer) RetryNow(context.Context, *RetryNowRequest) (*RetryNowResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetryNow not implemented")
 }
 func (UnimplementedSchedulerServiceServer) ListRetries(context.Context, *ListRetriesRequest) (*ListRetriesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRetries not implemented")
+}
+func (UnimplementedSchedulerServiceServer) GetBacklog(context.Context, *GetBacklogRequest) (*GetBacklogResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetBacklog not implemented")
 }
 func (UnimplementedSchedulerServiceServer) mustEmbedUnimplementedSchedulerServiceServer() {}
 func (UnimplementedSchedulerServiceServer) testEmbeddedByValue()                          {}
@@ -258,6 +294,24 @@ func _SchedulerService_Cancel_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SchedulerService_CancelEvent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelEventRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).CancelEvent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_CancelEvent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).CancelEvent(ctx, req.(*CancelEventRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SchedulerService_RetryNow_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RetryNowRequest)
 	if err := dec(in); err != nil {
@@ -294,6 +348,24 @@ func _SchedulerService_ListRetries_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SchedulerService_GetBacklog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetBacklogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).GetBacklog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_GetBacklog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).GetBacklog(ctx, req.(*GetBacklogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SchedulerService_ServiceDesc is the grpc.ServiceDesc for SchedulerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -318,12 +390,20 @@ var SchedulerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SchedulerService_Cancel_Handler,
 		},
 		{
+			MethodName: "CancelEvent",
+			Handler:    _SchedulerService_CancelEvent_Handler,
+		},
+		{
 			MethodName: "RetryNow",
 			Handler:    _SchedulerService_RetryNow_Handler,
 		},
 		{
 			MethodName: "ListRetries",
 			Handler:    _SchedulerService_ListRetries_Handler,
+		},
+		{
+			MethodName: "GetBacklog",
+			Handler:    _SchedulerService_GetBacklog_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
