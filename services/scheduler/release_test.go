@@ -157,3 +157,21 @@ func TestAStoppedSchedulerGivesBackWhatItClaimed(t *testing.T) {
 	w.await(len(retries))
 	require.ElementsMatch(t, deliveries(retries), dueIDs(w.got()))
 }
+
+// A scheduler that dies between the record and the index leaves a record that the index does not
+// have. Its caller asks another, which finds the record and indexes it: the retry is punctual all
+// the same, long before the record would fire by itself.
+func TestARepeatedCallIndexesWhatADeadSchedulerStored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, time.Hour)
+	client := w.start(quick(), scheduler.NewMemoryIndex())
+	retry := w.webhook().retry(waiting, time.Now().Add(200*time.Millisecond))
+	sequence := w.put(retry)[0]
+	resp, err := client.ScheduleRetry(t.Context(), &schedulerv1.ScheduleRetryRequest{Retries: []*recordv1.Retry{retry}})
+	require.NoError(t, err)
+	require.Equal(t, schedulerv1.ScheduleStatus_SCHEDULE_STATUS_SUPERSEDED, resp.GetResults()[0].GetStatus())
+	require.Equal(t, sequence, resp.GetResults()[0].GetSequence())
+	got := w.await(1)[0]
+	require.Equal(t, retry.GetDelivery().GetId(), got.delivery())
+	require.False(t, got.fired)
+}

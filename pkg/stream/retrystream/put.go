@@ -66,7 +66,7 @@ func (s *Streams) resolvePut(ctx context.Context, sh *shard, r *recordv1.Retry, 
 				return 0, err
 			}
 			if attempts(standing.Retry) >= attempts(r) {
-				return last.Sequence, &SupersededError{Sequence: last.Sequence}
+				return last.Sequence, &SupersededError{Standing: *standing}
 			}
 			expected = last.Sequence
 		}

@@ -60,15 +60,15 @@ var ErrGone = errors.New("retry record is gone")
 var ErrFull = stream.ErrFull
 
 // ErrSuperseded says that an equal or later attempt of the delivery waits already, so the call
-// is stale. Use errors.As with *SupersededError for its sequence.
+// is stale. Use errors.As with *SupersededError for that record.
 var ErrSuperseded = errors.New("a later record of the delivery stands")
 
-// SupersededError is ErrSuperseded with the sequence of the record that stands.
-type SupersededError struct{ Sequence uint64 }
+// SupersededError is ErrSuperseded with the record that stands.
+type SupersededError struct{ Standing Record }
 
 // Error names the record that stands.
 func (e *SupersededError) Error() string {
-	return fmt.Sprintf("%v: sequence %d", ErrSuperseded, e.Sequence)
+	return fmt.Sprintf("%v: sequence %d", ErrSuperseded, e.Standing.Sequence)
 }
 
 // Is makes the error an ErrSuperseded.

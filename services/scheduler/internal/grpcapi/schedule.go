@@ -47,28 +47,25 @@ func (s *Server) ScheduleRetry(ctx context.Context, req *schedulerv1.ScheduleRet
 			r.DueTime = timestamppb.New(hold.Until(s.deps.Now()))
 		}
 	}
-	results := s.store(ctx, retries)
+	results, standing := s.store(ctx, retries)
 	// What is stored is seen to even if the caller has gone.
 	ctx = context.WithoutCancel(ctx)
-	s.endMarked(ctx, retries, results)
+	s.endMarked(ctx, standing)
 
-	entries := make([]retryset.Entry, 0, len(retries))
-	for i, result := range results {
-		if result.GetStatus() != schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED {
-			continue
-		}
-		id := postrider.WebhookID(retries[i].GetDelivery().GetWebhookId())
-		if w, ok := s.deps.Registry.Lookup(id); ok && w.Active() == (retries[i].GetKind() == recordv1.RetryKind_RETRY_KIND_HELD) {
+	entries := make([]retryset.Entry, 0, len(standing))
+	for _, rec := range standing {
+		id := postrider.WebhookID(rec.Retry.GetDelivery().GetWebhookId())
+		isHeld := rec.Retry.GetKind() == recordv1.RetryKind_RETRY_KIND_HELD
+		if w, ok := s.deps.Registry.Lookup(id); ok && w.Active() == isHeld {
 			// A pause, a resume or a delete ran past the caller: held for an active webhook, or
 			// waiting for one that is not.
 			s.deps.Hold.Check(id)
 		}
-		if retries[i].GetKind() == recordv1.RetryKind_RETRY_KIND_HELD {
+		if isHeld {
 			continue // waits for its webhook, not for a time
 		}
 		entries = append(entries, retryset.Entry{
-			Member: retryset.Member{Shard: postrider.ShardOf(id, s.deps.Records.Shards()), Sequence: result.GetSequence()},
-			Due:    retries[i].GetDueTime().AsTime(),
+			Member: retryset.Member{Shard: rec.Shard, Sequence: rec.Sequence}, Due: rec.Retry.GetDueTime().AsTime(),
 		})
 	}
 	s.index(ctx, entries)
@@ -81,12 +78,11 @@ func (s *Server) ScheduleRetry(ctx context.Context, req *schedulerv1.ScheduleRet
 // record was stored before that read, which finds it, or its store was acknowledged after it, and
 // then the mark is here. What cannot be ended now ends when it is due, because the dispatcher has
 // the mark too.
-func (s *Server) endMarked(ctx context.Context, retries []*recordv1.Retry, results []*schedulerv1.ScheduleResult) {
+func (s *Server) endMarked(ctx context.Context, standing []retrystream.Record) {
 	var marked []retrystream.Record
-	for i, r := range retries {
-		if results[i].GetStatus() == schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED && s.deps.Marks.Has(r.GetDelivery().GetId()) {
-			shard := postrider.ShardOf(postrider.WebhookID(r.GetDelivery().GetWebhookId()), s.deps.Records.Shards())
-			marked = append(marked, retrystream.Record{Shard: shard, Sequence: results[i].GetSequence(), Retry: r})
+	for _, rec := range standing {
+		if s.deps.Marks.Has(rec.Retry.GetDelivery().GetId()) {
+			marked = append(marked, rec)
 		}
 	}
 	if len(marked) == 0 {
@@ -98,38 +94,47 @@ func (s *Server) endMarked(ctx context.Context, retries []*recordv1.Retry, resul
 }
 
 // store puts all records at once and waits for every answer; each is bounded by the publisher's
-// budget.
-func (s *Server) store(ctx context.Context, retries []*recordv1.Retry) []*schedulerv1.ScheduleResult {
-	results := make([]*schedulerv1.ScheduleResult, len(retries))
+// budget. Standing are the records that stand then, those of this call and those that were there
+// before it: a call that repeats one whose scheduler died before it indexed indexes for it.
+func (s *Server) store(ctx context.Context, retries []*recordv1.Retry) (results []*schedulerv1.ScheduleResult, standing []retrystream.Record) {
+	results = make([]*schedulerv1.ScheduleResult, len(retries))
+	records := make([]retrystream.Record, len(retries))
 	var pending sync.WaitGroup
 	for i, r := range retries {
 		pending.Add(1)
 		err := s.deps.Records.Put(ctx, r, func(sequence uint64, err error) {
-			results[i] = result(sequence, err)
+			results[i], records[i] = s.result(r, sequence, err)
 			pending.Done()
 		})
 		if err != nil {
-			results[i] = result(0, err)
+			results[i], _ = s.result(r, 0, err)
 			pending.Done()
 		}
 	}
 	pending.Wait()
-	for _, r := range results {
+	for i, r := range results {
 		s.deps.Metrics.scheduled(ctx, r.GetStatus())
+		if records[i].Retry != nil {
+			standing = append(standing, records[i])
+		}
 	}
-	return results
+	return results, standing
 }
 
-// result is the verdict on one record. Only a proof that the record stands is STORED.
-func result(sequence uint64, err error) *schedulerv1.ScheduleResult {
+// result is the verdict on one record, and the record that stands. Only a proof that the record
+// stands is STORED.
+func (s *Server) result(r *recordv1.Retry, sequence uint64, err error) (*schedulerv1.ScheduleResult, retrystream.Record) {
 	var superseded *retrystream.SupersededError
 	switch {
 	case err == nil:
-		return &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED, Sequence: sequence}
+		shard := postrider.ShardOf(postrider.WebhookID(r.GetDelivery().GetWebhookId()), s.deps.Records.Shards())
+		return &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED, Sequence: sequence},
+			retrystream.Record{Shard: shard, Sequence: sequence, Retry: r}
 	case errors.As(err, &superseded):
-		return &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_SUPERSEDED, Sequence: superseded.Sequence}
+		return &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_SUPERSEDED, Sequence: superseded.Standing.Sequence},
+			superseded.Standing
 	default:
-		return &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_FAILED, Error: reason(err)}
+		return &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_FAILED, Error: reason(err)}, retrystream.Record{}
 	}
 }
 
