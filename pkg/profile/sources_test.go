@@ -137,7 +137,8 @@ func TestIngedataSendsTheAdvisedPayload(t *testing.T) {
 	in.Delivery.EventTime = timestamppb.New(time.Date(2022, 11, 3, 20, 26, 10, 344522000, time.UTC))
 	in.Data = []byte(` {"b": 1.10, "a":"<é>"} `)
 	r := sent(t, in, time.Unix(1674087231, 0), "s3cr3t")
-	require.Equal(t, `{"type":"release.live","timestamp":"2022-11-03T20:26:10.344522Z","data":{"b": 1.10, "a":"<é>"}}`, string(r.Body))
+	want := `{"type":"release.live","timestamp":"2022-11-03T20:26:10.344522Z","data":{"b": 1.10, "a":"<é>"}}`
+	require.Equal(t, want, string(r.Body))
 	raw, err := signature.ParseSecret("s3cr3t", signature.KindText)
 	require.NoError(t, err)
 	require.Equal(t, "sha256="+signature.HexHMAC(raw, r.Body), r.Header.Get("X-Webhook-Signature"))

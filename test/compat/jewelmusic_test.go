@@ -73,7 +73,7 @@ func TestJewelMusic(t *testing.T) {
 		"1.2.5 the event header":                 jewelEventHeader,
 		"1.2.6 the page's own handler":           jewelHandler,
 		"1.2.7 one signature":                    jewelOneSignature,
-		"1.2.8 the catalogue":                    jewelCatalogue,
+		"1.2.8 the catalogue":                    jewelEvents,
 		"1.2.9 what succeeds":                    jewelSuccess,
 		"1.2.10 five attempts":                   jewelFiveAttempts,
 		"1.2.11 the gaps":                        jewelGaps,
@@ -207,7 +207,7 @@ func jewelOneSignature(t *testing.T, a *system.Account) {
 	}
 }
 
-func jewelCatalogue(t *testing.T, a *system.Account) {
+func jewelEvents(t *testing.T, a *system.Account) {
 	raw, err := os.ReadFile("../../catalogues/jewelmusic.json")
 	require.NoError(t, err)
 	var catalogue struct {
@@ -374,7 +374,8 @@ func jewelDeadLetter(t *testing.T, a *system.Account) {
 	require.Equal(t, "exhausted", letter.GetCause())
 	require.Equal(t, int32(5), letter.GetAttemptCount())
 	require.Equal(t, d.GetEventId(), letter.GetEventId())
-	require.Equal(t, jewelExample, string(letter.GetData()))
+	want := jewelExample
+	require.Equal(t, want, string(letter.GetData()))
 	listed, err := a.Deliveries.ListDeadLetters(a.Ctx(t), &postriderv1.ListDeadLettersRequest{})
 	require.NoError(t, err)
 	require.Len(t, listed.GetDeadLetters(), 1)

@@ -85,7 +85,7 @@ func TestOneEventReachesAllFiveSystems(t *testing.T) {
 	require.NoError(t, err)
 
 	ingedata := got["/ingedata"]
-	require.Equal(t, fmt.Sprintf(`{"type":%q,"timestamp":"2024-01-24T14:18:38.5Z","data":%s}`, listenerUpdated, togetherData), string(ingedata.Body))
+	require.Equal(t, fmt.Appendf(nil, `{"type":%q,"timestamp":"2024-01-24T14:18:38.5Z","data":%s}`, listenerUpdated, togetherData), ingedata.Body)
 	key, err := signature.ParseVerificationKey(secrets["ingedata"])
 	require.NoError(t, err)
 	require.NoError(t, signature.VerifyStandardWebhooks(ingedata.Header, ingedata.Body, []signature.Secret{key}, time.Now(), time.Minute))

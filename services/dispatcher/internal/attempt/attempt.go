@@ -29,6 +29,7 @@ import (
 const (
 	TriggerSchedule = "schedule"
 	TriggerTest     = "test"
+	TriggerManual   = "manual"
 )
 
 // exchanger makes HTTP exchanges. *egress.Client is one.
@@ -196,6 +197,7 @@ func newRecord(in *Input, r *Result) *recordv1.Attempted {
 		StartTime:  timestamppb.New(r.Start),
 		DurationUs: r.End.Sub(r.Start).Microseconds(),
 		Trigger:    in.Trigger,
+		Series:     in.Delivery.GetProgress().GetSeries(),
 	}
 }
 

@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -56,7 +57,7 @@ func hide(body []byte, text string, cut bool) []byte {
 	}
 	for n := len(text) - 1; n >= minHidden; n-- {
 		if rest, ok := bytes.CutSuffix(body, []byte(text[:n])); ok {
-			return append(rest[:len(rest):len(rest)], mask...)
+			return append(slices.Clip(rest), mask...)
 		}
 	}
 	return body

@@ -267,10 +267,11 @@ func TestAProbeAsksTheReceiver(t *testing.T) {
 	require.Equal(t, "postrider.example", got.Header.Get("Webhook-Request-Origin"))
 	require.Equal(t, "Postrider/1.2.3", got.Header.Get("User-Agent"))
 
-	a, err = s.maker.Probe(t.Context(), s.registry.Webhook("wh_1"), http.MethodPost, http.Header{"Content-Type": {"application/json"}}, []byte(`{"token":"x"}`))
+	body := []byte(`{"token":"x"}`)
+	a, err = s.maker.Probe(t.Context(), s.registry.Webhook("wh_1"), http.MethodPost, http.Header{"Content-Type": {"application/json"}}, body)
 	require.NoError(t, err)
 	require.Equal(t, int32(401), a.Status)
-	require.Equal(t, `{"token":"x"}`, string(s.receiver.Next(t).Body))
+	require.Equal(t, body, s.receiver.Next(t).Body)
 
 	s.put(t, &postriderv1.Webhook{Profile: "cloudevents", Url: "http://169.254.169.254/", EventTypes: []string{"*"}})
 	a, err = s.maker.Probe(t.Context(), s.registry.Webhook("wh_1"), http.MethodPost, nil, nil)
