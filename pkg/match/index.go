@@ -17,7 +17,7 @@ type Index[K comparable] struct {
 	keys  map[K][]Pattern
 	exact map[string][]K
 	below map[string][]K // by prefix with its dot
-	all   []K
+	all   []K            // but not for reserved types
 }
 
 // maxLists is the most lists that one event type can hit: every other byte a dot, the type
@@ -99,8 +99,12 @@ func (x *Index[K]) Candidates(eventType string, visit func(K)) {
 func (x *Index[K]) lists(eventType string, out *[maxLists][]K) int {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	out[0], out[1] = x.all, x.exact[eventType]
-	n := 2
+	out[0] = x.exact[eventType]
+	n := 1
+	if !Reserved(eventType) {
+		out[1] = x.all
+		n = 2
+	}
 	if len(x.below) == 0 {
 		return n
 	}

@@ -9,6 +9,14 @@ import (
 // MaxEventTypeBytes is the longest event type.
 const MaxEventTypeBytes = 128
 
+// reservedPrefix begins the types of the events that Postrider publishes itself.
+const reservedPrefix = "postrider."
+
+// Reserved reports whether only Postrider itself publishes events of the type. They reach webhooks
+// that name them, or "postrider.*", and never those that want "*": a receiver of an account's
+// events must not be surprised by events about its own webhook.
+func Reserved(eventType string) bool { return strings.HasPrefix(eventType, reservedPrefix) }
+
 // The rules that event types and patterns break.
 var (
 	errEmpty   = errors.New("must not be empty")
@@ -31,11 +39,11 @@ const (
 	patternNone patternKind = iota
 	patternExact
 	patternBelow // everything below a word, at any depth
-	patternAll
+	patternAll   // everything that is not reserved
 )
 
 // ParsePattern reads an exact event type, "release.*" (everything below a word, at any depth, but
-// not the word itself) or "*" (everything).
+// not the word itself) or "*" (everything that is not Reserved).
 func ParsePattern(s string) (Pattern, error) {
 	if s == "*" {
 		return Pattern{kind: patternAll}, nil
@@ -68,10 +76,15 @@ func (p Pattern) Match(eventType string) bool {
 	case patternBelow:
 		return strings.HasPrefix(eventType, p.text)
 	case patternAll:
-		return true
+		return !Reserved(eventType)
 	case patternNone:
 	}
 	return false
+}
+
+// Reserved reports whether the pattern is one of reserved types.
+func (p Pattern) Reserved() bool {
+	return (p.kind == patternExact || p.kind == patternBelow) && Reserved(p.text)
 }
 
 // String is the pattern as ParsePattern reads it.
@@ -90,7 +103,7 @@ func (p Pattern) String() string {
 func (p Pattern) covers(q Pattern) bool {
 	switch p.kind {
 	case patternAll:
-		return true
+		return !q.Reserved()
 	case patternBelow:
 		return (q.kind == patternExact || q.kind == patternBelow) && strings.HasPrefix(q.text, p.text)
 	case patternExact:

@@ -33,6 +33,11 @@ func TestPatternMatch(t *testing.T) {
 		"a longer prefix matches below it":                   {"royalty.payment.*", "royalty.payment.pending", true},
 		"a longer prefix does not match its sisters":         {"royalty.payment.*", "royalty.threshold.reached", false},
 		"the star matches everything":                        {"*", "fraud.resolved", true},
+		"the star does not match what is Postrider's own":    {"*", "postrider.webhook.disabled", false},
+		"the star matches a word that only begins so":        {"*", "postriders.met", true},
+		"the star matches the word itself":                   {"*", "postrider", true},
+		"a prefix matches what is Postrider's own":           {"postrider.*", "postrider.webhook.disabled", true},
+		"an exact pattern matches what is Postrider's own":   {"postrider.webhook.disabled", "postrider.webhook.disabled", true},
 		"a word alone is a type":                             {"ping", "ping", true},
 		"digits, underscores and hyphens are part of a word": {"fraud.bot_detection-2", "fraud.bot_detection-2", true},
 	}
@@ -92,7 +97,7 @@ func TestCheckEventTypeTakesNoPatterns(t *testing.T) {
 // naive is the definition of a match, written another way.
 func naive(p, eventType string) bool {
 	if p == "*" {
-		return true
+		return !strings.HasPrefix(eventType, "postrider.")
 	}
 	want, got := strings.Split(p, "."), strings.Split(eventType, ".")
 	for i, word := range want {
@@ -107,10 +112,12 @@ func naive(p, eventType string) bool {
 }
 
 // Generators are made where they are used: rapid's are not for several tests at once.
-func genType() *rapid.Generator[string] { return rapid.StringMatching(`[ab](\.[ab]){0,4}`) }
+func genType() *rapid.Generator[string] {
+	return rapid.OneOf(rapid.StringMatching(`[ab](\.[ab]){0,4}`), rapid.StringMatching(`postrider(\.[ab]){0,2}`))
+}
 
 func genPattern() *rapid.Generator[string] {
-	return rapid.OneOf(genType(), rapid.StringMatching(`[ab](\.[ab]){0,3}\.\*`), rapid.Just("*"))
+	return rapid.OneOf(genType(), rapid.StringMatching(`([ab]|postrider)(\.[ab]){0,3}\.\*`), rapid.Just("*"))
 }
 
 func TestPatternMatchesAsItsDefinition(t *testing.T) {
@@ -165,5 +172,15 @@ func BenchmarkPatternMatch(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestOnlyPatternsThatNameReservedTypesAreReserved(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"postrider.*": true, "postrider.webhook.*": true, "postrider.webhook.failing": true,
+		"*": false, "postrider": false, "postriders.*": false, "release.*": false,
+	} {
+		require.Equal(t, want, pattern(t, text).Reserved(), text)
 	}
 }

@@ -32,6 +32,7 @@ func checkEventType(e *postriderv1.EventType, path string) []fault.Violation {
 	if err := match.CheckEventType(e.GetName()); err != nil {
 		v.check(false, path+".name", err.Error())
 	}
+	v.check(!match.Reserved(e.GetName()), path+".name", `must not begin with "postrider.": those are Postrider's own`)
 	v.check(len(e.GetGroup()) <= maxGroup, path+".group", fmt.Sprintf("must be at most %d bytes", maxGroup))
 	v.check(len(e.GetDescription()) <= maxDescription, path+".description", fmt.Sprintf("must be at most %d bytes", maxDescription))
 	v.check(len(e.GetExample()) <= maxExample, path+".example", fmt.Sprintf("must be at most %d bytes", maxExample))

@@ -61,6 +61,8 @@ func (c *checker) check(req *Request, cfg *Config, now time.Time) []fault.Violat
 		c.event("type", "is required")
 	} else if err := match.CheckEventType(ev.GetType()); err != nil {
 		c.event("type", err.Error())
+	} else if match.Reserved(ev.GetType()) {
+		c.event("type", "must not begin with \"postrider.\": those are Postrider's own")
 	}
 	if ev.GetId() != "" && !visibleASCII(ev.GetId(), maxKeyBytes) {
 		c.event("id", ruleVisible)

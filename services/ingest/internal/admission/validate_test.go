@@ -34,6 +34,7 @@ func TestEveryBrokenRuleNamesItsField(t *testing.T) {
 		"a type with a space":          {ev(func(e *postriderv1.EventInput) { e.Type = "a b" }), "event.type", "words"},
 		"a type with an empty word":    {ev(func(e *postriderv1.EventInput) { e.Type = "a..b" }), "event.type", "words"},
 		"a type with a star":           {ev(func(e *postriderv1.EventInput) { e.Type = "a.*" }), "event.type", "words"},
+		"a type of Postrider's own":    {ev(func(e *postriderv1.EventInput) { e.Type = "postrider.webhook.failing" }), "event.type", "postrider."},
 		"a type that is too long":      {ev(func(e *postriderv1.EventInput) { e.Type = strings.Repeat("a", 129) }), "event.type", "128"},
 		"a key with a space":           {withKey("a b"), "idempotency_key", "visible ASCII"},
 		"a key that is too long":       {withKey(strings.Repeat("k", 256)), "idempotency_key", "255"},
