@@ -89,7 +89,7 @@ func target(origin string, r *http.Request) string {
 			uri = rest
 		}
 	}
-	if strings.HasPrefix(uri, "?") {
+	if !strings.HasPrefix(uri, "/") {
 		uri = "/" + uri
 	}
 	return origin + uri
