@@ -6,6 +6,7 @@ package compat
 
 import (
 	"context"
+	"errors"
 	"encoding/pem"
 	"fmt"
 	"net/http/httptest"
@@ -21,36 +22,32 @@ import (
 var running *cluster.Standalone
 
 func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
+	dir, err := os.MkdirTemp("", "compat")
+	if err == nil {
+		err = run(m, dir)
 	}
-	os.Exit(code)
+	if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
+		panic(err)
+	}
 }
 
-func run(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "compat")
-	if err != nil {
-		return 1, err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
+// run runs the tests beside a process.
+func run(m *testing.M, dir string) error {
 	env, err := environment(dir)
 	if err != nil {
-		return 1, err
+		return err
 	}
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
-		return 1, err
+		return err
 	}
 	if running, err = cluster.StartStandalone(context.Background(), bin, dir, env); err != nil {
-		return 1, fmt.Errorf("start postrider, which make builds: %w", err)
+		return fmt.Errorf("start postrider, which make builds: %w", err)
 	}
-	code = m.Run()
-	if code != 0 {
+	if m.Run() != 0 {
 		fmt.Fprintf(os.Stderr, "---- postrider\n%s\n", running.Tail(60))
 	}
-	return code, running.Stop()
+	return running.Stop()
 }
 
 // environment compresses schedules, and has the process trust the certificates of receivertest's

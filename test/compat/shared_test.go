@@ -53,6 +53,7 @@ func TestShared(t *testing.T) {
 
 // published publishes one event of each form twice under a key, and then another body.
 func published(t *testing.T, a *system.Account) {
+	t.Helper()
 	const data, other = `{"n":1}`, `{"n":2}`
 	rest := func(t *testing.T, contentType, body string, headers ...string) (int, string) {
 		t.Helper()
@@ -63,6 +64,7 @@ func published(t *testing.T, a *system.Account) {
 	}
 	for name, publish := range map[string]func(t *testing.T, data string) (int, string){
 		"gRPC": func(t *testing.T, data string) (int, string) {
+			t.Helper()
 			resp, err := a.Events.PublishEvent(a.Ctx(t), &postriderv1.PublishEventRequest{
 				Event: &postriderv1.EventInput{Type: "release.live", Data: []byte(data)}, IdempotencyKey: "g-1",
 			})
@@ -76,15 +78,19 @@ func published(t *testing.T, a *system.Account) {
 			return http.StatusAccepted, receipt(resp.GetReceipt().GetEventId(), resp.GetReceipt().GetDuplicate())
 		},
 		"REST": func(t *testing.T, data string) (int, string) {
+			t.Helper()
 			return rest(t, "application/json", `{"type":"release.live","data":`+data+`}`, "Idempotency-Key", "r-1")
 		},
 		"CloudEvents binary": func(t *testing.T, data string) (int, string) {
+			t.Helper()
 			return rest(t, "application/json", data, "Ce-Specversion", "1.0", "Ce-Id", "b-1", "Ce-Source", "/catalogue", "Ce-Type", "release.live")
 		},
 		"CloudEvents structured": func(t *testing.T, data string) (int, string) {
+			t.Helper()
 			return rest(t, "application/cloudevents+json", envelope(data))
 		},
 		"CloudEvents batch": func(t *testing.T, data string) (int, string) {
+			t.Helper()
 			return rest(t, "application/cloudevents-batch+json", `[`+strings.ReplaceAll(envelope(data), "s-1", "l-1")+`]`)
 		},
 	} {
@@ -130,6 +136,7 @@ func eventID(t *testing.T, answer string) string {
 }
 
 func fannedOut(t *testing.T, a *system.Account) {
+	t.Helper()
 	r, late, gone := receivertest.New(t), receivertest.New(t), receivertest.New(t).Respond(500)
 	exact := a.Webhook(t, &postriderv1.Webhook{Url: r.URL + "/exact", EventTypes: []string{"release.live"}}).GetWebhook()
 	both := a.Webhook(t, &postriderv1.Webhook{Url: r.URL + "/both", EventTypes: []string{"release.live", "release.*", "*"}}).GetWebhook()
@@ -171,6 +178,7 @@ func fannedOut(t *testing.T, a *system.Account) {
 }
 
 func deliveredOrDead(t *testing.T, a *system.Account) {
+	t.Helper()
 	good, bad := receivertest.New(t).Respond(500, 404, 204), receivertest.New(t).Respond(503)
 	two := &postriderv1.RetrySchedule{Delays: []*durationpb.Duration{durationpb.New(time.Minute), durationpb.New(time.Minute)}}
 	ends := a.Webhook(t, &postriderv1.Webhook{Url: good.URL, EventTypes: all, RetrySchedule: two}).GetWebhook()
@@ -186,6 +194,7 @@ func deliveredOrDead(t *testing.T, a *system.Account) {
 }
 
 func sameBytes(t *testing.T, a *system.Account) {
+	t.Helper()
 	const data = "{ \"b\":9007199254740993,\"a\":\"<&>\u2028\"}\n"
 	for _, profile := range []string{"standard", "jewelmusic"} {
 		r := receivertest.New(t).Respond(500, 503, 200)
@@ -204,6 +213,7 @@ func sameBytes(t *testing.T, a *system.Account) {
 }
 
 func recorded(t *testing.T, a *system.Account) {
+	t.Helper()
 	answer := strings.Repeat("x", 20<<10)
 	r := receivertest.New(t).Answer(receivertest.Body(500, answer, "X-Receiver", "r-1"), receivertest.Status(200))
 	hook := a.Webhook(t, &postriderv1.Webhook{
@@ -233,6 +243,7 @@ func recorded(t *testing.T, a *system.Account) {
 }
 
 func logged(t *testing.T, a *system.Account) {
+	t.Helper()
 	r, failing := receivertest.New(t), receivertest.New(t).Respond(500)
 	day := &postriderv1.RetrySchedule{Delays: []*durationpb.Duration{durationpb.New(24 * time.Hour), durationpb.New(24 * time.Hour)}}
 	good := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: all}).GetWebhook()
@@ -282,6 +293,7 @@ func logged(t *testing.T, a *system.Account) {
 }
 
 func secrets(t *testing.T, a *system.Account) {
+	t.Helper()
 	r := receivertest.New(t)
 	made := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: all})
 	const given = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -318,6 +330,7 @@ func secrets(t *testing.T, a *system.Account) {
 }
 
 func urls(t *testing.T, a *system.Account) {
+	t.Helper()
 	create := func(url string) (*postriderv1.CreateWebhookResponse, error) {
 		return a.Webhooks.CreateWebhook(a.Ctx(t), &postriderv1.CreateWebhookRequest{Webhook: &postriderv1.Webhook{Url: url, EventTypes: all}})
 	}
@@ -341,7 +354,7 @@ func urls(t *testing.T, a *system.Account) {
 		require.Contains(t, err.Error(), "webhook.url", url)
 	}
 	strict := false
-	secure := a.System.NewAccount(t, func(acc *postriderv1.Account) { acc.AllowHttp = &strict })
+	secure := a.NewAccount(t, func(acc *postriderv1.Account) { acc.AllowHttp = &strict })
 	_, err := secure.Webhooks.CreateWebhook(secure.Ctx(t), &postriderv1.CreateWebhookRequest{
 		Webhook: &postriderv1.Webhook{Url: "http://receiver.example/", EventTypes: all},
 	})

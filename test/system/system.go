@@ -159,7 +159,7 @@ func As(ctx context.Context, key string) context.Context {
 // Call makes a request with a key and reads the whole answer. Headers are names and values in turn.
 func Call(t *testing.T, method, url, key, body string, headers ...string) (status int, answer string) {
 	t.Helper()
-	resp, raw := Exchange(t, method, url, key, body, headers...)
+	resp, raw := Exchange(t, method, url, key, body, headers...) //nolint:bodyclose // Exchange closes it
 	return resp.StatusCode, raw
 }
 
