@@ -221,3 +221,28 @@ func TestNothingStartsAfterADeleteHasAnswered(t *testing.T) {
 		}
 	}
 }
+
+func TestNoAttemptBeginsBeyondTheHorizonOfASchedule(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	receiver := receivertest.New(t)
+	hook := w.webhook(t, receiver.URL, func(h *postriderv1.Webhook) { h.Profile, h.RetrySchedule = "offblocks", nil })
+	late, held := w.delivery(hook, "{}"), w.delivery(hook, "{}")
+	for _, d := range []*recordv1.Delivery{late, held} {
+		d.Progress = &recordv1.Progress{Attempts: 9, FirstAttemptTime: timestamppb.New(time.Now().Add(-25 * time.Hour))}
+	}
+	w.put(t, &recordv1.Retry{Delivery: held, Kind: heldKind, DueTime: timestamppb.New(time.Now().Add(time.Hour))})
+	w.dispatch(t, testConfig())
+	w.publish(t, late)
+	e := w.ledger.await(t, late.GetId(), "that buries", func(e *recordv1.JournalEntry) bool { return e.GetDead() != nil })
+	require.Equal(t, "expired", e.GetDead().GetCause())
+	// One that waited for its owner is not given up for that. Here it only lacks a key to sign with.
+	w.release(t, held.GetId(), hook)
+	e = w.ledger.await(t, held.GetId(), "that parks", func(e *recordv1.JournalEntry) bool { return e.GetWaiting() != nil })
+	require.Equal(t, "configuration", e.GetWaiting().GetReason())
+	w.settled(t)
+	letter, _, err := w.deadLetters.Get(t.Context(), postriderAccount(w), postriderDelivery(late.GetId()))
+	require.NoError(t, err)
+	require.JSONEq(t, "{}", string(letter.GetDelivery().GetData()))
+	require.Zero(t, receiver.Count())
+}
