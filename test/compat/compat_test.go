@@ -6,8 +6,8 @@ package compat
 
 import (
 	"context"
-	"errors"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"os"
