@@ -103,6 +103,23 @@ func TestAnEntryThatIsTooBigLosesItsBodyAndIsKept(t *testing.T) {
 	require.Equal(t, "y", string(entries[1].GetAttempted().GetResponseBody()))
 }
 
+func TestAnEntryThatCannotBeEncodedFailsAlone(t *testing.T) {
+	t.Parallel()
+	j := open(t)
+	w := j.NewWriter("test")
+	errs := make(chan error, 3)
+	for _, id := range []string{"\xff", "dlv_1", "\xff"} {
+		require.NoError(t, w.Write(t.Context(), 0, attempted(id, nil), func(err error) { errs <- err }))
+	}
+	require.NoError(t, w.Close(t.Context()))
+	require.ErrorContains(t, <-errs, "encode journal")
+	require.ErrorContains(t, <-errs, "encode journal")
+	require.NoError(t, <-errs)
+	entries, _ := read(t, j, 1)
+	require.Len(t, entries, 1)
+	require.Equal(t, "dlv_1", entries[0].GetDeliveryId())
+}
+
 func TestTailGivesTheShardsLastEntriesAndNoOthers(t *testing.T) {
 	t.Parallel()
 	j := open(t)

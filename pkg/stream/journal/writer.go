@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/stream"
@@ -90,11 +91,11 @@ func (w *Writer) Close(ctx context.Context) error {
 	return nil
 }
 
-// pack is a message that is being filled.
+// pack is a message that is being filled: a JournalBatch as it is encoded, entry after entry, so that
+// each entry is measured and written once.
 type pack struct {
-	batch recordv1.JournalBatch
+	data  []byte
 	dones []func(error)
-	bytes int
 }
 
 // run fills one pack for each shard and sends it when it is full or has lingered.
@@ -125,7 +126,7 @@ func (w *Writer) run() {
 func (w *Writer) add(packs map[int]*pack, it item) {
 	size := fit(it.entry)
 	p := packs[it.shard]
-	if p != nil && p.bytes+size > maxBytes {
+	if p != nil && len(p.data)+size+overhead > maxBytes {
 		w.send(it.shard, p)
 		p = nil
 	}
@@ -133,25 +134,35 @@ func (w *Writer) add(packs map[int]*pack, it item) {
 		p = &pack{}
 		packs[it.shard] = p
 	}
-	p.batch.Entries = append(p.batch.Entries, it.entry)
-	p.dones = append(p.dones, it.done)
-	p.bytes += size
-	if len(p.batch.GetEntries()) >= maxEntries {
+	data := protowire.AppendVarint(protowire.AppendTag(p.data, entriesField, protowire.BytesType), uint64(size)) //nolint:gosec // a size
+	data, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(data, it.entry)                         // which fit has measured
+	if err != nil {
+		it.done(fmt.Errorf("encode journal: %w", err))
+		return
+	}
+	p.data, p.dones = data, append(p.dones, it.done)
+	if len(p.dones) >= maxEntries {
 		w.send(it.shard, p)
 		delete(packs, it.shard)
 	}
 }
 
+const (
+	// entriesField is JournalBatch.entries.
+	entriesField = 1
+	// overhead is what an entry takes beside its own bytes, at most: its tag and its length.
+	overhead = 6
+)
+
 // fit makes an entry fit into a message and returns its size: an entry that is too big loses its
 // recorded body, and if that is not enough its recorded headers, never its place.
 func fit(e *recordv1.JournalEntry) int {
-	const overhead = 16
-	size := proto.Size(e) + overhead
-	if at := e.GetAttempted(); at != nil && size > maxBytes {
+	size := proto.Size(e)
+	if at := e.GetAttempted(); at != nil && size+overhead > maxBytes {
 		at.ResponseBody, at.ResponseBodyTruncated = nil, true
-		if size = proto.Size(e) + overhead; size > maxBytes {
+		if size = proto.Size(e); size+overhead > maxBytes {
 			at.ResponseHeaders, at.RequestHeaders = nil, nil
-			size = proto.Size(e) + overhead
+			size = proto.Size(e)
 		}
 	}
 	return size
@@ -167,19 +178,17 @@ func (w *Writer) sendAll(packs map[int]*pack) {
 // send publishes a message without an id: a repeat stores its entries twice, which every reader
 // bears.
 func (w *Writer) send(shard int, p *pack) {
+	if len(p.dones) == 0 {
+		return
+	}
 	fail := func(err error) {
 		for _, done := range p.dones {
 			done(err)
 		}
 	}
-	data, err := proto.Marshal(&p.batch)
-	if err != nil {
-		fail(fmt.Errorf("encode journal: %w", err))
-		return
-	}
 	// The window is the only bound on how long this blocks; the publisher gives every message up
 	// when its budget ends, so it does end.
-	err = w.publisher.Publish(context.Background(), &nats.Msg{Subject: subject(shard), Data: data}, func(_ stream.Ack, err error) { fail(err) })
+	err := w.publisher.Publish(context.Background(), &nats.Msg{Subject: subject(shard), Data: p.data}, func(_ stream.Ack, err error) { fail(err) })
 	if err != nil {
 		fail(err)
 	}
