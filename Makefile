@@ -39,8 +39,9 @@ build/%: ## Build one binary into bin, such as build/router.
 run: ## Run everything in one process, state below var.
 	@go run ./services/standalone/cmd/postrider up $(ARGS)
 
-generate: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-gateway ## Generate code from proto.
+generate: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-gateway ## Generate code and the OpenAPI document.
 	@bin/buf generate
+	@scripts/openapi > services/api/internal/openapi/.new && mv services/api/internal/openapi/.new services/api/internal/openapi/openapi.json
 
 docs: build ## Generate the documentation that is made from code.
 	@scripts/configuration-docs > docs/configuration.md
@@ -116,6 +117,7 @@ verify: build bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-gr
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	bin/buf generate --output "$$tmp"; \
 	git --no-pager diff --no-index --exit-code proto/gen/go "$$tmp/proto/gen/go" || { echo "generated code is stale: run make generate" >&2; exit 1; }; \
+	scripts/openapi | diff -u services/api/internal/openapi/openapi.json - || { echo "the OpenAPI document is stale: run make generate" >&2; exit 1; }; \
 	scripts/configuration-docs | diff -u docs/configuration.md - || { echo "docs/configuration.md is stale: run make docs" >&2; exit 1; }
 
 fmt: bin/golangci-lint bin/buf bin/shfmt ## Format Go, proto and shell.

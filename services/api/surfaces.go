@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/services/api/internal/idempotency"
 	"github.com/postrider/postrider/services/api/internal/jsonapi"
 	"github.com/postrider/postrider/services/api/internal/manage"
+	"github.com/postrider/postrider/services/api/internal/openapi"
 	"github.com/postrider/postrider/services/api/internal/wellknown"
 )
 
@@ -34,6 +35,7 @@ func (s *Service) surfaces(conn grpc.ClientConnInterface) []surface {
 		{offblocks.Prefix, offblocks.New(offblocks.Deps{Conn: conn, Keeper: s.keeper(), PublicURL: s.cfg.PublicURL, Now: time.Now})},
 		{wellknown.JWKSPath, wellknown.JWKS(conn, s.manage)},
 		{wellknown.DirectoryPath, wellknown.Directory(conn, s.manage)},
+		{openapi.Path, openapi.Handler()},
 		{manage.CallbackPrefix, s.manage.HandshakeCallback()},
 		{labelst.Prefix, labelst.New(labelst.Deps{Conn: conn, Live: s.liveToken, VerifyLimit: s.cfg.VerifyLimit, Now: time.Now})},
 		{jewelmusic.Prefix, jewelmusic.New(jewelmusic.Deps{Conn: conn, Limit: s.cfg.JewelMusicLimit, Now: time.Now})},
