@@ -316,6 +316,8 @@ func (w *world) settled(t testing.TB) {
 // smallScheduler stores records and releases them when they are due. It forgets what it has not
 // released; the records fire by themselves then.
 type smallScheduler struct {
+	schedulerv1.SchedulerServiceClient // of the calls that no dispatcher makes: there is none
+
 	retries *retrystream.Streams
 
 	mu      sync.Mutex

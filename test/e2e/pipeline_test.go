@@ -403,7 +403,7 @@ func cancelStops(t *testing.T, s *system.System) {
 	require.True(t, resp.GetRemoved())
 	a.AwaitDelivery(t, receipt.GetEventId(), hook.GetId(), cancelled)
 	_, err = a.Deliveries.RetryDelivery(a.Ctx(t), &postriderv1.RetryDeliveryRequest{DeliveryId: d.GetId()})
-	system.RequireKind(t, fault.NotFound, err, "nothing waits any more")
+	system.RequireKind(t, fault.Precondition, err, "it has ended")
 	require.Equal(t, 1, r.Count())
 }
 

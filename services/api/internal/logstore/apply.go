@@ -23,23 +23,27 @@ type statements struct {
 // upsertDelivery merges facts into a delivery's row as fact.merge merges two facts.
 const upsertDelivery = `
 INSERT INTO deliveries (delivery_id, account_id, event_id, event_type, webhook_id, replay_id,
-    state, state_rank, state_time, reason, next_attempt_time, create_time,
+    series, state, state_rank, state_time, reason, next_attempt_time, create_time,
     attempt_count, attempt_time, last_status_code, last_error_class)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (delivery_id) DO UPDATE SET
     state = CASE WHEN newer THEN excluded.state ELSE state END,
     reason = CASE WHEN newer THEN excluded.reason ELSE reason END,
     next_attempt_time = CASE WHEN newer THEN excluded.next_attempt_time ELSE next_attempt_time END,
     state_time = CASE WHEN newer THEN excluded.state_time ELSE state_time END,
-    state_rank = MAX(state_rank, excluded.state_rank),
+    state_rank = CASE WHEN newer THEN excluded.state_rank ELSE state_rank END,
     create_time = MIN(create_time, excluded.create_time),
     replay_id = CASE WHEN replay_id = '' THEN excluded.replay_id ELSE replay_id END,
-    attempt_count = MAX(attempt_count, excluded.attempt_count),
+    attempt_count = CASE WHEN excluded.series > series THEN excluded.attempt_count
+        WHEN excluded.series = series THEN MAX(attempt_count, excluded.attempt_count) ELSE attempt_count END,
+    series = MAX(series, excluded.series),
     last_status_code = CASE WHEN excluded.attempt_time > attempt_time THEN excluded.last_status_code ELSE last_status_code END,
     last_error_class = CASE WHEN excluded.attempt_time > attempt_time THEN excluded.last_error_class ELSE last_error_class END,
     attempt_time = MAX(attempt_time, excluded.attempt_time)`
 
-const newerFact = `(excluded.state_rank > state_rank OR (excluded.state_rank = state_rank AND excluded.state_time >= state_time))`
+// newerFact holds if what is said counts against what is known: by series, then rank, then time. The
+// state itself is last, so that of two at one instant the same one stands in every order.
+const newerFact = `((excluded.series, excluded.state_rank, excluded.state_time, excluded.state) >= (series, state_rank, state_time, state))`
 
 func prepareStatements(ctx context.Context, db *sql.DB) (s statements, err error) {
 	for _, p := range []struct {
@@ -114,6 +118,7 @@ type fact struct {
 	deliveryID          string
 	webhookID, replayID string
 	create              int64 // times are as stored
+	series              int32
 	state               postrider.DeliveryState
 	stateTime           int64
 	reason              string
@@ -124,23 +129,31 @@ type fact struct {
 	class               string
 }
 
-// merge adds another fact about the same delivery. Facts come twice and in any order: the state of
-// the highest rank stands (end states absorb), and among equals the latest; the attempt with the
-// latest start gives the last status; the earliest time is the delivery's creation.
+// merge adds another fact about the same delivery. Facts come twice and in any order: the latest
+// series stands, because a redrive leads out of an end state; in it the state of the highest rank
+// (end states absorb), and among equals the latest. The attempts of the latest series count; the
+// attempt with the latest start gives the last status; the earliest time is the delivery's creation.
 func (f *fact) merge(o *fact) {
-	if o.state.Rank() > f.state.Rank() || o.state.Rank() == f.state.Rank() && o.stateTime >= f.stateTime {
+	newer := cmp.Or(cmp.Compare(o.series, f.series), cmp.Compare(o.state.Rank(), f.state.Rank()),
+		cmp.Compare(o.stateTime, f.stateTime), cmp.Compare(o.state, f.state)) >= 0
+	if newer {
 		f.state, f.stateTime, f.reason, f.next = o.state, o.stateTime, o.reason, o.next
+	}
+	switch {
+	case o.series > f.series:
+		f.series, f.attempts = o.series, o.attempts
+	case o.series == f.series:
+		f.attempts = max(f.attempts, o.attempts)
 	}
 	f.create = min(f.create, o.create)
 	f.replayID = cmp.Or(f.replayID, o.replayID)
-	f.attempts = max(f.attempts, o.attempts)
 	if o.attemptTime > f.attemptTime {
 		f.attemptTime, f.status, f.class = o.attemptTime, o.status, o.class
 	}
 }
 
 func (a *applier) entry(e *recordv1.JournalEntry) error {
-	f := fact{webhookID: e.GetWebhookId()}
+	f := fact{webhookID: e.GetWebhookId(), series: e.GetSeries()}
 	switch what := e.GetWhat().(type) {
 	case *recordv1.JournalEntry_Routed:
 		return a.routed(e, what.Routed)
@@ -168,9 +181,11 @@ func (a *applier) routed(e *recordv1.JournalEntry, r *recordv1.Routed) error {
 	if err != nil {
 		return err
 	}
-	if _, err := a.st.event.ExecContext(a.ctx, e.GetEventId(), e.GetAccountId(), e.GetEventType(), int64(r.GetEventSequence()), //nolint:gosec // a stream sequence
-		micros(r.GetAcceptTime()), micros(e.GetTime()), r.GetMatchedTotal(), r.GetUnmatchedTotal(), unmatched); err != nil {
-		return err
+	if r.GetReplayId() == "" { // A replay makes deliveries, and says nothing of what routing found.
+		if _, err := a.st.event.ExecContext(a.ctx, e.GetEventId(), e.GetAccountId(), e.GetEventType(), int64(r.GetEventSequence()), //nolint:gosec // a stream sequence
+			micros(r.GetAcceptTime()), micros(e.GetTime()), r.GetMatchedTotal(), r.GetUnmatchedTotal(), unmatched); err != nil {
+			return err
+		}
 	}
 	for _, d := range r.GetDeliveries() {
 		a.add(e, d.GetDeliveryId(), &fact{webhookID: d.GetWebhookId(), replayID: r.GetReplayId(), state: postrider.Pending})
@@ -189,20 +204,27 @@ func (a *applier) attempted(e *recordv1.JournalEntry, at *recordv1.Attempted) er
 	if at.GetTrigger() == TriggerTest {
 		return nil // a test is an attempt without a delivery
 	}
-	state := postrider.DeliveryState(at.GetState())
-	if state == "" {
+	state, series := postrider.DeliveryState(at.GetState()), e.GetSeries()
+	switch {
+	case state != "":
+	case at.GetTrigger() == TriggerManual:
+		series = 0 // It says nothing of the delivery: below whatever is said in any series.
+	default:
 		state = postrider.Pending
 	}
 	a.add(e, e.GetDeliveryId(), &fact{
-		webhookID: e.GetWebhookId(), state: state, reason: at.GetReason(),
+		webhookID: e.GetWebhookId(), series: series, state: state, reason: at.GetReason(),
 		next: micros(at.GetNextAttemptTime()), attempts: at.GetNumber(), attemptTime: micros(at.GetStartTime()),
 		status: at.GetStatusCode(), class: at.GetErrorClass(),
 	})
 	return nil
 }
 
-// TriggerTest marks attempts that TestWebhook asked for.
-const TriggerTest = "test"
+// Triggers of attempts that are outside of the schedule.
+const (
+	TriggerTest   = "test"   // TestWebhook asked for it
+	TriggerManual = "manual" // RetryDelivery asked for it
+)
 
 // add keeps what an entry says of a delivery until deliveries writes it.
 func (a *applier) add(e *recordv1.JournalEntry, delivery string, f *fact) {
@@ -222,7 +244,7 @@ func (a *applier) deliveries() error {
 	for _, f := range a.order {
 		if _, err := a.st.delivery.ExecContext(a.ctx,
 			f.deliveryID, f.entry.GetAccountId(), f.entry.GetEventId(), f.entry.GetEventType(), f.webhookID, f.replayID,
-			string(f.state), f.state.Rank(), f.stateTime, f.reason, f.next, f.create,
+			f.series, string(f.state), f.state.Rank(), f.stateTime, f.reason, f.next, f.create,
 			f.attempts, f.attemptTime, f.status, f.class); err != nil {
 			return fmt.Errorf("record delivery %s: %w", f.deliveryID, err)
 		}

@@ -20,6 +20,7 @@ type Delivery struct {
 	Account              postrider.AccountID
 	EventID, EventType   string
 	WebhookID            string
+	Series               int // one more with each redrive
 	State                postrider.DeliveryState
 	StateTime            time.Time
 	Reason               string

@@ -15,7 +15,7 @@ import (
 )
 
 const deliveryColumns = `delivery_id, replay_id, account_id, event_id, event_type, webhook_id,
-	state, state_time, reason, next_attempt_time, create_time, attempt_count, last_status_code, last_error_class`
+	series, state, state_time, reason, next_attempt_time, create_time, attempt_count, last_status_code, last_error_class`
 
 // A list of deliveries is selectDeliveries, a condition, newestFirst.
 const (
@@ -120,7 +120,7 @@ func scanDelivery(row scanner) (*Delivery, error) {
 	var d Delivery
 	var stateTime, next, created int64
 	err := row.Scan(&d.ID, &d.ReplayID, &d.Account, &d.EventID, &d.EventType, &d.WebhookID,
-		&d.State, &stateTime, &d.Reason, &next, &created, &d.AttemptCount, &d.LastStatusCode, &d.LastErrorClass)
+		&d.Series, &d.State, &stateTime, &d.Reason, &next, &created, &d.AttemptCount, &d.LastStatusCode, &d.LastErrorClass)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	dispatcherv1 "github.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
@@ -157,17 +158,24 @@ func (s *Server) CancelDelivery(ctx context.Context, req *postriderv1.CancelDeli
 	return &postriderv1.CancelDeliveryResponse{Removed: resp.GetCancelled() > 0}, nil
 }
 
-// RetryDelivery releases a waiting delivery now.
+// RetryDelivery makes one attempt now, beside the schedule.
 func (s *Server) RetryDelivery(ctx context.Context, req *postriderv1.RetryDeliveryRequest) (*postriderv1.RetryDeliveryResponse, error) {
 	d, err := s.delivery(ctx, req.GetAccountId(), req.GetDeliveryId())
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.deps.Scheduler.RetryNow(ctx, &schedulerv1.RetryNowRequest{AccountId: string(d.Account), WebhookId: d.WebhookID, DeliveryId: d.ID})
+	if d.State == postrider.Delivered || d.State == postrider.Cancelled {
+		return nil, fault.New(fault.Precondition, "DELIVERY_ENDED", "the delivery is "+string(d.State)+"; a replay delivers its event again").
+			WithMetadata("state", string(d.State))
+	}
+	resp, err := s.deps.Dispatcher.SendRetry(ctx, &dispatcherv1.SendRetryRequest{
+		AccountId: string(d.Account), WebhookId: d.WebhookID, DeliveryId: d.ID, EventId: d.EventID, ReplayId: d.ReplayID,
+		Series: int32(d.Series), //nolint:gosec // one for each redrive
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &postriderv1.RetryDeliveryResponse{}, nil
+	return &postriderv1.RetryDeliveryResponse{Attempt: shownAttempt(&logstore.Attempt{DeliveryID: d.ID, Record: resp.GetAttempt()})}, nil
 }
 
 // GetDeadLetter reads a dead letter from the record, with its data.
@@ -245,6 +253,7 @@ func shownDelivery(d *logstore.Delivery) *postriderv1.Delivery {
 		State: shownStates[d.State], AttemptCount: int32(d.AttemptCount), CreateTime: timestamppb.New(d.CreateTime), //nolint:gosec // at most 25
 		UpdateTime: timestamppb.New(d.StateTime), NextAttemptTime: shownTime(d.NextAttemptTime), Reason: d.Reason,
 		LastStatusCode: int32(d.LastStatusCode), LastErrorClass: d.LastErrorClass, ReplayId: d.ReplayID, CallId: d.CallID, //nolint:gosec // an HTTP status
+		Series: int32(d.Series), //nolint:gosec // one for each redrive
 	}
 }
 
@@ -257,6 +266,7 @@ func shownAttempt(a *logstore.Attempt) *postriderv1.Attempt {
 		RequestMethod: r.GetRequestMethod(), RequestUrl: r.GetRequestUrl(), RequestHeaders: r.GetRequestHeaders(),
 		StatusCode: r.GetStatusCode(), ResponseHeaders: r.GetResponseHeaders(), ResponseBody: r.GetResponseBody(),
 		ResponseBodyTruncated: r.GetResponseBodyTruncated(), NextAttemptTime: r.GetNextAttemptTime(), Trigger: r.GetTrigger(),
+		Series: r.GetSeries(),
 	}
 }
 

@@ -174,6 +174,7 @@ func Trim(a *recordv1.Attempted) *recordv1.Attempted {
 		ErrorMessage: a.GetErrorMessage(), StartTime: a.GetStartTime(), DurationUs: a.GetDurationUs(),
 		RequestMethod: a.GetRequestMethod(), RequestUrl: a.GetRequestUrl(), StatusCode: a.GetStatusCode(),
 		Trigger: a.GetTrigger(), State: a.GetState(), NextAttemptTime: a.GetNextAttemptTime(), Reason: a.GetReason(),
+		Series: a.GetSeries(),
 	}
 }
 

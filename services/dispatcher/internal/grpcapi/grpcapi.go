@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -39,7 +40,11 @@ type Deps struct {
 	Registry *registry.Registry
 	Maker    *attempt.Maker
 	Journal  journalWriter
+	Records  records
+	Letters  letters
+	Events   events
 	Meters   *meters.Meters
+	Logger   *slog.Logger
 	// Shards is how many there are, to find the journal of a webhook.
 	Shards int
 	// Slots is how many tests are made at once.
@@ -69,7 +74,11 @@ func (s *Server) SendTest(ctx context.Context, req *dispatcherv1.SendTestRequest
 		return nil, err
 	}
 	defer free()
-	prepared, result, err := s.prepare(ctx, d)
+	w, err := s.webhook(ctx, d.GetAccountId(), d.GetWebhookId())
+	if err != nil {
+		return nil, err
+	}
+	prepared, result, err := s.prepare(ctx, s.input(d, w, d.GetData(), attempt.TriggerTest))
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +89,7 @@ func (s *Server) SendTest(ctx context.Context, req *dispatcherv1.SendTestRequest
 		return nil, fmt.Errorf("send test for %s: %w", d.GetWebhookId(), context.Cause(ctx))
 	}
 	s.deps.Meters.Attempt(ctx, accountClass(s.deps.Registry, d), result.Outcome, result.Class, "test", result.End.Sub(result.Start))
-	if err := s.record(ctx, d, result); err != nil {
+	if err := s.record(ctx, d, result, "test"); err != nil {
 		return nil, err
 	}
 	return &dispatcherv1.SendTestResponse{Attempt: result.Record}, nil
@@ -92,7 +101,7 @@ func (s *Server) slot() (free func(), err error) {
 	case s.slots <- struct{}{}:
 		return func() { <-s.slots }, nil
 	default:
-		return nil, fault.New(fault.Exhausted, "TOO_MANY_TESTS", "too many tests are being sent").WithRetryAfter(time.Second)
+		return nil, fault.New(fault.Exhausted, "TOO_MANY_TESTS", "too many attempts are being made on request").WithRetryAfter(time.Second)
 	}
 }
 
@@ -110,15 +119,13 @@ func (s *Server) webhook(ctx context.Context, account, webhook string) (*registr
 	return w, nil
 }
 
-// prepare renders and signs with a fresh configuration.
-func (s *Server) prepare(ctx context.Context, d *recordv1.Delivery) (*attempt.Prepared, *attempt.Result, error) {
-	w, err := s.webhook(ctx, d.GetAccountId(), d.GetWebhookId())
-	if err != nil {
-		return nil, nil, err
-	}
-	prepared, result, err := s.deps.Maker.Prepare(ctx, &attempt.Input{
-		Delivery: d, Webhook: w, Account: s.deps.Registry.Account(d.GetAccountId()), Data: d.GetData(), Trigger: attempt.TriggerTest,
-	})
+func (s *Server) input(d *recordv1.Delivery, w *registry.Webhook, data []byte, trigger string) *attempt.Input {
+	return &attempt.Input{Delivery: d, Webhook: w, Account: s.deps.Registry.Account(d.GetAccountId()), Data: data, Trigger: trigger}
+}
+
+// prepare renders and signs.
+func (s *Server) prepare(ctx context.Context, in *attempt.Input) (*attempt.Prepared, *attempt.Result, error) {
+	prepared, result, err := s.deps.Maker.Prepare(ctx, in)
 	if errors.Is(err, attempt.ErrNotReady) {
 		return nil, nil, fault.New(fault.Precondition, "WEBHOOK_NOT_READY", "the webhook cannot be attempted").WithCause(err)
 	}
@@ -126,13 +133,13 @@ func (s *Server) prepare(ctx context.Context, d *recordv1.Delivery) (*attempt.Pr
 }
 
 // record journals the attempt, also when the caller has gone: it was made.
-func (s *Server) record(ctx context.Context, d *recordv1.Delivery, r *attempt.Result) error {
+func (s *Server) record(ctx context.Context, d *recordv1.Delivery, r *attempt.Result, what string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	stored := make(chan error, 1)
 	err := s.deps.Journal.Write(ctx, postrider.ShardOf(postrider.WebhookID(d.GetWebhookId()), s.deps.Shards), &recordv1.JournalEntry{
 		Time: timestamppb.New(r.End), AccountId: d.GetAccountId(), EventId: d.GetEventId(), DeliveryId: d.GetId(),
-		WebhookId: d.GetWebhookId(), EventType: d.GetEventType(),
+		WebhookId: d.GetWebhookId(), EventType: d.GetEventType(), Series: d.GetProgress().GetSeries(),
 		What: &recordv1.JournalEntry_Attempted{Attempted: r.Record},
 	}, func(err error) { stored <- err })
 	if err == nil {
@@ -143,7 +150,7 @@ func (s *Server) record(ctx context.Context, d *recordv1.Delivery, r *attempt.Re
 		}
 	}
 	if err != nil {
-		return fault.New(fault.Unavailable, "NOT_RECORDED", "the test was sent and could not be recorded").WithCause(err)
+		return fault.New(fault.Unavailable, "NOT_RECORDED", "the "+what+" was sent and could not be recorded").WithCause(err)
 	}
 	return nil
 }

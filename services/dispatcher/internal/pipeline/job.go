@@ -43,6 +43,7 @@ func (j *job) entry(at time.Time) *recordv1.JournalEntry {
 		DeliveryId: j.delivery.GetId(),
 		WebhookId:  j.delivery.GetWebhookId(),
 		EventType:  j.delivery.GetEventType(),
+		Series:     j.delivery.GetProgress().GetSeries(),
 	}
 	if j.source == evidence.Due {
 		e.DueSequence = j.msg.Sequence()

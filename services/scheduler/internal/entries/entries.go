@@ -64,6 +64,7 @@ func (l *Log) write(ctx context.Context, records []retrystream.Record, what func
 			DeliveryId: d.GetId(),
 			WebhookId:  d.GetWebhookId(),
 			EventType:  d.GetEventType(),
+			Series:     d.GetProgress().GetSeries(),
 		}
 		what(e)
 		if err := l.writer.Write(ctx, r.Shard, e, func(err error) { results <- err }); err != nil {

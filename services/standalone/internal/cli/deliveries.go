@@ -193,8 +193,10 @@ func (p *program) deliveriesCancel() *cobra.Command {
 
 func (p *program) deliveriesRetry() *cobra.Command {
 	c := &cobra.Command{
-		Use:     "retry DELIVERY",
-		Short:   "Attempt a waiting delivery now; its schedule goes on from there",
+		Use:   "retry DELIVERY",
+		Short: "Make one attempt of a delivery now, beside its schedule",
+		Long: `Make one attempt of a delivery now, beside its schedule, and tell how it went. If it succeeds
+the delivery is delivered; if it fails, everything stays as it was, and the exit code is 1.`,
 		Example: "  postrider deliveries retry dlv_6tzpwd6c3nq2e7m5r8k1xg4v0b9h",
 		Args:    cobra.ExactArgs(1),
 	}
@@ -203,7 +205,21 @@ func (p *program) deliveriesRetry() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return p.done(resp, "released %s", args[0])
+		a := resp.GetAttempt()
+		err = p.show(resp, func(t *table) {
+			t.field("outcome", a.GetOutcome())
+			if a.GetStatusCode() > 0 {
+				t.field("status", strconv.Itoa(int(a.GetStatusCode())))
+			}
+			t.field("error class", a.GetErrorClass())
+			t.field("message", a.GetErrorMessage())
+			t.field("took", a.GetDuration().AsDuration().Round(time.Millisecond).String())
+			t.field("response", excerpt(a.GetResponseBody()))
+		})
+		if err == nil && a.GetOutcome() != "succeeded" {
+			return errTestFailed
+		}
+		return err
 	})
 	return c
 }

@@ -201,15 +201,15 @@ func (h *handler) showDelivery(r *request) (int, any, error) {
 	return http.StatusOK, out, nil
 }
 
-// redeliver makes the next attempt of a delivery that waits for it now.
+// redeliver makes one attempt of a delivery now, beside its schedule.
 func (h *handler) redeliver(r *request) (int, any, error) {
 	d, err := h.findDelivery(r)
 	if err != nil {
 		return 0, nil, err
 	}
 	_, err = h.deliveries.RetryDelivery(r.ctx, &postriderv1.RetryDeliveryRequest{DeliveryId: d.GetId()})
-	if e, ok := fault.As(fault.FromStatus(err)); ok && e.Reason == "NOT_WAITING" {
-		err = fault.New(fault.Aborted, "NOT_WAITING", "only a delivery that waits for its next attempt can be redelivered; this one is "+statuses[d.GetState()])
+	if e, ok := fault.As(fault.FromStatus(err)); ok && e.Reason == "DELIVERY_ENDED" {
+		err = fault.New(fault.Aborted, "NOT_WAITING", "only a delivery that was neither delivered nor cancelled can be redelivered; this one is "+statuses[d.GetState()])
 	}
 	if err != nil {
 		return 0, nil, err
