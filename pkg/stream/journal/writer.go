@@ -31,6 +31,7 @@ type Writer struct {
 	publisher *stream.Publisher
 	queue     chan item
 	ended     chan struct{}
+	last      int // bytes of the last message: about what the next will take; run's own
 
 	mu      sync.RWMutex // held for reading while an entry is queued
 	started sync.Once
@@ -131,7 +132,7 @@ func (w *Writer) add(packs map[int]*pack, it item) {
 		p = nil
 	}
 	if p == nil {
-		p = &pack{}
+		p = &pack{data: make([]byte, 0, max(w.last, size+overhead))}
 		packs[it.shard] = p
 	}
 	data := protowire.AppendVarint(protowire.AppendTag(p.data, entriesField, protowire.BytesType), uint64(size)) //nolint:gosec // a size
@@ -181,6 +182,7 @@ func (w *Writer) send(shard int, p *pack) {
 	if len(p.dones) == 0 {
 		return
 	}
+	w.last = len(p.data)
 	fail := func(err error) {
 		for _, done := range p.dones {
 			done(err)
