@@ -1,7 +1,6 @@
 package api_test
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"encoding/base64"
@@ -10,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +23,7 @@ import (
 	"github.com/postrider/postrider/services/api"
 )
 
-const offblocks = "/compat/offblocks"
+const offblocksPath = "/compat/offblocks"
 
 // client is an OffBlocks client of an account: it signs its requests.
 type client struct {
@@ -34,6 +34,7 @@ type client struct {
 	alg     httpsig.Algorithm
 	keyID   string
 	account string
+	signAs  string // the base of what is signed, if it is not url
 }
 
 // call is a request, which a test may change before it is sent.
@@ -68,7 +69,7 @@ type subscription struct {
 
 func (c *client) do(q call) answered {
 	c.t.Helper()
-	req, err := http.NewRequestWithContext(c.t.Context(), q.method, c.url+offblocks+q.path, strings.NewReader(q.body))
+	req, err := http.NewRequestWithContext(c.t.Context(), q.method, c.url+offblocksPath+q.path, strings.NewReader(q.body))
 	require.NoError(c.t, err)
 	req.Header.Set("Authorization", "Bearer "+c.bearer)
 	components := []string{"@method", "@target-uri"}
@@ -99,7 +100,11 @@ func (c *client) do(q call) answered {
 	if !q.unsigned {
 		signer, err := httpsig.NewSigner(c.alg, c.keyID, c.key)
 		require.NoError(c.t, err)
-		require.NoError(c.t, httpsig.Sign(&httpsig.Message{Method: q.method, URL: req.URL.String(), Header: req.Header},
+		target := req.URL.String()
+		if c.signAs != "" {
+			target = c.signAs + offblocksPath + q.path
+		}
+		require.NoError(c.t, httpsig.Sign(&httpsig.Message{Method: q.method, URL: target, Header: req.Header},
 			&httpsig.Params{Components: components, Created: time.Now().Add(q.at)}, signer))
 	}
 	if q.change != nil {
@@ -287,7 +292,7 @@ func TestOffBlocksRefusesWhatIsWrong(t *testing.T) {
 				test.call.change = func(r *http.Request) {
 					h := maps.Clone(r.Header)
 					h.Set("Host", r.URL.Host)
-					h.Set("Content-Length", fmt.Sprint(len(body)))
+					h.Set("Content-Length", strconv.Itoa(len(body)))
 					signer, err := httpsig.NewSigner(mine.alg, mine.keyID, mine.key)
 					require.NoError(t, err)
 					m := &httpsig.Message{Method: r.Method, URL: r.URL.String(), Header: h}
@@ -385,25 +390,9 @@ func TestOffBlocksAtOnceOverReplicasMakesOneWebhook(t *testing.T) {
 	c := &client{t: t, url: one.url, alg: httpsig.ECDSAP256, key: generate(t, httpsig.ECDSAP256), keyID: "k"}
 	c.account, c.bearer = one.newAccount(t, "manage", "read")
 	waitForKey(t, two, c.bearer)
+	c.signAs = public
 	send := func(r *replica, method, path, body, key string) answered {
-		req, err := http.NewRequestWithContext(t.Context(), method, r.url+offblocks+path, bytes.NewReader([]byte(body)))
-		require.NoError(t, err)
-		h := req.Header
-		h.Set("Authorization", "Bearer "+c.bearer)
-		h.Set("Content-Type", "application/json")
-		h.Set("Content-Digest", httpsig.ContentDigest([]byte(body)))
-		h.Set("Idempotency-Key", key)
-		signer, err := httpsig.NewSigner(c.alg, c.keyID, c.key)
-		require.NoError(t, err)
-		require.NoError(t, httpsig.Sign(&httpsig.Message{Method: method, URL: public + offblocks + path, Header: h}, &httpsig.Params{
-			Components: []string{"@method", "@target-uri", "idempotency-key", "content-type", "content-digest"}, Created: time.Now(),
-		}, signer))
-		resp, err := http.DefaultClient.Do(req)
-		require.NoError(t, err)
-		defer func() { _ = resp.Body.Close() }()
-		raw, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		return answered{resp.StatusCode, string(raw), resp.Header}
+		return c.at(r).do(call{method: method, path: path, body: body, key: key})
 	}
 	var uploaded struct{ ID string }
 	got := send(one, http.MethodPut, "/v1/auth/signing", uploadOf(t, c.key), uuid.NewString())
@@ -544,7 +533,7 @@ func TestOffBlocksAClientThatGoesAwayMakesOneWebhook(t *testing.T) {
 	for wait := time.Millisecond; wait < 40*time.Millisecond; wait *= 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), wait)
 		q := call{method: http.MethodPut, path: "/v1/webhooks", body: body, key: key}
-		req, err := http.NewRequestWithContext(ctx, q.method, c.url+offblocks+q.path, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(ctx, q.method, c.url+offblocksPath+q.path, strings.NewReader(body))
 		require.NoError(t, err)
 		req.Header.Set("Authorization", "Bearer "+c.bearer)
 		req.Header.Set("Content-Type", "application/json")

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -169,10 +170,7 @@ func offblocksNegatives(t *testing.T, a *system.Account) {
 	genuine := arrived(t, v)
 	send := func(change func(*offblocksArrived)) int {
 		m := genuine
-		m.Headers = map[string]string{}
-		for name, value := range genuine.Headers {
-			m.Headers[name] = value
-		}
+		m.Headers = maps.Clone(genuine.Headers)
 		change(&m)
 		req, err := http.NewRequestWithContext(t.Context(), m.Method, m.URL, bytes.NewReader(m.Body))
 		require.NoError(t, err)

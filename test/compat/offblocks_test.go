@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/httpsig"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
@@ -69,7 +68,8 @@ func offblocksPut(t *testing.T, a *system.Account) {
 
 func offblocksIDs(t *testing.T, a *system.Account) {
 	c := newOffblocksClient(t, a, httpsig.Ed25519)
-	require.NotEqual(t, c.put(t, offblocksCallback).ID, c.put(t, offblocksCallback).ID, "without an id, a new one each time")
+	one, two := c.put(t, offblocksCallback), c.put(t, offblocksCallback)
+	require.NotEqual(t, one.ID, two.ID, "without an id, a new one each time")
 	chosen := uuid.NewString()
 	body := `{"id":"` + chosen + `","callbackUrl":"https://example.com/chosen"}`
 	require.Equal(t, chosen, c.put(t, body).ID, "an unknown UUID is created under it")
@@ -97,7 +97,7 @@ func offblocksIDs(t *testing.T, a *system.Account) {
 }
 
 func offblocksRules(t *testing.T, _ *system.Account) {
-	a := open(t).NewAccount(t, func(acc *postriderv1.Account) { acc.AllowHttp = proto.Bool(false) })
+	a := open(t).NewAccount(t, func(acc *postriderv1.Account) { acc.AllowHttp = new(false) })
 	c := newOffblocksClient(t, a, httpsig.ECDSAP384)
 	require.ElementsMatch(t, []string{"customer.updated", "account.updated", "card.updated", "authorisation.updated", "transaction.updated"},
 		c.put(t, offblocksCallback).Types, "omitted means all")
@@ -292,8 +292,10 @@ func offblocksIdempotency(t *testing.T, a *system.Account) {
 	other.body = `{"callbackUrl":"https://example.com/other"}`
 	require.Equal(t, http.StatusUnprocessableEntity, c.do(t, other).status)
 	bad := offblocksCall{method: http.MethodPut, path: "/v1/webhooks", body: `{}`, idempotency: uuid.NewString()}
-	require.Equal(t, c.do(t, bad).body, c.do(t, bad).body)
-	require.Equal(t, "true", c.do(t, bad).header.Get("Idempotency-Replayed"), "a refusal is an answer too")
+	refused, repeated := c.do(t, bad), c.do(t, bad)
+	require.Equal(t, http.StatusBadRequest, refused.status)
+	require.Equal(t, refused.body, repeated.body)
+	require.Equal(t, "true", repeated.header.Get("Idempotency-Replayed"), "a refusal is an answer too")
 
 	var made offblocksWebhook
 	first.into(t, &made)

@@ -72,7 +72,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cache-Control", scope+", max-age="+maxAge)
 	header.Set("Vary", "Authorization")
 	header.Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(body) // the client may be gone; there is nobody left to tell
+	_, _ = w.Write(body) //nolint:gosec // a JWK set; the client may be gone, and there is nobody left to tell
 }
 
 // find is the keys, and who may keep them: everybody those that the URL tells apart.
