@@ -53,10 +53,8 @@ func TestShared(t *testing.T) {
 
 // published publishes one event of each form twice under a key, and then another body.
 func published(t *testing.T, a *system.Account) {
-	t.Helper()
 	const data, other = `{"n":1}`, `{"n":2}`
 	rest := func(t *testing.T, contentType, body string, headers ...string) (int, string) {
-		t.Helper()
 		return system.Call(t, http.MethodPost, a.IngestURL+"/v1/events", a.Key, body, append(headers, "Content-Type", contentType)...)
 	}
 	envelope := func(data string) string {
@@ -64,7 +62,6 @@ func published(t *testing.T, a *system.Account) {
 	}
 	for name, publish := range map[string]func(t *testing.T, data string) (int, string){
 		"gRPC": func(t *testing.T, data string) (int, string) {
-			t.Helper()
 			resp, err := a.Events.PublishEvent(a.Ctx(t), &postriderv1.PublishEventRequest{
 				Event: &postriderv1.EventInput{Type: "release.live", Data: []byte(data)}, IdempotencyKey: "g-1",
 			})
@@ -78,19 +75,15 @@ func published(t *testing.T, a *system.Account) {
 			return http.StatusAccepted, receipt(resp.GetReceipt().GetEventId(), resp.GetReceipt().GetDuplicate())
 		},
 		"REST": func(t *testing.T, data string) (int, string) {
-			t.Helper()
 			return rest(t, "application/json", `{"type":"release.live","data":`+data+`}`, "Idempotency-Key", "r-1")
 		},
 		"CloudEvents binary": func(t *testing.T, data string) (int, string) {
-			t.Helper()
 			return rest(t, "application/json", data, "Ce-Specversion", "1.0", "Ce-Id", "b-1", "Ce-Source", "/catalogue", "Ce-Type", "release.live")
 		},
 		"CloudEvents structured": func(t *testing.T, data string) (int, string) {
-			t.Helper()
 			return rest(t, "application/cloudevents+json", envelope(data))
 		},
 		"CloudEvents batch": func(t *testing.T, data string) (int, string) {
-			t.Helper()
 			return rest(t, "application/cloudevents-batch+json", `[`+strings.ReplaceAll(envelope(data), "s-1", "l-1")+`]`)
 		},
 	} {
@@ -136,7 +129,6 @@ func eventID(t *testing.T, answer string) string {
 }
 
 func fannedOut(t *testing.T, a *system.Account) {
-	t.Helper()
 	r, late, gone := receivertest.New(t), receivertest.New(t), receivertest.New(t).Respond(500)
 	exact := a.Webhook(t, &postriderv1.Webhook{Url: r.URL + "/exact", EventTypes: []string{"release.live"}}).GetWebhook()
 	both := a.Webhook(t, &postriderv1.Webhook{Url: r.URL + "/both", EventTypes: []string{"release.live", "release.*", "*"}}).GetWebhook()
@@ -178,7 +170,6 @@ func fannedOut(t *testing.T, a *system.Account) {
 }
 
 func deliveredOrDead(t *testing.T, a *system.Account) {
-	t.Helper()
 	good, bad := receivertest.New(t).Respond(500, 404, 204), receivertest.New(t).Respond(503)
 	two := &postriderv1.RetrySchedule{Delays: []*durationpb.Duration{durationpb.New(time.Minute), durationpb.New(time.Minute)}}
 	ends := a.Webhook(t, &postriderv1.Webhook{Url: good.URL, EventTypes: all, RetrySchedule: two}).GetWebhook()
@@ -194,7 +185,6 @@ func deliveredOrDead(t *testing.T, a *system.Account) {
 }
 
 func sameBytes(t *testing.T, a *system.Account) {
-	t.Helper()
 	const data = "{ \"b\":9007199254740993,\"a\":\"<&>\u2028\"}\n"
 	for _, profile := range []string{"standard", "jewelmusic"} {
 		r := receivertest.New(t).Respond(500, 503, 200)
@@ -213,7 +203,6 @@ func sameBytes(t *testing.T, a *system.Account) {
 }
 
 func recorded(t *testing.T, a *system.Account) {
-	t.Helper()
 	answer := strings.Repeat("x", 20<<10)
 	r := receivertest.New(t).Answer(receivertest.Body(500, answer, "X-Receiver", "r-1"), receivertest.Status(200))
 	hook := a.Webhook(t, &postriderv1.Webhook{
@@ -243,7 +232,6 @@ func recorded(t *testing.T, a *system.Account) {
 }
 
 func logged(t *testing.T, a *system.Account) {
-	t.Helper()
 	r, failing := receivertest.New(t), receivertest.New(t).Respond(500)
 	day := &postriderv1.RetrySchedule{Delays: []*durationpb.Duration{durationpb.New(24 * time.Hour), durationpb.New(24 * time.Hour)}}
 	good := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: all}).GetWebhook()
@@ -293,7 +281,6 @@ func logged(t *testing.T, a *system.Account) {
 }
 
 func secrets(t *testing.T, a *system.Account) {
-	t.Helper()
 	r := receivertest.New(t)
 	made := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: all})
 	const given = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -330,7 +317,6 @@ func secrets(t *testing.T, a *system.Account) {
 }
 
 func urls(t *testing.T, a *system.Account) {
-	t.Helper()
 	create := func(url string) (*postriderv1.CreateWebhookResponse, error) {
 		return a.Webhooks.CreateWebhook(a.Ctx(t), &postriderv1.CreateWebhookRequest{Webhook: &postriderv1.Webhook{Url: url, EventTypes: all}})
 	}
