@@ -159,12 +159,18 @@ func As(ctx context.Context, key string) context.Context {
 // Call makes a request with a key and reads the whole answer. Headers are names and values in turn.
 func Call(t *testing.T, method, url, key, body string, headers ...string) (status int, answer string) {
 	t.Helper()
-	resp, raw := Exchange(t, method, url, key, body, headers...) //nolint:bodyclose // Exchange closes it
+	resp, raw := Exchange(t, method, url, key, body, headers...)
 	return resp.StatusCode, raw
 }
 
-// Exchange is Call with the whole response, whose body is read.
-func Exchange(t *testing.T, method, url, key, body string, headers ...string) (resp *http.Response, answer string) {
+// Response is an answer beside its body.
+type Response struct {
+	StatusCode int
+	Header     http.Header
+}
+
+// Exchange is Call with the answer's headers.
+func Exchange(t *testing.T, method, url, key, body string, headers ...string) (head *Response, answer string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	require.NoError(t, err)
@@ -174,12 +180,12 @@ func Exchange(t *testing.T, method, url, key, body string, headers ...string) (r
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	resp, err = http.DefaultClient.Do(req)
+	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer func() { _ = resp.Body.Close() }()
 	raw, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	return resp, string(raw)
+	return &Response{StatusCode: resp.StatusCode, Header: resp.Header}, string(raw)
 }
 
 // RequireKind holds an error of the API to its kind.
