@@ -1,6 +1,7 @@
 package retrystream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,8 @@ import (
 //
 // The record is written with an expected last sequence of zero on its subject, because releasing
 // its predecessor removed it. If one stands there, an equal or later attempt means that this call
-// is stale (SupersededError); an earlier one is replaced by compare-and-set.
+// is stale (SupersededError); an earlier one is replaced by compare-and-set. What is later is said
+// by series, then by attempts.
 func (s *Streams) Put(ctx context.Context, r *recordv1.Retry, done func(sequence uint64, err error)) error {
 	sh := s.shardOf(r.GetDelivery())
 	if s.full(ctx, sh) {
@@ -65,7 +67,7 @@ func (s *Streams) resolvePut(ctx context.Context, sh *shard, r *recordv1.Retry, 
 			if err != nil {
 				return 0, err
 			}
-			if attempts(standing.Retry) >= attempts(r) {
+			if !later(r, standing.Retry) {
 				return last.Sequence, &SupersededError{Standing: *standing}
 			}
 			expected = last.Sequence
@@ -85,7 +87,12 @@ func (s *Streams) resolvePut(ctx context.Context, sh *shard, r *recordv1.Retry, 
 	return 0, fmt.Errorf("put retry of %s: %w: others change it all the time", r.GetDelivery().GetId(), stream.ErrUnavailable)
 }
 
-func attempts(r *recordv1.Retry) int32 { return r.GetDelivery().GetProgress().GetAttempts() }
+// later says whether r may take the place of the record that stands: a redrive begins a new series
+// with fresh progress, and is later than whatever was before it.
+func later(r, standing *recordv1.Retry) bool {
+	a, b := r.GetDelivery().GetProgress(), standing.GetDelivery().GetProgress()
+	return cmp.Or(cmp.Compare(a.GetSeries(), b.GetSeries()), cmp.Compare(a.GetAttempts(), b.GetAttempts())) > 0
+}
 
 // Replace puts r in the place of old: hold, unhold, postpone. ErrGone if old is not there.
 func (s *Streams) Replace(ctx context.Context, old Record, r *recordv1.Retry) (uint64, error) {

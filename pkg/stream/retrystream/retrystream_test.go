@@ -124,6 +124,25 @@ func TestARecordIsReadAsItWasPut(t *testing.T) {
 	require.EqualValues(t, 1, n)
 }
 
+func TestARecordOfALaterSeriesTakesThePlaceOfWhatWasBefore(t *testing.T) {
+	t.Parallel()
+	c := connect(t, natstest.Start(t), nil)
+	s := ensure(t, c, retrystream.Default())
+	_, err := put(t, s, retryOf("dlv_1", 5, later()))
+	require.NoError(t, err)
+	redriven := retryOf("dlv_1", 0, later())
+	redriven.Delivery.Progress.Series = 1
+	sequence, err := put(t, s, redriven)
+	require.NoError(t, err, "a redrive begins anew and is later all the same")
+	_, err = put(t, s, retryOf("dlv_1", 9, later()))
+	require.ErrorIs(t, err, retrystream.ErrSuperseded, "what is late of the first series")
+	_, err = put(t, s, redriven)
+	require.ErrorIs(t, err, retrystream.ErrSuperseded, "a repeat")
+	last, err := s.Last(t.Context(), "acc_1", "wh_1", "dlv_1")
+	require.NoError(t, err)
+	require.Equal(t, sequence, last.Sequence)
+}
+
 func TestReleaseAppendsTheDueDeliveryAndRemovesTheRecordOnce(t *testing.T) {
 	t.Parallel()
 	s := open(t, natstest.Start(t), retrystream.Default())

@@ -31,17 +31,6 @@ func (s *shell) only(t *testing.T, webhook, state string) string {
 	return items[0]["id"].(string)
 }
 
-// retry releases a waiting delivery. The log says that it waits a moment before it does.
-func (s *shell) retry(t *testing.T, id string) {
-	t.Helper()
-	var last result
-	require.Eventually(t, func() bool {
-		last = s.run(t, "deliveries", "retry", id)
-		return last.code == exitOK
-	}, patience, 5*time.Millisecond, "%v", &last)
-	require.Equal(t, "released "+id+"\n", last.out)
-}
-
 func (s *shell) webhook(t *testing.T, args ...string) string {
 	t.Helper()
 	return s.json(t, append([]string{"webhooks", "create"}, args...)...)["webhook"].(map[string]any)["id"].(string)
@@ -65,10 +54,12 @@ func TestADeliveryIsListedShownRetriedAndCancelled(t *testing.T) {
 	require.Regexp(t, `(?m)^1 +retryable +500 +http_status +\S+ +\S+s +\S+ +\S+ +no`, out)
 	require.NotContains(t, out, "\x1b", "a receiver does not drive the terminal")
 
-	s.retry(t, id)
+	failed := s.run(t, "deliveries", "retry", id)
+	require.Equal(t, exitFailure, failed.code)
+	require.Regexp(t, `(?m)^status +503$`, failed.out)
 	s.await(t, "503", "deliveries", "attempts", id)
-	s.await(t, "waiting", "deliveries", "show", id)
-	s.await(t, "cancelled "+id, "deliveries", "cancel", id) // as with retry
+	require.Regexp(t, `(?m)^state +waiting$`, s.ok(t, "deliveries", "show", id), "a failure leaves the schedule as it was")
+	s.await(t, "cancelled "+id, "deliveries", "cancel", id) // the log says that it waits a moment before it does
 	s.await(t, "cancelled", "deliveries", "show", id)
 	require.Len(t, list(t, s.json(t, "deliveries", "attempts", id), "attempts"), 2)
 
@@ -102,7 +93,7 @@ func TestTailShowsEachChangeOnce(t *testing.T) {
 	s.ok(t, "publish", "order.paid")
 	id := s.only(t, w, "waiting")
 	tail.await(t, "DELIVERY_STATE_WAITING")
-	s.retry(t, id)
+	require.Regexp(t, `(?m)^outcome +succeeded$`, s.ok(t, "deliveries", "retry", id))
 	tail.await(t, "DELIVERY_STATE_DELIVERED")
 	tail.cancel()
 	end := tail.end(t)
@@ -115,6 +106,6 @@ func TestTailShowsEachChangeOnce(t *testing.T) {
 	}
 
 	out := s.ok(t, "deliveries", "tail", "--since", "-1h", "--count", "1")
-	require.Regexp(t, `(?m)^\S+ +delivered +2 +200 +order.paid +`+id, out)
+	require.Regexp(t, `(?m)^\S+ +delivered +1 +200 +order.paid +`+id, out)
 	s.fails(t, exitUsage, "--interval", "deliveries", "tail", "--interval", "0s")
 }
