@@ -28,9 +28,9 @@ import (
 )
 
 const (
-	ingedataType = "notification/webhooks"
-	ingedataPath = "/api/v3/notification/webhooks"
-	jsonAPI      = "application/vnd.api+json"
+	ingedataType  = "notification/webhooks"
+	ingedataPath  = "/api/v3/notification/webhooks"
+	documentMedia = "application/vnd.api+json"
 )
 
 // ingedata is a client that knows what the page and the framework say.
@@ -68,13 +68,13 @@ func newIngedata(t *testing.T, s *system.System, types ...string) *ingedata {
 func (c *ingedata) call(t *testing.T, method, path, body string, headers ...string) exchange {
 	t.Helper()
 	if body != "" && len(headers) == 0 {
-		headers = []string{"Content-Type", jsonAPI}
+		headers = []string{"Content-Type", documentMedia}
 	}
 	resp, text := system.Exchange(t, method, c.APIURL+path, c.key, body, headers...)
 	out := exchange{status: resp.StatusCode, header: resp.Header, text: text}
 	if text != "" && method != http.MethodHead {
 		require.NoError(t, json.Unmarshal([]byte(text), &out.doc), "%s", text)
-		if resp.Header.Get("Content-Type") == jsonAPI {
+		if resp.Header.Get("Content-Type") == documentMedia {
 			documentsMu.Lock()
 			if len(text) < 1<<16 {
 				documents = append(documents, json.RawMessage(text))
@@ -140,7 +140,7 @@ func (e exchange) names(t *testing.T) []string {
 func (e exchange) fails(t *testing.T, status int) []string {
 	t.Helper()
 	require.Equal(t, status, e.status, "%s", e.text)
-	require.Equal(t, jsonAPI, e.header.Get("Content-Type"))
+	require.Equal(t, documentMedia, e.header.Get("Content-Type"))
 	require.NotContains(t, e.doc, "data")
 	sources := []string{}
 	for _, each := range e.doc["errors"].([]any) {
@@ -240,7 +240,7 @@ func ingedataDocuments(t *testing.T, s *system.System) {
 		body := `{"data":{"type":"notification/webhooks","attributes":{"name":"prod","url":"https://example.com/h","secret":"s3cr3t","events":["release.created"],"scopes":{"project_id":[12]}}}}`
 		got := c.call(t, "POST", ingedataPath, body)
 		require.Equal(t, 201, got.status, "%s", got.text)
-		require.Equal(t, jsonAPI, got.header.Get("Content-Type"))
+		require.Equal(t, documentMedia, got.header.Get("Content-Type"))
 		require.Equal(t, ingedataPath+"/"+got.id(), got.header.Get("Location"))
 		for name, want := range map[string]any{"name": "prod", "url": "https://example.com/h", "secret": "s3cr3t", "events": []any{"release.created"}, "scopes": map[string]any{"project_id": []any{12.0}}} {
 			require.Equal(t, want, got.attributes()[name], name)
@@ -310,13 +310,13 @@ func ingedataDocuments(t *testing.T, s *system.System) {
 		require.Len(t, c.list(t, "").doc, 1, "data alone")
 		body := document(map[string]any{"name": "n"})
 		for media, status := range map[string]int{
-			jsonAPI: 200, jsonAPI + `; profile="https://example.com/p"`: 200, "application/json": 200,
-			jsonAPI + `; ext="https://example.com/e"`: 415, jsonAPI + "; charset=utf-8": 415, "text/plain": 415, "application/x-www-form-urlencoded": 415,
+			documentMedia: 200, documentMedia + `; profile="https://example.com/p"`: 200, "application/json": 200,
+			documentMedia + `; ext="https://example.com/e"`: 415, documentMedia + "; charset=utf-8": 415, "text/plain": 415, "application/x-www-form-urlencoded": 415,
 		} {
 			got := c.call(t, "PATCH", path, body, "Content-Type", media)
 			require.Equal(t, status, got.status, media)
 		}
-		for accept, status := range map[string]int{"*/*": 200, "application/json": 200, jsonAPI: 200, jsonAPI + "; ext=x": 406, jsonAPI + "; ext=x, " + jsonAPI: 200} {
+		for accept, status := range map[string]int{"*/*": 200, "application/json": 200, documentMedia: 200, documentMedia + "; ext=x": 406, documentMedia + "; ext=x, " + documentMedia: 200} {
 			require.Equal(t, status, c.call(t, "GET", path, "", "Accept", accept).status, accept)
 		}
 	})
@@ -631,7 +631,7 @@ func ingedataDeliveries(t *testing.T, s *system.System) {
 		got := some.Next(t)
 		require.Equal(t, http.MethodPost, got.Method)
 		require.Equal(t, "application/json", got.Header.Get("Content-Type"))
-		require.Equal(t, `{"type":"release.live","timestamp":"2026-11-21T21:00:00Z","data":{"z":1.50,"a":"<é>"}}`, string(got.Body))
+		require.Equal(t, `{"type":"release.live","timestamp":"2026-11-21T21:00:00Z","data":{"z":1.50,"a":"<é>"}}`, string(got.Body)) //nolint:testifylint // byte for byte
 		all.AwaitCount(t, 2)
 		require.Len(t, some.All(), 1)
 	})

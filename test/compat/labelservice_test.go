@@ -41,12 +41,9 @@ func newLabelService(t *testing.T, s *system.System) *labelService {
 	return &labelService{a, a.Key}
 }
 
-func (c *labelService) call(t *testing.T, method, path, body string, headers ...string) (int, string) {
+func (c *labelService) call(t *testing.T, method, path, body string) (int, string) {
 	t.Helper()
-	if body != "" && len(headers) == 0 {
-		headers = []string{"Content-Type", "application/json"}
-	}
-	return system.Call(t, method, c.APIURL+labelPath+path, c.key, body, headers...)
+	return system.Call(t, method, c.APIURL+labelPath+path, c.key, body, "Content-Type", "application/json")
 }
 
 func (c *labelService) create(t *testing.T, url string) labelWebhook {
@@ -350,7 +347,7 @@ func labelVerification(t *testing.T, s *system.System) {
 				<-known
 				var asked map[string]string
 				if json.NewDecoder(req.Body).Decode(&asked) != nil || len(asked) != 1 {
-					rw.WriteHeader(400)
+					rw.WriteHeader(http.StatusBadRequest)
 					return
 				}
 				if asked["token"] == w.Token {

@@ -14,12 +14,15 @@ import (
 var headers = [...]string{"authorization", "traceparent", "tracestate", "x-request-id"}
 
 // Context is the context of calls that are made for the request.
-func Context(r *http.Request) context.Context {
+func Context(r *http.Request) context.Context { return Outgoing(r.Context(), r.Header) }
+
+// Outgoing is the context of calls that are made for a request with these headers.
+func Outgoing(ctx context.Context, h http.Header) context.Context {
 	md := metadata.MD{}
 	for _, name := range headers {
-		if value := r.Header.Get(name); value != "" {
+		if value := h.Get(name); value != "" {
 			md.Set(name, value)
 		}
 	}
-	return metadata.NewOutgoingContext(r.Context(), md)
+	return metadata.NewOutgoingContext(ctx, md)
 }

@@ -27,7 +27,7 @@ func notAllowed(w http.ResponseWriter, allowed []string) {
 
 // list answers with the webhooks that pass the filter.
 func (h *handler) list(w http.ResponseWriter, r *http.Request) {
-	ctx := caller.Context(r)
+	ctx := caller.Outgoing(r.Context(), r.Header)
 	q, f := parseQuery(r.URL.RawQuery, takesFields|takesList|takesInclude)
 	if f != nil {
 		h.refuse(ctx, w, f)
@@ -86,7 +86,7 @@ func (h *handler) refuse(ctx context.Context, w http.ResponseWriter, f failures)
 }
 
 func (h *handler) show(w http.ResponseWriter, r *http.Request, id int64) {
-	ctx := caller.Context(r)
+	ctx := caller.Outgoing(r.Context(), r.Header)
 	q, f := parseQuery(r.URL.RawQuery, takesFields|takesInclude)
 	if f != nil {
 		h.refuse(ctx, w, f)
@@ -110,7 +110,7 @@ func (h *handler) answer(ctx context.Context, w http.ResponseWriter, status int,
 }
 
 func (h *handler) create(w http.ResponseWriter, r *http.Request) {
-	ctx := caller.Context(r)
+	ctx := caller.Outgoing(r.Context(), r.Header)
 	account, err := h.account(ctx)
 	if err != nil {
 		writeError(w, err)
@@ -178,7 +178,7 @@ func (h *handler) readChange(ctx context.Context, r *http.Request, id int64, acc
 // update changes what the document names. The secret comes last, checked before, so that a fault of
 // the document changes nothing; after an answer of 5xx the same request may be made again.
 func (h *handler) update(w http.ResponseWriter, r *http.Request, id int64) {
-	ctx := caller.Context(r)
+	ctx := caller.Outgoing(r.Context(), r.Header)
 	rec, err := h.one(ctx, id)
 	if err != nil {
 		writeError(w, err)
@@ -212,7 +212,7 @@ func (h *handler) update(w http.ResponseWriter, r *http.Request, id int64) {
 }
 
 func (h *handler) remove(w http.ResponseWriter, r *http.Request, id int64) {
-	ctx := caller.Context(r)
+	ctx := caller.Outgoing(r.Context(), r.Header)
 	rec, err := h.one(ctx, id)
 	if err == nil {
 		_, err = h.webhooks.DeleteWebhook(ctx, &postriderv1.DeleteWebhookRequest{WebhookId: rec.webhookID})
@@ -226,7 +226,7 @@ func (h *handler) remove(w http.ResponseWriter, r *http.Request, id int64) {
 
 // events answers with what can be subscribed to.
 func (h *handler) events(w http.ResponseWriter, r *http.Request) {
-	ctx := caller.Context(r)
+	ctx := caller.Outgoing(r.Context(), r.Header)
 	if _, f := parseQuery(r.URL.RawQuery, 0); f != nil {
 		h.refuse(ctx, w, f)
 		return
@@ -249,7 +249,7 @@ func (h *handler) events(w http.ResponseWriter, r *http.Request) {
 // test makes one attempt now. Its answer is flat, not a document, and 200 also if the receiver
 // failed.
 func (h *handler) test(w http.ResponseWriter, r *http.Request, id int64) {
-	ctx := caller.Context(r)
+	ctx := caller.Outgoing(r.Context(), r.Header)
 	rec, err := h.one(ctx, id)
 	if err != nil {
 		writeError(w, err)

@@ -139,8 +139,9 @@ func (h *handler) routesOfOne(action string) map[string]serveFunc {
 // ServeHTTP authenticates, counts, and then serves: who has no valid key is neither counted nor
 // told what there is.
 func (h *handler) ServeHTTP(w http.ResponseWriter, httpRequest *http.Request) {
-	r := &request{Request: httpRequest, ctx: caller.Context(httpRequest), id: requestID(httpRequest)}
-	if _, err := h.accounts.GetAccount(r.ctx, &postriderv1.GetAccountRequest{}); err != nil {
+	ctx := caller.Outgoing(httpRequest.Context(), httpRequest.Header)
+	r := &request{Request: httpRequest, ctx: ctx, id: requestID(httpRequest)}
+	if _, err := h.accounts.GetAccount(ctx, &postriderv1.GetAccountRequest{}); err != nil {
 		h.fail(w, r, forAccounts(err))
 		return
 	}

@@ -3,6 +3,7 @@ package jewelmusic
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -100,9 +101,7 @@ func (in *webhookInput) webhook(old *postriderv1.Webhook) (w *postriderv1.Webhoo
 	}
 	if in.Description != nil {
 		w.Annotations = make(map[string]string)
-		for name, value := range old.GetAnnotations() {
-			w.Annotations[name] = value
-		}
+		maps.Copy(w.Annotations, old.GetAnnotations())
 		if w.Annotations[descriptionKey] = *in.Description; *in.Description == "" {
 			delete(w.Annotations, descriptionKey)
 		}

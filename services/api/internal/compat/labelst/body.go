@@ -145,11 +145,14 @@ func parseToken(body []byte, form bool) (string, error) {
 	if err := json.Unmarshal(body, &members); err != nil {
 		return "", fault.New(fault.Invalid, "BODY_MALFORMED", "the body must be a JSON object")
 	}
-	var token string
-	if json.Unmarshal(members["token"], &token) != nil {
-		return "", nil
+	var token any
+	if raw, ok := members["token"]; ok {
+		if err := json.Unmarshal(raw, &token); err != nil {
+			return "", fault.New(fault.Invalid, "BODY_MALFORMED", "the body must be a JSON object")
+		}
 	}
-	return token, nil
+	text, _ := token.(string)
+	return text, nil
 }
 
 // address is who asks: an IPv4 address, or the network of an IPv6 address, since whoever has one

@@ -106,7 +106,7 @@ type shown struct {
 	Updated string `json:"updated"`
 }
 
-func show(w *postriderv1.Webhook, token string) shown {
+func shownWebhook(w *postriderv1.Webhook, token string) shown {
 	return shown{
 		ID: w.GetUuid(), Name: w.GetDisplayName(), URL: w.GetUrl(), Token: token,
 		Created: w.GetCreateTime().AsTime().UTC().Format(time.RFC3339Nano),
@@ -116,7 +116,7 @@ func show(w *postriderv1.Webhook, token string) shown {
 
 // create makes a webhook that gets every event. A choice of events is refused: it would not hold.
 func (h *handler) create(w http.ResponseWriter, r *http.Request) {
-	ctx := caller.Context(r)
+	ctx := caller.Outgoing(r.Context(), r.Header)
 	req, err := readCreate(r)
 	if err != nil {
 		// Who has no key learns only that.
@@ -134,11 +134,11 @@ func (h *handler) create(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Location", webhooks+"/"+created.GetWebhook().GetUuid())
-	writeJSON(w, http.StatusCreated, "application/json", show(created.GetWebhook(), created.GetSecret()))
+	writeJSON(w, http.StatusCreated, "application/json", shownWebhook(created.GetWebhook(), created.GetSecret()))
 }
 
 func (h *handler) list(w http.ResponseWriter, r *http.Request) {
-	ctx := caller.Context(r)
+	ctx := caller.Outgoing(r.Context(), r.Header)
 	out := struct {
 		Webhooks []shown `json:"webhooks"`
 	}{Webhooks: []shown{}}
@@ -160,7 +160,7 @@ func (h *handler) list(w http.ResponseWriter, r *http.Request) {
 					return
 				}
 			}
-			out.Webhooks = append(out.Webhooks, show(each, secret))
+			out.Webhooks = append(out.Webhooks, shownWebhook(each, secret))
 		}
 		if token = page.GetNextPageToken(); token == "" {
 			writeJSON(w, http.StatusOK, "application/json", out)
@@ -199,7 +199,7 @@ func (h *handler) find(ctx context.Context, id string) (*postriderv1.Webhook, er
 }
 
 func (h *handler) show(w http.ResponseWriter, r *http.Request, id string) {
-	ctx := caller.Context(r)
+	ctx := caller.Outgoing(r.Context(), r.Header)
 	found, err := h.find(ctx, id)
 	if err != nil {
 		fault.WriteProblem(w, err, requestID(r))
@@ -210,11 +210,11 @@ func (h *handler) show(w http.ResponseWriter, r *http.Request, id string) {
 		fault.WriteProblem(w, err, requestID(r))
 		return
 	}
-	writeJSON(w, http.StatusOK, "application/json", show(found, token))
+	writeJSON(w, http.StatusOK, "application/json", shownWebhook(found, token))
 }
 
 func (h *handler) remove(w http.ResponseWriter, r *http.Request, id string) {
-	ctx := caller.Context(r)
+	ctx := caller.Outgoing(r.Context(), r.Header)
 	found, err := h.find(ctx, id)
 	if err == nil {
 		_, err = h.webhooks.DeleteWebhook(ctx, &postriderv1.DeleteWebhookRequest{WebhookId: found.GetId()})
