@@ -2,14 +2,15 @@
 // `keys`, `names` (what must be unique), `counters`, `cancellations`, `idempotency` (answers to
 // requests that may be repeated), `failing` (webhooks all of whose attempts fail), `notices`
 // (operational events that are about to be published), `announced` (dead letters that accounts were
-// told of) and `members` (who works on it). It alone knows their keys and
+// told of), `jobs` (replays and redrives) and `members` (who works on it). It alone knows their keys and
 // codecs. Store writes and reads them, a Mirror keeps a
 // process's view of them, and a Barrier lets a writer wait until nobody works on what it replaced.
 //
 // The first six may not be lost: they are what the operator and the accounts configured. A lost
 // mark in `cancellations` lets a cancelled delivery be attempted; a lost record of `idempotency`
 // lets a request that is repeated be done again; of `failing`, lets a webhook fail for longer before
-// it is disabled; of `notices`, loses a notice; of `announced`, repeats one. `members` may be lost at any time: its members write it again, and until then they do not work.
+// it is disabled; of `notices`, loses a notice; of `announced`, repeats one; of
+// `jobs`, ends a replay where it is. `members` may be lost at any time: its members write it again, and until then they do not work.
 //
 // # The barrier
 //
@@ -62,6 +63,7 @@ const (
 	bucketMembers  = "members"
 
 	bucketIdempotency = "idempotency"
+	bucketJobs        = "jobs"
 	bucketFailing     = "failing"
 	bucketNotices     = "notices"
 	bucketAnnounced   = "announced"
@@ -107,6 +109,8 @@ const (
 	cancellationKept = 30 * 24 * time.Hour
 	// idempotencyKept is how long an answer can be repeated at most, and a claim can be taken over.
 	idempotencyKept = 24 * time.Hour
+	// jobKept is how long a job stays after it was last written. One that runs is written all the time.
+	jobKept = 30 * 24 * time.Hour
 	// failingKept is longer than a webhook can fail before it is disabled.
 	failingKept = 60 * 24 * time.Hour
 	// rescanAfter is how long a mirror may have been without contact and still go on where it was:

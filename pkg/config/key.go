@@ -18,6 +18,8 @@ func spec(name string) bucket.Spec {
 		s.TTL, s.ExpiryMarkers = cancellationKept, markerKept
 	case bucketIdempotency:
 		s.TTL = idempotencyKept
+	case bucketJobs:
+		s.TTL = jobKept
 	case bucketFailing:
 		s.TTL = failingKept
 	}

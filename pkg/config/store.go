@@ -31,6 +31,7 @@ type Store struct {
 	counters      *bucket.Bucket
 	cancellations *bucket.Bucket
 	idempotency   collection[*recordv1.IdempotentResult]
+	jobs          collection[*recordv1.Job]
 	failing       collection[*recordv1.Failing]
 	notices       collection[*recordv1.Notice]
 	announced     collection[*recordv1.Announced]
@@ -41,7 +42,7 @@ func Ensure(ctx context.Context, c *stream.Client) (*Store, error) {
 	buckets := make(map[string]*bucket.Bucket)
 	for _, name := range []string{
 		BucketAccounts, BucketWebhooks, BucketEventTypes, BucketKeys, BucketCancellations,
-		bucketNames, bucketCounters, bucketMembers, bucketIdempotency, bucketFailing, bucketNotices, bucketAnnounced,
+		bucketNames, bucketCounters, bucketMembers, bucketIdempotency, bucketJobs, bucketFailing, bucketNotices, bucketAnnounced,
 	} {
 		b, err := bucket.Ensure(ctx, c, spec(name))
 		if err != nil {
@@ -58,6 +59,7 @@ func Ensure(ctx context.Context, c *stream.Client) (*Store, error) {
 		counters:      buckets[bucketCounters],
 		cancellations: buckets[BucketCancellations],
 		idempotency:   collection[*recordv1.IdempotentResult]{buckets[bucketIdempotency], func() *recordv1.IdempotentResult { return new(recordv1.IdempotentResult) }},
+		jobs:          collection[*recordv1.Job]{buckets[bucketJobs], func() *recordv1.Job { return new(recordv1.Job) }},
 		failing:       collection[*recordv1.Failing]{buckets[bucketFailing], func() *recordv1.Failing { return new(recordv1.Failing) }},
 		notices:       collection[*recordv1.Notice]{buckets[bucketNotices], func() *recordv1.Notice { return new(recordv1.Notice) }},
 		announced:     collection[*recordv1.Announced]{buckets[bucketAnnounced], func() *recordv1.Announced { return new(recordv1.Announced) }},
