@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -234,7 +236,7 @@ func newRequest(ctx context.Context, r *Request) *http.Request {
 		Method:     r.Method,
 		URL:        r.URL,
 		Host:       r.URL.Host,
-		Header:     r.Header,
+		Header:     onceOnly(r.Header),
 		Proto:      "HTTP/1.1",
 		ProtoMajor: 1,
 		ProtoMinor: 1,
@@ -246,10 +248,44 @@ func newRequest(ctx context.Context, r *Request) *http.Request {
 		// Lets the transport use another connection when an idle one turned out to be closed
 		// before anything was written to it. It never repeats a request that was written.
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.Body)), nil }
+	} else if idempotent(r.Method) {
+		req.Body = nothing{} // which the transport finds empty, and cannot send twice
 	} else if r.Body != nil {
 		req.Body = http.NoBody
 	}
 	return req.WithContext(ctx)
+}
+
+// idempotent says whether the transport would repeat a request of the method by itself, after it
+// was written, on a connection that ends without an answer. An attempt is one request.
+func idempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
+}
+
+// nothing is the body of a request that has none. Unlike http.NoBody it is not known to be empty.
+type nothing struct{}
+
+func (nothing) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (nothing) Close() error { return nil }
+
+// onceOnly is the header without the names by which the transport takes a request for one that it
+// may repeat: a webhook's owner may add them. They are sent in lower case, which means the same.
+func onceOnly(h http.Header) http.Header {
+	for _, name := range [...]string{"Idempotency-Key", "X-Idempotency-Key"} {
+		values, ok := h[name]
+		if !ok {
+			continue
+		}
+		h = maps.Clone(h)
+		delete(h, name)
+		h[strings.ToLower(name)] = values
+	}
+	return h
 }
 
 // readBody reads the response's body to its end if it is short, so that the connection can be
