@@ -241,16 +241,17 @@ func newRequest(ctx context.Context, r *Request) *http.Request {
 		ProtoMajor: 1,
 		ProtoMinor: 1,
 	}
-	if len(r.Body) > 0 {
+	switch {
+	case len(r.Body) > 0:
 		req.ContentLength = int64(len(r.Body))
 		// The transport writes header and body in one piece only for readers that it knows.
 		req.Body = io.NopCloser(bytes.NewReader(r.Body))
 		// Lets the transport use another connection when an idle one turned out to be closed
 		// before anything was written to it. It never repeats a request that was written.
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.Body)), nil }
-	} else if idempotent(r.Method) {
+	case idempotent(r.Method):
 		req.Body = nothing{} // which the transport finds empty, and cannot send twice
-	} else if r.Body != nil {
+	case r.Body != nil:
 		req.Body = http.NoBody
 	}
 	return req.WithContext(ctx)
