@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -109,19 +110,31 @@ func (c *offblocksClient) do(t *testing.T, q offblocksCall) offblocksAnswer {
 		require.NoError(t, httpsig.Sign(&httpsig.Message{Method: q.method, URL: url, Header: h},
 			&httpsig.Params{Components: components, Created: time.Now().Add(-q.age)}, signer))
 	}
-	var headers []string
-	for name := range h {
-		headers = append(headers, name, h.Get(name))
-	}
 	for name, value := range q.header {
-		headers = append(headers, name, value)
+		h.Set(name, value)
 	}
 	bearer := q.bearer
 	if bearer == "" {
 		bearer = c.Key
 	}
-	resp, body := system.Exchange(t, q.method, url, strings.TrimPrefix(bearer, "-"), q.body, headers...)
-	return offblocksAnswer{resp.StatusCode, body, resp.Header}
+	if bearer != "-" {
+		h.Set("Authorization", "Bearer "+bearer)
+	}
+	return offblocksExchange(t, q.method, url, q.body, h)
+}
+
+// offblocksExchange sends a request with these headers and reads the answer.
+func offblocksExchange(t *testing.T, method, url, body string, h http.Header) offblocksAnswer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	req.Header = h
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return offblocksAnswer{resp.StatusCode, string(raw), resp.Header}
 }
 
 // must is do for calls that succeed.

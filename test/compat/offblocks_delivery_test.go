@@ -138,12 +138,12 @@ func offblocksKey(t *testing.T, a *system.Account) {
 	require.Equal(t, rotated.GetSigningKey().GetId(), list[0].ID)
 	require.Equal(t, mine.ID, list[1].ID)
 	for _, path := range []string{"/.well-known/jwks.json", "/.well-known/http-message-signatures-directory"} {
-		resp, body := system.Exchange(t, http.MethodGet, a.APIURL+path+"?account="+a.ID, "", "")
-		require.Equal(t, http.StatusOK, resp.StatusCode)
-		require.Equal(t, "public, max-age=3600", resp.Header.Get("Cache-Control"))
-		require.Contains(t, body, mine.ID)
-		require.Contains(t, body, rotated.GetSigningKey().GetId())
-		require.NotContains(t, body, theirs.ID)
+		set := offblocksExchange(t, http.MethodGet, a.APIURL+path+"?account="+a.ID, "", http.Header{})
+		require.Equal(t, http.StatusOK, set.status)
+		require.Equal(t, "public, max-age=3600", set.header.Get("Cache-Control"))
+		require.Contains(t, set.body, mine.ID)
+		require.Contains(t, set.body, rotated.GetSigningKey().GetId())
+		require.NotContains(t, set.body, theirs.ID)
 	}
 	a.Publish(t, "customer.updated", offblocksEntity)
 	v = system.Next(t, verdicts)

@@ -256,9 +256,9 @@ func TestWhoIsOvertakenAnswersAsTheOther(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	var calls []string
-	got, _, err := b.keeper.Do(t.Context(), request("p", "one"), func(context.Context, string) idempotency.Answer {
+	got, _, err := b.keeper.Do(t.Context(), request("p", "one"), func(ctx context.Context, _ string) idempotency.Answer {
 		b.clock.move(time.Minute)
-		_, _, err := b.keeper.Do(t.Context(), request("p", "two"), answers(http.StatusOK, "the other's", &calls))
+		_, _, err := b.keeper.Do(ctx, request("p", "two"), answers(http.StatusOK, "the other's", &calls))
 		require.NoError(t, err)
 		return idempotency.Answer{Status: http.StatusOK, Body: []byte("ours")}
 	})

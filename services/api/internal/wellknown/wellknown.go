@@ -81,7 +81,7 @@ func (h *handler) find(r *http.Request) (keys []*postriderv1.SigningKey, scope s
 		keys, err = h.keys.PublishedKeys(r.Context(), account)
 		return keys, "public", err
 	}
-	resp, err := h.own.ListSigningKeys(caller.Context(r), &postriderv1.ListSigningKeysRequest{})
+	resp, err := h.own.ListSigningKeys(caller.Outgoing(r.Context(), r.Header), &postriderv1.ListSigningKeysRequest{})
 	return resp.GetSigningKeys(), "private", fault.FromStatus(err)
 }
 

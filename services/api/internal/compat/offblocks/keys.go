@@ -42,8 +42,8 @@ func readClientKey(body []byte) (httpsig.Key, error) {
 }
 
 // putClientKey adds a client key.
-func (h *handler) putClientKey(r *request) answer {
-	return h.once(r, "", func(ctx context.Context, _ string) answer {
+func (h *handler) putClientKey(ctx context.Context, r *request) answer {
+	return h.once(ctx, r, "", func(ctx context.Context, _ string) answer {
 		upload, failed := readKey(r.body)
 		if failed != nil {
 			return *failed
@@ -58,8 +58,8 @@ func (h *handler) putClientKey(r *request) answer {
 
 // removeClientKey removes the key that signed the request, so that nobody removes another's last
 // one by accident. It verifies nothing from then on, this request when it is repeated included.
-func (h *handler) removeClientKey(r *request) answer {
-	return h.once(r, r.signedBy, func(ctx context.Context, id string) answer {
+func (h *handler) removeClientKey(ctx context.Context, r *request) answer {
+	return h.once(ctx, r, r.signedBy, func(ctx context.Context, id string) answer {
 		_, err := h.keys.DeleteClientKey(ctx, &postriderv1.DeleteClientKeyRequest{ClientKeyId: id})
 		if err != nil && !isKind(err, fault.NotFound) {
 			return *translate(err)
@@ -69,8 +69,8 @@ func (h *handler) removeClientKey(r *request) answer {
 }
 
 // verificationKey is the key that verifies deliveries now.
-func (h *handler) verificationKey(r *request) answer {
-	resp, err := h.keys.GetSigningKey(r.context(), &postriderv1.GetSigningKeyRequest{Algorithm: string(httpsig.ECDSAP384)})
+func (h *handler) verificationKey(ctx context.Context, _ *request) answer {
+	resp, err := h.keys.GetSigningKey(ctx, &postriderv1.GetSigningKeyRequest{Algorithm: string(httpsig.ECDSAP384)})
 	if err != nil {
 		return *translate(err)
 	}
@@ -78,8 +78,8 @@ func (h *handler) verificationKey(r *request) answer {
 }
 
 // verificationKeys are those that verify deliveries now, or will, or did until lately.
-func (h *handler) verificationKeys(r *request) answer {
-	resp, err := h.keys.ListSigningKeys(r.context(), &postriderv1.ListSigningKeysRequest{})
+func (h *handler) verificationKeys(ctx context.Context, _ *request) answer {
+	resp, err := h.keys.ListSigningKeys(ctx, &postriderv1.ListSigningKeysRequest{})
 	if err != nil {
 		return *translate(err)
 	}

@@ -8,6 +8,7 @@
 package offblocks
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+	"github.com/postrider/postrider/services/api/internal/caller"
 	"github.com/postrider/postrider/services/api/internal/idempotency"
 	"github.com/postrider/postrider/services/api/internal/publicurl"
 )
@@ -55,7 +57,7 @@ func New(deps Deps) http.Handler {
 }
 
 // endpoint answers a request that was admitted.
-type endpoint func(h *handler, r *request) answer
+type endpoint func(h *handler, ctx context.Context, r *request) answer
 
 // routes are the paths, without Prefix, and their methods. A path that ends in "/" is followed by
 // the id of a webhook.
@@ -94,12 +96,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			notAllowed(w, route.methods)
 			return
 		}
-		req, failed := h.admit(w, r, id)
+		ctx := caller.Outgoing(r.Context(), r.Header)
+		req, failed := h.admit(ctx, w, r, id)
 		if failed != nil {
 			failed.write(w)
 			return
 		}
-		serve(h, req).write(w)
+		serve(h, ctx, req).write(w)
 		return
 	}
 	fail(http.StatusNotFound, "there is no such path").write(w)

@@ -14,7 +14,6 @@ import (
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/httpsig"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
-	"github.com/postrider/postrider/services/api/internal/caller"
 	"github.com/postrider/postrider/services/api/internal/idempotency"
 )
 
@@ -32,14 +31,11 @@ type request struct {
 	target   string // as the client saw it
 }
 
-// context is that of calls to the public API.
-func (r *request) context() context.Context { return caller.Context(r.http) }
-
 // admit reads the request and checks it: first who calls, so that strangers learn nothing, then
 // what every request must have, then the signature.
-func (h *handler) admit(w http.ResponseWriter, r *http.Request, id string) (*request, *answer) {
+func (h *handler) admit(ctx context.Context, w http.ResponseWriter, r *http.Request, id string) (*request, *answer) {
 	req := &request{http: r, id: id, target: h.deps.PublicURL.Target(r)}
-	acc, err := h.accounts.GetAccount(req.context(), &postriderv1.GetAccountRequest{})
+	acc, err := h.accounts.GetAccount(ctx, &postriderv1.GetAccountRequest{})
 	if isKind(err, fault.Invalid) {
 		return nil, fail(http.StatusUnauthorized, "an account's key is needed")
 	}
@@ -58,7 +54,7 @@ func (h *handler) admit(w http.ResponseWriter, r *http.Request, id string) (*req
 			return nil, fail(http.StatusBadRequest, "the header Idempotency-Key must be a UUID")
 		}
 	}
-	return req, h.checkSignature(req)
+	return req, h.checkSignature(ctx, req)
 }
 
 // read reads the body, and holds it to its type and its digest.
@@ -95,8 +91,8 @@ func (r *request) message() *httpsig.Message {
 }
 
 // checkSignature checks that a client key of the account signed the request.
-func (h *handler) checkSignature(r *request) *answer {
-	resp, err := h.keys.ListClientKeys(r.context(), &postriderv1.ListClientKeysRequest{})
+func (h *handler) checkSignature(ctx context.Context, r *request) *answer {
+	resp, err := h.keys.ListClientKeys(ctx, &postriderv1.ListClientKeysRequest{})
 	if err != nil {
 		return translate(err)
 	}
@@ -146,8 +142,8 @@ func (h *handler) verifier(r *request, find func(string) (httpsig.Key, bool)) *h
 
 // once has the effect happen once for the request's Idempotency-Key. The id is that of what the
 // request creates, or of what it found.
-func (h *handler) once(r *request, id string, effect func(ctx context.Context, id string) answer) answer {
-	got, replayed, err := h.deps.Keeper.Do(r.context(), idempotency.Request{
+func (h *handler) once(ctx context.Context, r *request, id string, effect func(ctx context.Context, id string) answer) answer {
+	got, replayed, err := h.deps.Keeper.Do(ctx, idempotency.Request{
 		Account: r.account, Scope: idempotency.Scope(r.http), Key: r.key, ResourceID: id,
 		Fingerprint: idempotency.Fingerprint(r.http.Method, r.target, r.body),
 	}, func(ctx context.Context, id string) idempotency.Answer { return idempotency.Answer(effect(ctx, id)) })

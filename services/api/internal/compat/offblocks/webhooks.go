@@ -98,14 +98,14 @@ func (s *subscription) read(body []byte) error {
 }
 
 // put creates a webhook, or changes the one that has the id.
-func (h *handler) put(r *request) answer {
+func (h *handler) put(ctx context.Context, r *request) answer {
 	var s subscription
 	bad := s.read(r.body)
 	id := uuid.NewString()
 	if bad == nil && s.ID != nil {
 		id = *s.ID
 	}
-	return h.once(r, id, func(ctx context.Context, id string) answer {
+	return h.once(ctx, r, id, func(ctx context.Context, id string) answer {
 		if bad != nil {
 			return *fail(http.StatusBadRequest, bad.Error())
 		}
@@ -183,12 +183,12 @@ func (h *handler) find(ctx context.Context, id string) (*postriderv1.Webhook, er
 }
 
 // lookup is find for an id of a path.
-func (h *handler) lookup(r *request) (*postriderv1.Webhook, *answer) {
+func (h *handler) lookup(ctx context.Context, r *request) (*postriderv1.Webhook, *answer) {
 	id, err := parseUUID(r.id)
 	if err != nil {
 		return nil, noSuchWebhook()
 	}
-	w, err := h.find(r.context(), id)
+	w, err := h.find(ctx, id)
 	if errors.Is(err, errOtherProfile) || isKind(err, fault.NotFound) {
 		return nil, noSuchWebhook()
 	}
@@ -201,8 +201,8 @@ func (h *handler) lookup(r *request) (*postriderv1.Webhook, *answer) {
 func noSuchWebhook() *answer { return fail(http.StatusNotFound, "there is no such webhook") }
 
 // get reads one.
-func (h *handler) get(r *request) answer {
-	w, failed := h.lookup(r)
+func (h *handler) get(ctx context.Context, r *request) answer {
+	w, failed := h.lookup(ctx, r)
 	if failed != nil {
 		return *failed
 	}
@@ -210,10 +210,10 @@ func (h *handler) get(r *request) answer {
 }
 
 // list reads all that are active.
-func (h *handler) list(r *request) answer {
+func (h *handler) list(ctx context.Context, _ *request) answer {
 	out := []webhook{}
 	for token := ""; ; {
-		page, err := h.webhooks.ListWebhooks(r.context(), &postriderv1.ListWebhooksRequest{PageSize: pageSize, PageToken: token})
+		page, err := h.webhooks.ListWebhooks(ctx, &postriderv1.ListWebhooksRequest{PageSize: pageSize, PageToken: token})
 		if err != nil {
 			return *translate(err)
 		}
@@ -230,12 +230,12 @@ func (h *handler) list(r *request) answer {
 
 // remove deletes one. What was found is kept with the claim, so that who goes on after a crash
 // knows that there was something to delete.
-func (h *handler) remove(r *request) answer {
-	w, failed := h.lookup(r)
+func (h *handler) remove(ctx context.Context, r *request) answer {
+	w, failed := h.lookup(ctx, r)
 	if failed != nil && failed.Status != http.StatusNotFound {
 		return *failed
 	}
-	return h.once(r, w.GetId(), func(ctx context.Context, id string) answer {
+	return h.once(ctx, r, w.GetId(), func(ctx context.Context, id string) answer {
 		if id == "" {
 			return *noSuchWebhook()
 		}
