@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -55,7 +56,7 @@ func (p *program) listenCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&l.host, "host", "127.0.0.1", "address to listen on")
 	f.Uint16Var(&l.port, "port", 0, "port to listen on; default: a free one")
-	f.StringVar(&l.profile, "profile", "standard", "form of what arrives: standard or jewelmusic")
+	f.StringVar(&l.profile, "profile", "standard", "form of what arrives: "+strings.Join(checkable(), ", "))
 	f.StringArrayVar(&l.secrets, "secret", nil, "secret to check signatures with; file:/path reads a file; can be repeated")
 	f.StringSliceVar(&l.respond, "respond", []string{"200"}, "statuses to answer with, in their order; the last one stays")
 	f.DurationVar(&l.delay, "delay", 0, "how long to wait before each answer")
@@ -65,7 +66,7 @@ func (p *program) listenCommand() *cobra.Command {
 	f.StringVar(&l.url, "url", "", "with --create: the URL at which Postrider reaches this; default: that of the listener")
 	c.MarkFlagsRequiredTogether("create", "events")
 	c.MarkFlagsMutuallyExclusive("create", "secret")
-	_ = c.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions([]string{"standard", "jewelmusic"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions(checkable(), cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = p.local(func(ctx context.Context, _ []string) error { return p.listen(ctx, &l) })
 	return c
 }
@@ -81,7 +82,8 @@ func (p *program) listen(ctx context.Context, l *listener) (err error) {
 	if err != nil {
 		return err
 	}
-	check, err := newChecker(l.profile, l.secrets)
+	from := l.url // until the listener has an address
+	check, err := newChecker(l.profile, l.secrets, p.now, func() string { return originOf(from) })
 	if err != nil {
 		return err
 	}
@@ -96,6 +98,7 @@ func (p *program) listen(ctx context.Context, l *listener) (err error) {
 		err = errors.Join(err, server.Stop(stop))
 	}()
 	here := "http://" + server.Addr().String() + "/"
+	from = cmp.Or(from, here) // before the first request is looked at
 	p.note("listening on %s", here)
 	if l.create {
 		created, err := p.createFor(ctx, l, here)
@@ -115,6 +118,13 @@ func (p *program) listen(ctx context.Context, l *listener) (err error) {
 		return err
 	}
 	return r.verdict()
+}
+
+// originOf is the scheme and the authority of a URL.
+func originOf(text string) string {
+	scheme, rest, _ := strings.Cut(text, "://")
+	authority, _, _ := strings.Cut(rest, "/")
+	return scheme + "://" + authority
 }
 
 // temporary is a webhook that lives as long as the listener.

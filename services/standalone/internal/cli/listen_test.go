@@ -14,7 +14,7 @@ import (
 
 func TestListenMakesAWebhookPrintsWhatArrivesAndCleansUp(t *testing.T) {
 	t.Parallel()
-	for _, profile := range []string{"standard", "jewelmusic"} {
+	for _, profile := range []string{"standard", "jewelmusic", "jewelmusic-sdk", "ingedata", "svix", "square"} {
 		t.Run(profile, func(t *testing.T) {
 			t.Parallel()
 			s := running(t)

@@ -88,7 +88,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 // take prints a request and says what to answer.
 func (r *receiver) take(req *http.Request, body []byte) int {
-	verr := r.check.verify(req.Header, body, r.p.now())
+	verr := r.check.verify(req, body)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.over {
@@ -163,8 +163,9 @@ func mattering(h http.Header) map[string]string {
 	out := map[string]string{}
 	for name, values := range h {
 		lower := strings.ToLower(name)
-		named := slices.Contains([]string{"content-type", "user-agent", "traceparent"}, lower)
-		if named || strings.HasPrefix(lower, "webhook-") || strings.HasPrefix(lower, "x-") || strings.HasPrefix(lower, "ce-") {
+		named := slices.Contains([]string{"content-type", "content-digest", "user-agent", "traceparent", "stripe-signature"}, lower)
+		family := func(prefix string) bool { return strings.HasPrefix(lower, prefix) }
+		if named || slices.ContainsFunc([]string{"webhook-", "x-", "ce-", "svix-", "signature"}, family) {
 			out[lower] = strings.Join(values, ", ")
 		}
 	}
