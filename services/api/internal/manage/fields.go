@@ -3,6 +3,7 @@ package manage
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -38,28 +39,62 @@ func maskFields(resource string, msg proto.Message, mask *fieldmaskpb.FieldMask,
 		return set, nil
 	}
 	var v violations
+	paths := make([]string, 0, len(mask.GetPaths()))
 	for _, path := range mask.GetPaths() {
-		v.check(slices.Contains(allowed, path), "update_mask", path+" of "+resource+" cannot be changed")
+		field, _, _ := strings.Cut(path, ".")
+		v.check(slices.Contains(allowed, field), "update_mask", path+" of "+resource+" cannot be changed")
+		paths = append(paths, whole(msg.ProtoReflect().Descriptor(), path))
 	}
 	if len(v) > 0 {
 		return nil, fault.InvalidFields(v...)
 	}
-	return mask.GetPaths(), nil
+	return paths, nil
 }
 
-// copyFields sets the named fields of dst to those of src, also to nothing.
-func copyFields(dst, src proto.Message, names []string) error {
-	from, to := src.ProtoReflect(), dst.ProtoReflect()
-	for _, name := range names {
-		field := to.Descriptor().Fields().ByName(protoreflect.Name(name))
-		if field == nil {
-			return invalid("update_mask", name+" is not a field")
+// whole cuts a path where what is below is a value and no message of ours: the gateway names each
+// member of an object that it was given, and scopes.project_id means scopes.
+func whole(m protoreflect.MessageDescriptor, path string) string {
+	names := strings.Split(path, ".")
+	for i, name := range names {
+		field := m.Fields().ByName(protoreflect.Name(name))
+		if field == nil || i == len(names)-1 {
+			return path
 		}
-		if from.IsValid() && from.Has(field) {
-			to.Set(field, from.Get(field))
-		} else {
-			to.Clear(field)
+		if m = field.Message(); m == nil || field.IsMap() || field.IsList() || m.ParentFile().Package() != ownPackage {
+			return strings.Join(names[:i+1], ".")
 		}
+	}
+	return path
+}
+
+// ownPackage is that of the messages whose fields can be changed one by one.
+const ownPackage protoreflect.FullName = "postrider.v1"
+
+// copyFields sets the fields of dst at the paths to those of src, also to nothing.
+func copyFields(dst, src proto.Message, paths []string) error {
+	for _, path := range paths {
+		if err := copyField(dst.ProtoReflect(), src.ProtoReflect(), path, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyField copies what is at a path, which is the end of the whole one that the caller named.
+func copyField(to, from protoreflect.Message, path, named string) error {
+	name, below, nested := strings.Cut(path, ".")
+	field := to.Descriptor().Fields().ByName(protoreflect.Name(name))
+	switch {
+	case field == nil, nested && (field.Message() == nil || field.IsMap() || field.IsList()):
+		return invalid("update_mask", named+" is not a field")
+	case nested && !from.Has(field) && !to.Has(field):
+		return nil // nothing is taken from nothing
+	case nested:
+		return copyField(to.Mutable(field).Message(), from.Get(field).Message(), below, named)
+	case from.IsValid() && from.Has(field):
+		to.Set(field, from.Get(field))
+	default:
+		to.Clear(field)
 	}
 	return nil
 }
