@@ -264,9 +264,9 @@ type shownStats struct {
 	Successful  int            `json:"successfulDeliveries"`
 	Failed      int            `json:"failedDeliveries"`
 	ByStatus    map[string]int `json:"byStatus"`
-	Attempts    int            `json:"deliveryAttempts"`
-	SuccessRate *float64       `json:"successRate"` // of those that ended; null if none did
-	Truncated   bool           `json:"truncated"`   // only the newest deliveries were counted
+	Attempts    int            `json:"deliveryAttempts"` // by schedules; redeliveries are beside them
+	SuccessRate *float64       `json:"successRate"`      // of those that ended; null if none did
+	Truncated   bool           `json:"truncated"`        // only the newest deliveries were counted
 }
 
 // stats counts the deliveries of a time, by default the last seven days, by the delivery log.
