@@ -19,6 +19,7 @@ func TestClients(t *testing.T) {
 	for name, script := range map[string]string{
 		"1.1.1 a client of the label service": "labelst.sh",
 		"1.2.15 a client of JewelMusic":       "jewelmusic.sh",
+		"1.4.6 a client of OffBlocks":         "offblocks.sh",
 		"1.5.1 a client of Ingedata":          "ingedata.sh",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/postrider/postrider/pkg/httpsig"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
@@ -148,6 +149,20 @@ func offblocksKey(t *testing.T, a *system.Account) {
 	a.Publish(t, "customer.updated", offblocksEntity)
 	v = system.Next(t, verdicts)
 	require.Equal(t, http.StatusOK, v.Status, "the old key signs until the new one does: %s", v.Error)
+
+	// While both sign, who knows the old one verifies with that; then no more.
+	now := &postriderv1.RotateSigningKeyRequest{Algorithm: string(httpsig.ECDSAP384), PublishDelay: durationpb.New(0)}
+	rotated, err = a.SigningKeys.RotateSigningKey(a.Ctx(t), now)
+	require.NoError(t, err)
+	a.Publish(t, "customer.updated", offblocksEntity)
+	v = system.Next(t, verdicts)
+	require.Equal(t, http.StatusOK, v.Status, v.Error)
+	require.Regexp(t, `^sig1=.*keyid="`+rotated.GetSigningKey().GetId()+`".*, sig2=.*keyid="`+mine.ID+`"`, arrived(t, v).Headers["signature-input"])
+	now.Overlap = durationpb.New(0)
+	_, err = a.SigningKeys.RotateSigningKey(a.Ctx(t), now)
+	require.NoError(t, err)
+	a.Publish(t, "customer.updated", offblocksEntity)
+	require.Equal(t, http.StatusUnauthorized, system.Next(t, verdicts).Status, "the key that it knows has retired")
 }
 
 // newClientOf adds a key to an account that has one already, as its owner may.
