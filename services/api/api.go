@@ -25,6 +25,7 @@ import (
 	"github.com/postrider/postrider/pkg/service"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/pkg/telemetry"
 	apiv1 "github.com/postrider/postrider/proto/gen/go/postrider/api/v1"
@@ -34,6 +35,7 @@ import (
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
 	"github.com/postrider/postrider/services/api/internal/logstore"
 	"github.com/postrider/postrider/services/api/internal/manage"
+	"github.com/postrider/postrider/services/api/internal/notice"
 	"github.com/postrider/postrider/services/api/internal/publicurl"
 	"github.com/postrider/postrider/services/api/internal/recorder"
 	"github.com/postrider/postrider/services/api/internal/restapi"
@@ -49,13 +51,20 @@ type Config struct {
 	PublicURL publicurl.Base `conf:"public-url" help:"URL below which clients see the paths of this service, such as https://hooks.example.com; empty: scheme and host of each request"`
 	Origin    string         `conf:"origin" help:"DNS name by which receivers are asked for their consent (CloudEvents handshake); empty: the host of api-public-url, or localhost"`
 
+	DisableFailingAfter time.Duration `conf:"disable-failing-after" help:"time after which webhooks are disabled all of whose attempts fail, for accounts that do not say; 0 for never"`
+	DeadLetterWarning   time.Duration `conf:"dead-letter-warning" help:"how long before dead letters expire their account is told; 0 for never"`
+	OperatorAccount     string        `conf:"operator-account" help:"id of the account that gets a copy of every operational event; empty for none"`
+
 	VerifyLimit     int `conf:"verify-limit" help:"tokens that an address may ask /compat/labelst/verify about in a minute, at each process"`
 	JewelMusicLimit int `conf:"jewelmusic-limit" help:"requests that a key may make to /compat/jewelmusic in a minute, at each process"`
 }
 
 // Default is the configuration that most deployments want.
 func Default() Config {
-	return Config{LogFile: "delivery-log.db", Recorder: "recorder", VerifyLimit: 600, JewelMusicLimit: 100}
+	return Config{
+		LogFile: "delivery-log.db", Recorder: "recorder", VerifyLimit: 600, JewelMusicLimit: 100,
+		DisableFailingAfter: 5 * 24 * time.Hour, DeadLetterWarning: 3 * 24 * time.Hour,
+	}
 }
 
 var recorderForm = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
@@ -80,6 +89,9 @@ func (c *Config) Validate() error {
 		conf.NotEmpty("log-file", c.LogFile),
 		conf.Rule(c.PublicURL.Valid(), "public-url", publicurl.Rule),
 		conf.Rule(c.Origin == "" || originForm.MatchString(c.Origin), "origin", "must be a DNS name"),
+		conf.AtLeast("disable-failing-after", c.DisableFailingAfter, 0),
+		conf.AtLeast("dead-letter-warning", c.DeadLetterWarning, 0),
+		conf.Rule(c.OperatorAccount == "" || postrider.AccountID(c.OperatorAccount).Valid(), "operator-account", "must be an account's id"),
 		conf.AtLeast("verify-limit", c.VerifyLimit, 1),
 		conf.AtLeast("jewelmusic-limit", c.JewelMusicLimit, 1),
 		conf.Rule(recorderForm.MatchString(c.Recorder), "recorder", "must be 1 to 32 lower-case letters, digits and hyphens"),
@@ -92,6 +104,7 @@ type Deps struct {
 	Store       *config.Store
 	Journal     *journal.Journal
 	DeadLetters *deadletterstream.Stream
+	Events      *eventstream.Stream
 	EventsAge   time.Duration // how long EVENTS keeps events: no deduplication window is longer
 	Sealer      *seal.Sealer
 	Router      routerv1.RouterServiceClient
@@ -113,6 +126,7 @@ type Service struct {
 	barrier *config.Barrier
 	log     *logstore.SQLite
 	manage  *manage.Server
+	notices *notice.Publisher
 	rest    http.Handler
 
 	closeREST func() error
@@ -136,10 +150,14 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Webhook:    s.index.Put, WebhookDeleted: s.index.Delete,
 	}, deps.Logger)
 	s.barrier = config.NewBarrier(deps.Streams, deps.Logger)
+	s.notices = notice.New(notice.Config{Operator: cfg.OperatorAccount, Lead: cfg.DeadLetterWarning}, notice.Deps{
+		Store: deps.Store, Events: deps.Events, Letters: deps.DeadLetters, Logger: deps.Logger, Now: time.Now,
+	})
 	s.manage = manage.New(manage.Deps{
 		Store: deps.Store, Barrier: s.barrier, Sealer: deps.Sealer, Log: log, DeadLetters: deps.DeadLetters,
 		Router: deps.Router, Dispatcher: deps.Dispatcher, Scheduler: deps.Scheduler,
 		Index: s.index, Fresh: s.mirror.Fresh, Origin: cfg.origin(), PublicURL: string(cfg.PublicURL), AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
+		Notices: s.notices, FailingLimit: cfg.DisableFailingAfter,
 	})
 	if err := s.openREST(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("configure api: %w", err), log.Close())
@@ -202,7 +220,7 @@ func (s *Service) Start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, s.mirror.Stop(ctx))
 	}
-	s.loops.Add(service.Loop("recorder", rec.Run))
+	s.loops.Add(service.Loop("recorder", rec.Run), service.Loop("notices", s.notices.Run))
 	return s.loops.Start(ctx)
 }
 

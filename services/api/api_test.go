@@ -25,6 +25,7 @@ import (
 	"github.com/postrider/postrider/pkg/seal"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/pkg/telemetry"
 	dispatcherv1 "github.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1"
@@ -47,6 +48,7 @@ type rig struct {
 	service    *api.Service
 	store      *config.Store
 	journal    *journal.Journal
+	events     *eventstream.Stream
 	sealer     *seal.Sealer
 	accounts   postriderv1.AccountServiceClient
 	webhooks   postriderv1.WebhookServiceClient
@@ -68,6 +70,8 @@ func setup(t *testing.T) *rig {
 	require.NoError(t, err)
 	letters, err := deadletterstream.Ensure(t.Context(), c, deadletterstream.Default())
 	require.NoError(t, err)
+	r.events, err = eventstream.Ensure(t.Context(), c, eventstream.Default())
+	require.NoError(t, err)
 	keyset, err := seal.Generate()
 	require.NoError(t, err)
 	r.sealer, err = seal.Parse(keyset)
@@ -78,7 +82,7 @@ func setup(t *testing.T) *rig {
 	cfg := api.Default()
 	cfg.LogFile = filepath.Join(t.TempDir(), "log.db")
 	r.service, err = api.New(t.Context(), cfg, api.Deps{
-		Streams: c, Store: r.store, Journal: r.journal, DeadLetters: letters, EventsAge: 7 * 24 * time.Hour, Sealer: r.sealer,
+		Streams: c, Store: r.store, Journal: r.journal, DeadLetters: letters, Events: r.events, EventsAge: 7 * 24 * time.Hour, Sealer: r.sealer,
 		Router: routerv1.NewRouterServiceClient(nobody), Dispatcher: dispatcherv1.NewDispatcherServiceClient(nobody),
 		Scheduler: schedulerv1.NewSchedulerServiceClient(nobody), AdminKey: adminKey, Instance: "api-test",
 		Logger: logtest.New(t), Telemetry: telemetry.Noop(),

@@ -23,6 +23,7 @@ import (
 	"github.com/postrider/postrider/pkg/seal"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/pkg/telemetry"
 	dispatcherv1 "github.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1"
@@ -140,6 +141,8 @@ func setupAsking(t *testing.T) *asking {
 	require.NoError(t, err)
 	letters, err := deadletterstream.Ensure(t.Context(), c, deadletterstream.Default())
 	require.NoError(t, err)
+	events, err := eventstream.Ensure(t.Context(), c, eventstream.Default())
+	require.NoError(t, err)
 	keyset, err := seal.Generate()
 	require.NoError(t, err)
 	a.sealer, err = seal.Parse(keyset)
@@ -153,7 +156,7 @@ func setupAsking(t *testing.T) *asking {
 	a.web = httptest.NewUnstartedServer(nil)
 	cfg.PublicURL = publicurl.Base("http://" + a.web.Listener.Addr().String())
 	a.service, err = api.New(t.Context(), cfg, api.Deps{
-		Streams: c, Store: a.store, Journal: a.journal, DeadLetters: letters, EventsAge: 7 * 24 * time.Hour, Sealer: a.sealer,
+		Streams: c, Store: a.store, Journal: a.journal, DeadLetters: letters, Events: events, EventsAge: 7 * 24 * time.Hour, Sealer: a.sealer,
 		Router: routerv1.NewRouterServiceClient(nobody), Dispatcher: serveProber(t, a.prober),
 		Scheduler: schedulerv1.NewSchedulerServiceClient(nobody), AdminKey: adminKey, Instance: "api-test",
 		Logger: logtest.New(t), Telemetry: telemetry.Noop(),

@@ -15,6 +15,7 @@ import (
 	"github.com/postrider/postrider/pkg/seal"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/pkg/telemetry"
 	dispatcherv1 "github.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1"
@@ -61,6 +62,8 @@ func (d *deployment) start(t *testing.T, instance string, change ...func(*api.Co
 	require.NoError(t, err)
 	letters, err := deadletterstream.Ensure(t.Context(), c, deadletterstream.Default())
 	require.NoError(t, err)
+	events, err := eventstream.Ensure(t.Context(), c, eventstream.Default())
+	require.NoError(t, err)
 	r.sealer, err = seal.Parse(d.keyset)
 	require.NoError(t, err)
 	nobody, err := rpc.Dial(rpc.ClientConfig{Target: "127.0.0.1:1"})
@@ -72,7 +75,7 @@ func (d *deployment) start(t *testing.T, instance string, change ...func(*api.Co
 		f(&cfg)
 	}
 	r.service, err = api.New(t.Context(), cfg, api.Deps{
-		Streams: c, Store: r.store, Journal: entries, DeadLetters: letters, EventsAge: 7 * 24 * time.Hour, Sealer: r.sealer,
+		Streams: c, Store: r.store, Journal: entries, DeadLetters: letters, Events: events, EventsAge: 7 * 24 * time.Hour, Sealer: r.sealer,
 		Router: routerv1.NewRouterServiceClient(nobody), Dispatcher: dispatcherv1.NewDispatcherServiceClient(nobody),
 		Scheduler: schedulerv1.NewSchedulerServiceClient(nobody), AdminKey: adminKey, Instance: instance,
 		Logger: logtest.New(t), Telemetry: telemetry.Noop(),

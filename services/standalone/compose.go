@@ -123,7 +123,7 @@ func (s *Service) makeAPI(ctx context.Context, b *base, l *links) error {
 	cfg.LogFile = s.cfg.path(cfg.LogFile)
 	s.parts.api, err = api.New(ctx, cfg, api.Deps{
 		Streams: st.streams, Store: st.config, Journal: st.journal, DeadLetters: st.deadLetters,
-		EventsAge: st.events.MaxAge(), Sealer: b.sealer,
+		Events: st.events, EventsAge: st.events.MaxAge(), Sealer: b.sealer,
 		Router:     routerv1.NewRouterServiceClient(l.router.conn),
 		Dispatcher: dispatcherv1.NewDispatcherServiceClient(l.dispatcher.conn),
 		Scheduler:  schedulerv1.NewSchedulerServiceClient(l.scheduler.conn), AdminKey: b.adminKey,

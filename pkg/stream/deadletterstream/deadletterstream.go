@@ -50,6 +50,7 @@ type Item struct {
 type Stream struct {
 	c         *stream.Client
 	publisher *stream.Publisher
+	maxAge    time.Duration
 }
 
 // Ensure creates DEADLETTERS, or brings its limits to the configuration. The stream refuses when
@@ -63,7 +64,7 @@ func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Stream{c: c, publisher: c.NewPublisher("dead letters", window)}, nil
+	return &Stream{c: c, publisher: c.NewPublisher("dead letters", window), maxAge: cfg.MaxAge}, nil
 }
 
 func subject(account, webhook, delivery string) string {
@@ -141,6 +142,28 @@ func (s *Stream) List(ctx context.Context, account postrider.AccountID, webhook 
 	}
 	return items, nil
 }
+
+// DiedBefore gives the dead letters of all accounts that were made before a time to fn, oldest
+// first, those that will expire next. It stops at fn's first error and returns it.
+func (s *Stream) DiedBefore(ctx context.Context, cutoff time.Time, fn func(Item) error) error {
+	err := s.c.Scan(ctx, name, stream.Scan{}, func(m *stream.Stored) error {
+		letter, err := decode(m)
+		if err != nil {
+			return err
+		}
+		if !letter.GetTime().AsTime().Before(cutoff) {
+			return errEnough
+		}
+		return fn(Item{Sequence: m.Sequence, Letter: letter})
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return fmt.Errorf("read old dead letters: %w", err)
+	}
+	return nil
+}
+
+// MaxAge is how long dead letters are kept; 0 means for ever.
+func (s *Stream) MaxAge() time.Duration { return s.maxAge }
 
 // errEnough ends a scan whose page is full.
 var errEnough = errors.New("enough")

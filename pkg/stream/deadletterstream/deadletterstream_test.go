@@ -114,3 +114,24 @@ func TestLettersAreListedByAccountAndWebhookInPages(t *testing.T) {
 	require.ErrorIs(t, s.Remove(t.Context(), 4), deadletterstream.ErrNotFound)
 	require.Equal(t, []uint64{1, 5}, list("acc_1", "wh_1", 0, 10))
 }
+
+func TestOldLettersOfAllAccountsComeOldestFirst(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	now := time.Now()
+	for i, age := range []time.Duration{5 * time.Hour, 4 * time.Hour, 2 * time.Hour, time.Hour} {
+		done := make(chan error, 1)
+		require.NoError(t, s.Publish(t.Context(), &recordv1.DeadLetter{
+			Time:     timestamppb.New(now.Add(-age)),
+			Delivery: &recordv1.Delivery{Id: "dlv_" + string(rune('a'+i)), AccountId: "acc_" + string(rune('a'+i)), WebhookId: "wh_1"},
+		}, func(err error) { done <- err }))
+		require.NoError(t, <-done)
+	}
+	var got []uint64
+	require.NoError(t, s.DiedBefore(t.Context(), now.Add(-3*time.Hour), func(i deadletterstream.Item) error {
+		got = append(got, i.Sequence)
+		return nil
+	}))
+	require.Equal(t, []uint64{1, 2}, got)
+	require.Equal(t, deadletterstream.Default().MaxAge, s.MaxAge())
+}

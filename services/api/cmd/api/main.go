@@ -93,7 +93,7 @@ func open(ctx context.Context, opts *options, base *process.Base) (api.Deps, err
 		return api.Deps{}, err
 	}
 	return api.Deps{
-		Streams: base.Streams, Store: store, Journal: entries, DeadLetters: letters, EventsAge: events.MaxAge(), Sealer: sealer,
+		Streams: base.Streams, Store: store, Journal: entries, DeadLetters: letters, Events: events, EventsAge: events.MaxAge(), Sealer: sealer,
 		Router: routerv1.NewRouterServiceClient(router), Dispatcher: dispatcherv1.NewDispatcherServiceClient(dispatcher),
 		Scheduler: schedulerv1.NewSchedulerServiceClient(scheduler), AdminKey: opts.AdminKey,
 		Instance: base.Config.Instance, Logger: base.Logger, Telemetry: base.Telemetry,

@@ -60,8 +60,11 @@ type Deps struct {
 	PublicURL   string        // where receivers reach this deployment's HTTP side; empty if nowhere
 	AllowHTTP   bool          // whether accounts that do not say may use http URLs
 	MaxDedup    time.Duration // the longest deduplication window: the age of the record of events
-	Logger      *slog.Logger
-	Now         func() time.Time
+	Notices     Notices
+	// FailingLimit is how long webhooks may fail whose account does not say; 0 for ever.
+	FailingLimit time.Duration
+	Logger       *slog.Logger
+	Now          func() time.Time
 }
 
 // Server implements the management services of the public API.
@@ -99,7 +102,7 @@ func Rules() map[string]postrider.Scope {
 	add("AccountService", postrider.ScopeRead, "GetAccount")
 	add("WebhookService", postrider.ScopeManage, "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "PauseWebhook",
 		"ResumeWebhook", "RotateWebhookSecret", "GetWebhookSecrets", "TestWebhook", "VerifyWebhook", "HandshakeWebhook")
-	add("WebhookService", postrider.ScopeRead, "GetWebhook", "ListWebhooks", "ExplainMatch")
+	add("WebhookService", postrider.ScopeRead, "GetWebhook", "ListWebhooks", "ExplainMatch", "GetWebhookBacklog")
 	add("EventTypeService", postrider.ScopeManage, "CreateEventType", "UpdateEventType", "DeleteEventType", "ImportEventTypes")
 	add("EventTypeService", postrider.ScopeRead, "GetEventType", "ListEventTypes")
 	add("DeliveryService", postrider.ScopeManage, "CancelDelivery", "RetryDelivery")

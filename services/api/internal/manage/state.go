@@ -7,7 +7,6 @@ import (
 
 	"github.com/postrider/postrider/pkg/config"
 	apiv1 "github.com/postrider/postrider/proto/gen/go/postrider/api/v1"
-	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
 
@@ -40,13 +39,19 @@ func (s *StateServer) DisableWebhook(ctx context.Context, req *apiv1.DisableWebh
 		w.State, w.StateReason = postriderv1.WebhookState_WEBHOOK_STATE_DISABLED, req.GetReason()
 		w.StateTime = timestamppb.New(deps.Now())
 		w.UpdateTime = w.GetStateTime()
-		revision, err = deps.Store.UpdateWebhook(ctx, &recordv1.Webhook{Webhook: w, Secrets: rec.GetSecrets()}, revision)
+		notices := deps.Notices.State(w)
+		if err := deps.Notices.Prepare(ctx, notices); err != nil {
+			return nil, stored(err, "webhook", req.GetWebhookId())
+		}
+		revision, err = deps.Store.UpdateWebhook(ctx, rec, revision)
 		if again(err, "") {
+			deps.Notices.Withdraw(ctx, notices)
 			continue // the next look finds what changed
 		}
 		if err != nil {
 			return nil, stored(err, "webhook", req.GetWebhookId())
 		}
+		deps.Notices.Send(ctx, notices)
 		deps.Logger.WarnContext(ctx, "webhook disabled", "webhook", req.GetWebhookId(), "reason", req.GetReason())
 		if err := deps.Barrier.Confirm(ctx, config.BucketWebhooks, revision); err != nil {
 			return nil, unconfirmed(err)

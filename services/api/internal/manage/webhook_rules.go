@@ -102,6 +102,9 @@ func checkLimits(w *postriderv1.Webhook) []fault.Violation {
 	if w.RateLimit != nil {
 		v.check(w.GetRateLimit() >= minRate && w.GetRateLimit() <= maxRate, "webhook.rate_limit", "must be from 0.1 to 10000 a second")
 	}
+	if d := w.GetDisableFailingAfter(); d != nil {
+		v.check(checkFailingLimit(d.AsDuration(), false), "webhook.disable_failing_after", failingLimitRule)
+	}
 	v.check(len(w.GetAnnotations()) <= maxAnnotations, "webhook.annotations", fmt.Sprintf("must be at most %d", maxAnnotations))
 	for name, value := range w.GetAnnotations() {
 		v.check(name != "" && len(name)+len(value) <= maxAnnotationBytes, "webhook.annotations["+name+"]", "must have a name and be at most 1024 bytes")

@@ -20,7 +20,7 @@ import (
 // webhookFields are those that the owner sets; profile is fixed at creation.
 var webhookFields = []string{
 	"display_name", "url", "method", "event_types", "filter", "scopes", "headers", "attempt_timeout", "retry_schedule",
-	"max_in_flight", "rate_limit", "trace_context", "annotations", "options",
+	"max_in_flight", "rate_limit", "trace_context", "annotations", "options", "disable_failing_after",
 }
 
 // Reasons of a webhook's state.
@@ -263,7 +263,7 @@ func (s *Server) PauseWebhook(ctx context.Context, req *postriderv1.PauseWebhook
 	if err != nil {
 		return nil, err
 	}
-	rec, revision, err := s.setState(ctx, string(account), req.GetWebhookId(), postriderv1.WebhookState_WEBHOOK_STATE_PAUSED, pauseReason(ctx))
+	rec, revision, err := s.setState(ctx, string(account), req.GetWebhookId(), postriderv1.WebhookState_WEBHOOK_STATE_PAUSED, pauseReason(ctx), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -295,10 +295,12 @@ func (s *Server) ResumeWebhook(ctx context.Context, req *postriderv1.ResumeWebho
 	if err != nil {
 		return nil, err
 	}
-	rec, revision, err := s.setState(ctx, string(account), req.GetWebhookId(), postriderv1.WebhookState_WEBHOOK_STATE_ACTIVE, "")
+	var notices []*recordv1.Notice
+	rec, revision, err := s.setState(ctx, string(account), req.GetWebhookId(), postriderv1.WebhookState_WEBHOOK_STATE_ACTIVE, "", &notices)
 	if err != nil {
 		return nil, err
 	}
+	s.deps.Notices.Send(ctx, notices)
 	_, err = s.deps.Scheduler.Resume(ctx, &schedulerv1.ResumeRequest{AccountId: string(account), WebhookId: req.GetWebhookId()})
 	if err != nil {
 		s.deps.Logger.WarnContext(ctx, "releasing is left to the scheduler's own watch", "webhook", req.GetWebhookId(), "error", err)
@@ -306,18 +308,34 @@ func (s *Server) ResumeWebhook(ctx context.Context, req *postriderv1.ResumeWebho
 	return &postriderv1.ResumeWebhookResponse{Webhook: shownWebhook(rec, revision)}, nil
 }
 
-func (s *Server) setState(ctx context.Context, account, id string, state postriderv1.WebhookState, reason string) (*recordv1.Webhook, uint64, error) {
+// setState stores a state. If the caller tells of it, notices are prepared before it is stored, for
+// the caller to send when it is; those of a try that met another change are withdrawn.
+func (s *Server) setState(
+	ctx context.Context, account, id string, state postriderv1.WebhookState, reason string, notices *[]*recordv1.Notice,
+) (*recordv1.Webhook, uint64, error) {
 	return s.changeWebhook(ctx, account, id, "", func(rec *recordv1.Webhook) error {
 		w := rec.GetWebhook()
+		if notices != nil && len(*notices) > 0 {
+			s.deps.Notices.Withdraw(ctx, *notices)
+			*notices = nil
+		}
 		if state == postriderv1.WebhookState_WEBHOOK_STATE_ACTIVE {
 			if err := errMissing(w); err != nil {
 				return err
 			}
 		}
-		if w.GetState() != state {
+		changes := w.GetState() != state
+		if changes {
 			w.StateTime = timestamppb.New(s.deps.Now())
 		}
 		w.State, w.StateReason = state, reason
+		if notices == nil || !changes {
+			return nil
+		}
+		*notices = s.deps.Notices.State(w)
+		if err := s.deps.Notices.Prepare(ctx, *notices); err != nil {
+			return stored(err, "webhook", id)
+		}
 		return nil
 	})
 }
