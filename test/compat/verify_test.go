@@ -69,7 +69,9 @@ func TestLibrary(t *testing.T) {
 }
 
 func named(scheme string) func(secrets []string, o verify.Options) (*verify.Verifier, error) {
-	return func(secrets []string, o verify.Options) (*verify.Verifier, error) { return verify.Scheme(scheme, secrets, o) }
+	return func(secrets []string, o verify.Options) (*verify.Verifier, error) {
+		return verify.Scheme(scheme, secrets, o)
+	}
 }
 
 // genuine publishes an event, whose delivery verifies as it came and in no other way. The error
