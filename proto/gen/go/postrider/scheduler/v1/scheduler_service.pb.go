@@ -1272,6 +1272,171 @@ func (x *BacklogCount) GetNextDueTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// RecordPlace names a record of RETRIES.
+type RecordPlace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The shard whose stream holds it.
+	Shard int32 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	// Its sequence in that stream.
+	Sequence      uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordPlace) Reset() {
+	*x = RecordPlace{}
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordPlace) ProtoMessage() {}
+
+func (x *RecordPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordPlace.ProtoReflect.Descriptor instead.
+func (*RecordPlace) Descriptor() ([]byte, []int) {
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RecordPlace) GetShard() int32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *RecordPlace) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+// CompareIndexRequest names at most 4 096 records.
+type CompareIndexRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The records.
+	Records []*RecordPlace `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	// Whether to put back those that are missing and stand.
+	Repair        bool `protobuf:"varint,2,opt,name=repair,proto3" json:"repair,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareIndexRequest) Reset() {
+	*x = CompareIndexRequest{}
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareIndexRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareIndexRequest) ProtoMessage() {}
+
+func (x *CompareIndexRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareIndexRequest.ProtoReflect.Descriptor instead.
+func (*CompareIndexRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CompareIndexRequest) GetRecords() []*RecordPlace {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *CompareIndexRequest) GetRepair() bool {
+	if x != nil {
+		return x.Repair
+	}
+	return false
+}
+
+// CompareIndexResponse holds those that the index does not have.
+type CompareIndexResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that were missing when they were compared.
+	Missing []*RecordPlace `protobuf:"bytes,1,rep,name=missing,proto3" json:"missing,omitempty"`
+	// Those of them that were put back.
+	Repaired      []*RecordPlace `protobuf:"bytes,2,rep,name=repaired,proto3" json:"repaired,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompareIndexResponse) Reset() {
+	*x = CompareIndexResponse{}
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompareIndexResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompareIndexResponse) ProtoMessage() {}
+
+func (x *CompareIndexResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompareIndexResponse.ProtoReflect.Descriptor instead.
+func (*CompareIndexResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CompareIndexResponse) GetMissing() []*RecordPlace {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *CompareIndexResponse) GetRepaired() []*RecordPlace {
+	if x != nil {
+		return x.Repaired
+	}
+	return nil
+}
+
 var File_postrider_scheduler_v1_scheduler_service_proto protoreflect.FileDescriptor
 
 const file_postrider_scheduler_v1_scheduler_service_proto_rawDesc = "" +
@@ -1367,12 +1532,21 @@ const file_postrider_scheduler_v1_scheduler_service_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1e.postrider.record.v1.RetryKindR\x04kind\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x03R\x05count\x12H\n" +
 	"\x12oldest_accept_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x10oldestAcceptTime\x12>\n" +
-	"\rnext_due_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vnextDueTime*\x89\x01\n" +
+	"\rnext_due_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vnextDueTime\"?\n" +
+	"\vRecordPlace\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\x05R\x05shard\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"l\n" +
+	"\x13CompareIndexRequest\x12=\n" +
+	"\arecords\x18\x01 \x03(\v2#.postrider.scheduler.v1.RecordPlaceR\arecords\x12\x16\n" +
+	"\x06repair\x18\x02 \x01(\bR\x06repair\"\x96\x01\n" +
+	"\x14CompareIndexResponse\x12=\n" +
+	"\amissing\x18\x01 \x03(\v2#.postrider.scheduler.v1.RecordPlaceR\amissing\x12?\n" +
+	"\brepaired\x18\x02 \x03(\v2#.postrider.scheduler.v1.RecordPlaceR\brepaired*\x89\x01\n" +
 	"\x0eScheduleStatus\x12\x1f\n" +
 	"\x1bSCHEDULE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16SCHEDULE_STATUS_STORED\x10\x01\x12\x1e\n" +
 	"\x1aSCHEDULE_STATUS_SUPERSEDED\x10\x02\x12\x1a\n" +
-	"\x16SCHEDULE_STATUS_FAILED\x10\x032\x99\x06\n" +
+	"\x16SCHEDULE_STATUS_FAILED\x10\x032\x84\a\n" +
 	"\x10SchedulerService\x12l\n" +
 	"\rScheduleRetry\x12,.postrider.scheduler.v1.ScheduleRetryRequest\x1a-.postrider.scheduler.v1.ScheduleRetryResponse\x12Q\n" +
 	"\x04Hold\x12#.postrider.scheduler.v1.HoldRequest\x1a$.postrider.scheduler.v1.HoldResponse\x12W\n" +
@@ -1382,7 +1556,8 @@ const file_postrider_scheduler_v1_scheduler_service_proto_rawDesc = "" +
 	"\bRetryNow\x12'.postrider.scheduler.v1.RetryNowRequest\x1a(.postrider.scheduler.v1.RetryNowResponse\x12f\n" +
 	"\vListRetries\x12*.postrider.scheduler.v1.ListRetriesRequest\x1a+.postrider.scheduler.v1.ListRetriesResponse\x12c\n" +
 	"\n" +
-	"GetBacklog\x12).postrider.scheduler.v1.GetBacklogRequest\x1a*.postrider.scheduler.v1.GetBacklogResponseB\xfd\x01\n" +
+	"GetBacklog\x12).postrider.scheduler.v1.GetBacklogRequest\x1a*.postrider.scheduler.v1.GetBacklogResponse\x12i\n" +
+	"\fCompareIndex\x12+.postrider.scheduler.v1.CompareIndexRequest\x1a,.postrider.scheduler.v1.CompareIndexResponseB\xfd\x01\n" +
 	"\x1acom.postrider.scheduler.v1B\x15SchedulerServiceProtoP\x01ZNgithub.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1;schedulerv1\xa2\x02\x03PSX\xaa\x02\x16Postrider.Scheduler.V1\xca\x02\x16Postrider\\Scheduler\\V1\xe2\x02\"Postrider\\Scheduler\\V1\\GPBMetadata\xea\x02\x18Postrider::Scheduler::V1b\x06proto3"
 
 var (
@@ -1398,7 +1573,7 @@ func file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP() []byte {
 }
 
 var file_postrider_scheduler_v1_scheduler_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_postrider_scheduler_v1_scheduler_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_postrider_scheduler_v1_scheduler_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_postrider_scheduler_v1_scheduler_service_proto_goTypes = []any{
 	(ScheduleStatus)(0),           // 0: postrider.scheduler.v1.ScheduleStatus
 	(*ScheduleRetryRequest)(nil),  // 1: postrider.scheduler.v1.ScheduleRetryRequest
@@ -1421,43 +1596,51 @@ var file_postrider_scheduler_v1_scheduler_service_proto_goTypes = []any{
 	(*GetBacklogRequest)(nil),     // 18: postrider.scheduler.v1.GetBacklogRequest
 	(*GetBacklogResponse)(nil),    // 19: postrider.scheduler.v1.GetBacklogResponse
 	(*BacklogCount)(nil),          // 20: postrider.scheduler.v1.BacklogCount
-	(*v1.Retry)(nil),              // 21: postrider.record.v1.Retry
-	(v1.RetryKind)(0),             // 22: postrider.record.v1.RetryKind
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*RecordPlace)(nil),           // 21: postrider.scheduler.v1.RecordPlace
+	(*CompareIndexRequest)(nil),   // 22: postrider.scheduler.v1.CompareIndexRequest
+	(*CompareIndexResponse)(nil),  // 23: postrider.scheduler.v1.CompareIndexResponse
+	(*v1.Retry)(nil),              // 24: postrider.record.v1.Retry
+	(v1.RetryKind)(0),             // 25: postrider.record.v1.RetryKind
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
 }
 var file_postrider_scheduler_v1_scheduler_service_proto_depIdxs = []int32{
-	21, // 0: postrider.scheduler.v1.ScheduleRetryRequest.retries:type_name -> postrider.record.v1.Retry
+	24, // 0: postrider.scheduler.v1.ScheduleRetryRequest.retries:type_name -> postrider.record.v1.Retry
 	0,  // 1: postrider.scheduler.v1.ScheduleResult.status:type_name -> postrider.scheduler.v1.ScheduleStatus
 	2,  // 2: postrider.scheduler.v1.ScheduleRetryResponse.results:type_name -> postrider.scheduler.v1.ScheduleResult
 	11, // 3: postrider.scheduler.v1.CancelEventRequest.deliveries:type_name -> postrider.scheduler.v1.CancelTarget
-	22, // 4: postrider.scheduler.v1.WaitingRetry.kind:type_name -> postrider.record.v1.RetryKind
-	23, // 5: postrider.scheduler.v1.WaitingRetry.due_time:type_name -> google.protobuf.Timestamp
+	25, // 4: postrider.scheduler.v1.WaitingRetry.kind:type_name -> postrider.record.v1.RetryKind
+	26, // 5: postrider.scheduler.v1.WaitingRetry.due_time:type_name -> google.protobuf.Timestamp
 	16, // 6: postrider.scheduler.v1.ListRetriesResponse.retries:type_name -> postrider.scheduler.v1.WaitingRetry
 	20, // 7: postrider.scheduler.v1.GetBacklogResponse.counts:type_name -> postrider.scheduler.v1.BacklogCount
-	22, // 8: postrider.scheduler.v1.BacklogCount.kind:type_name -> postrider.record.v1.RetryKind
-	23, // 9: postrider.scheduler.v1.BacklogCount.oldest_accept_time:type_name -> google.protobuf.Timestamp
-	23, // 10: postrider.scheduler.v1.BacklogCount.next_due_time:type_name -> google.protobuf.Timestamp
-	1,  // 11: postrider.scheduler.v1.SchedulerService.ScheduleRetry:input_type -> postrider.scheduler.v1.ScheduleRetryRequest
-	4,  // 12: postrider.scheduler.v1.SchedulerService.Hold:input_type -> postrider.scheduler.v1.HoldRequest
-	6,  // 13: postrider.scheduler.v1.SchedulerService.Resume:input_type -> postrider.scheduler.v1.ResumeRequest
-	8,  // 14: postrider.scheduler.v1.SchedulerService.Cancel:input_type -> postrider.scheduler.v1.CancelRequest
-	10, // 15: postrider.scheduler.v1.SchedulerService.CancelEvent:input_type -> postrider.scheduler.v1.CancelEventRequest
-	13, // 16: postrider.scheduler.v1.SchedulerService.RetryNow:input_type -> postrider.scheduler.v1.RetryNowRequest
-	15, // 17: postrider.scheduler.v1.SchedulerService.ListRetries:input_type -> postrider.scheduler.v1.ListRetriesRequest
-	18, // 18: postrider.scheduler.v1.SchedulerService.GetBacklog:input_type -> postrider.scheduler.v1.GetBacklogRequest
-	3,  // 19: postrider.scheduler.v1.SchedulerService.ScheduleRetry:output_type -> postrider.scheduler.v1.ScheduleRetryResponse
-	5,  // 20: postrider.scheduler.v1.SchedulerService.Hold:output_type -> postrider.scheduler.v1.HoldResponse
-	7,  // 21: postrider.scheduler.v1.SchedulerService.Resume:output_type -> postrider.scheduler.v1.ResumeResponse
-	9,  // 22: postrider.scheduler.v1.SchedulerService.Cancel:output_type -> postrider.scheduler.v1.CancelResponse
-	12, // 23: postrider.scheduler.v1.SchedulerService.CancelEvent:output_type -> postrider.scheduler.v1.CancelEventResponse
-	14, // 24: postrider.scheduler.v1.SchedulerService.RetryNow:output_type -> postrider.scheduler.v1.RetryNowResponse
-	17, // 25: postrider.scheduler.v1.SchedulerService.ListRetries:output_type -> postrider.scheduler.v1.ListRetriesResponse
-	19, // 26: postrider.scheduler.v1.SchedulerService.GetBacklog:output_type -> postrider.scheduler.v1.GetBacklogResponse
-	19, // [19:27] is the sub-list for method output_type
-	11, // [11:19] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	25, // 8: postrider.scheduler.v1.BacklogCount.kind:type_name -> postrider.record.v1.RetryKind
+	26, // 9: postrider.scheduler.v1.BacklogCount.oldest_accept_time:type_name -> google.protobuf.Timestamp
+	26, // 10: postrider.scheduler.v1.BacklogCount.next_due_time:type_name -> google.protobuf.Timestamp
+	21, // 11: postrider.scheduler.v1.CompareIndexRequest.records:type_name -> postrider.scheduler.v1.RecordPlace
+	21, // 12: postrider.scheduler.v1.CompareIndexResponse.missing:type_name -> postrider.scheduler.v1.RecordPlace
+	21, // 13: postrider.scheduler.v1.CompareIndexResponse.repaired:type_name -> postrider.scheduler.v1.RecordPlace
+	1,  // 14: postrider.scheduler.v1.SchedulerService.ScheduleRetry:input_type -> postrider.scheduler.v1.ScheduleRetryRequest
+	4,  // 15: postrider.scheduler.v1.SchedulerService.Hold:input_type -> postrider.scheduler.v1.HoldRequest
+	6,  // 16: postrider.scheduler.v1.SchedulerService.Resume:input_type -> postrider.scheduler.v1.ResumeRequest
+	8,  // 17: postrider.scheduler.v1.SchedulerService.Cancel:input_type -> postrider.scheduler.v1.CancelRequest
+	10, // 18: postrider.scheduler.v1.SchedulerService.CancelEvent:input_type -> postrider.scheduler.v1.CancelEventRequest
+	13, // 19: postrider.scheduler.v1.SchedulerService.RetryNow:input_type -> postrider.scheduler.v1.RetryNowRequest
+	15, // 20: postrider.scheduler.v1.SchedulerService.ListRetries:input_type -> postrider.scheduler.v1.ListRetriesRequest
+	18, // 21: postrider.scheduler.v1.SchedulerService.GetBacklog:input_type -> postrider.scheduler.v1.GetBacklogRequest
+	22, // 22: postrider.scheduler.v1.SchedulerService.CompareIndex:input_type -> postrider.scheduler.v1.CompareIndexRequest
+	3,  // 23: postrider.scheduler.v1.SchedulerService.ScheduleRetry:output_type -> postrider.scheduler.v1.ScheduleRetryResponse
+	5,  // 24: postrider.scheduler.v1.SchedulerService.Hold:output_type -> postrider.scheduler.v1.HoldResponse
+	7,  // 25: postrider.scheduler.v1.SchedulerService.Resume:output_type -> postrider.scheduler.v1.ResumeResponse
+	9,  // 26: postrider.scheduler.v1.SchedulerService.Cancel:output_type -> postrider.scheduler.v1.CancelResponse
+	12, // 27: postrider.scheduler.v1.SchedulerService.CancelEvent:output_type -> postrider.scheduler.v1.CancelEventResponse
+	14, // 28: postrider.scheduler.v1.SchedulerService.RetryNow:output_type -> postrider.scheduler.v1.RetryNowResponse
+	17, // 29: postrider.scheduler.v1.SchedulerService.ListRetries:output_type -> postrider.scheduler.v1.ListRetriesResponse
+	19, // 30: postrider.scheduler.v1.SchedulerService.GetBacklog:output_type -> postrider.scheduler.v1.GetBacklogResponse
+	23, // 31: postrider.scheduler.v1.SchedulerService.CompareIndex:output_type -> postrider.scheduler.v1.CompareIndexResponse
+	23, // [23:32] is the sub-list for method output_type
+	14, // [14:23] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_postrider_scheduler_v1_scheduler_service_proto_init() }
@@ -1471,7 +1654,7 @@ func file_postrider_scheduler_v1_scheduler_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_scheduler_v1_scheduler_service_proto_rawDesc), len(file_postrider_scheduler_v1_scheduler_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	SchedulerService_RetryNow_FullMethodName      = "/postrider.scheduler.v1.SchedulerService/RetryNow"
 	SchedulerService_ListRetries_FullMethodName   = "/postrider.scheduler.v1.SchedulerService/ListRetries"
 	SchedulerService_GetBacklog_FullMethodName    = "/postrider.scheduler.v1.SchedulerService/GetBacklog"
+	SchedulerService_CompareIndex_FullMethodName  = "/postrider.scheduler.v1.SchedulerService/CompareIndex"
 )
 
 // SchedulerServiceClient is the client API for SchedulerService service.
@@ -54,6 +55,9 @@ type SchedulerServiceClient interface {
 	ListRetries(ctx context.Context, in *ListRetriesRequest, opts ...grpc.CallOption) (*ListRetriesResponse, error)
 	// GetBacklog counts what waits for a webhook, by its records.
 	GetBacklog(ctx context.Context, in *GetBacklogRequest, opts ...grpc.CallOption) (*GetBacklogResponse, error)
+	// CompareIndex says which records the retry index does not have, and puts them back if asked.
+	// Only records that are not held belong into it.
+	CompareIndex(ctx context.Context, in *CompareIndexRequest, opts ...grpc.CallOption) (*CompareIndexResponse, error)
 }
 
 type schedulerServiceClient struct {
@@ -144,6 +148,16 @@ func (c *schedulerServiceClient) GetBacklog(ctx context.Context, in *GetBacklogR
 	return out, nil
 }
 
+func (c *schedulerServiceClient) CompareIndex(ctx context.Context, in *CompareIndexRequest, opts ...grpc.CallOption) (*CompareIndexResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompareIndexResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_CompareIndex_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SchedulerServiceServer is the server API for SchedulerService service.
 // All implementations must embed UnimplementedSchedulerServiceServer
 // for forward compatibility.
@@ -167,6 +181,9 @@ type SchedulerServiceServer interface {
 	ListRetries(context.Context, *ListRetriesRequest) (*ListRetriesResponse, error)
 	// GetBacklog counts what waits for a webhook, by its records.
 	GetBacklog(context.Context, *GetBacklogRequest) (*GetBacklogResponse, error)
+	// CompareIndex says which records the retry index does not have, and puts them back if asked.
+	// Only records that are not held belong into it.
+	CompareIndex(context.Context, *CompareIndexRequest) (*CompareIndexResponse, error)
 	mustEmbedUnimplementedSchedulerServiceServer()
 }
 
@@ -200,6 +217,9 @@ func (UnimplementedSchedulerServiceServer) ListRetries(context.Context, *ListRet
 }
 func (UnimplementedSchedulerServiceServer) GetBacklog(context.Context, *GetBacklogRequest) (*GetBacklogResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBacklog not implemented")
+}
+func (UnimplementedSchedulerServiceServer) CompareIndex(context.Context, *CompareIndexRequest) (*CompareIndexResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CompareIndex not implemented")
 }
 func (UnimplementedSchedulerServiceServer) mustEmbedUnimplementedSchedulerServiceServer() {}
 func (UnimplementedSchedulerServiceServer) testEmbeddedByValue()                          {}
@@ -366,6 +386,24 @@ func _SchedulerService_GetBacklog_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SchedulerService_CompareIndex_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompareIndexRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).CompareIndex(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_CompareIndex_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).CompareIndex(ctx, req.(*CompareIndexRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SchedulerService_ServiceDesc is the grpc.ServiceDesc for SchedulerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -404,6 +442,10 @@ var SchedulerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetBacklog",
 			Handler:    _SchedulerService_GetBacklog_Handler,
+		},
+		{
+			MethodName: "CompareIndex",
+			Handler:    _SchedulerService_CompareIndex_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
