@@ -13,9 +13,6 @@ import (
 // Headers are the request headers that are handed on.
 var headers = [...]string{"authorization", "traceparent", "tracestate", "x-request-id"}
 
-// Context is the context of calls that are made for the request.
-func Context(r *http.Request) context.Context { return Outgoing(r.Context(), r.Header) }
-
 // Outgoing is the context of calls that are made for a request with these headers.
 func Outgoing(ctx context.Context, h http.Header) context.Context {
 	md := metadata.MD{}
