@@ -183,6 +183,59 @@ func (s *Stream) Scan(ctx context.Context, from time.Time, fn func(sequence uint
 	})
 }
 
+// Selection is events of one account, in the order of their sequences.
+type Selection struct {
+	// Account that owns them.
+	Account postrider.AccountID
+	// From is the first sequence to look at.
+	From uint64
+	// Since, if set and From is not, begins at the first event stored at or after it.
+	Since time.Time
+	// Limit is how many are wanted.
+	Limit int
+	// Bytes ends the reading when the data read are at least as many; 0 for no bound.
+	Bytes int
+}
+
+// Selected is an event with its place.
+type Selected struct {
+	// Sequence in EVENTS.
+	Sequence uint64
+	// Event itself.
+	Event *recordv1.Event
+}
+
+// Select reads events of an account, at most sel.Limit. It gives none only if there are no more.
+func (s *Stream) Select(ctx context.Context, sel Selection) ([]Selected, error) {
+	if err := stream.CheckTokens(string(sel.Account)); err != nil || sel.Limit <= 0 {
+		return nil, fmt.Errorf("select events: %w", errors.Join(err, errSelection))
+	}
+	scan := stream.Scan{Filter: prefix + string(sel.Account) + ".>", From: sel.From, Page: sel.Limit}
+	if sel.From == 0 {
+		scan.Since = sel.Since
+	}
+	var out []Selected
+	read := 0
+	err := s.c.Scan(ctx, name, scan, func(m *stream.Stored) error {
+		ev, err := decode(m.Data)
+		if err != nil {
+			return fmt.Errorf("event at %d: %w", m.Sequence, err)
+		}
+		out = append(out, Selected{m.Sequence, ev})
+		if read += len(m.Data); len(out) == sel.Limit || sel.Bytes > 0 && read >= sel.Bytes {
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, fmt.Errorf("select events of %s: %w", sel.Account, err)
+	}
+	return out, nil
+}
+
+// errSelection says that a selection cannot be meant.
+var errSelection = errors.New("an account and a limit are required")
+
 // Incarnation names this EVENTS apart from one that stood here before (a restore, a deletion):
 // sequences of different incarnations have nothing in common.
 func (s *Stream) Incarnation() string { return s.incarnation }

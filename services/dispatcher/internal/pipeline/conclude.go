@@ -208,9 +208,13 @@ func (s *shard) hold(j *job, w *registry.Webhook, reason string) {
 	s.settle(j, st)
 }
 
-// heldTooLong reckons from when the webhook was paused or the event accepted, whichever is later.
+// heldTooLong reckons from when the webhook was paused, the event accepted, or the delivery routed,
+// replayed or redriven, whichever is latest.
 func (s *shard) heldTooLong(j *job, w *registry.Webhook, now time.Time) bool {
 	since := j.delivery.GetAcceptTime().AsTime()
+	if t := j.delivery.GetRouteTime(); t != nil && t.AsTime().After(since) {
+		since = t.AsTime()
+	}
 	if t := w.Config.GetStateTime(); t != nil && t.AsTime().After(since) {
 		since = t.AsTime()
 	}

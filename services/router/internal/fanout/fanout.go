@@ -163,7 +163,7 @@ func (f *Fanout) Handle(msg Message) {
 		return
 	}
 	now := f.deps.Now()
-	f.deps.Index.Match(postrider.AccountID(ev.GetAccountId()), attributes(ev), &f.result)
+	f.deps.Index.Match(postrider.AccountID(ev.GetAccountId()), Attributes(ev), &f.result)
 	fl := &flight{fanout: f, msg: msg, parts: f.plan(ev, msg.Sequence(), now)}
 	f.metrics.routed(f.work, len(f.result.Matched), now.Sub(ev.GetAcceptTime().AsTime()))
 	f.track(fl)
@@ -261,7 +261,8 @@ func (f *Fanout) repeat() {
 
 const maxPause = 2 * time.Second
 
-func attributes(ev *recordv1.Event) *match.Attributes {
+// Attributes is what patterns, scopes and filters see of a stored event.
+func Attributes(ev *recordv1.Event) *match.Attributes {
 	return &match.Attributes{
 		ID: ev.GetId(), Type: ev.GetType(), Source: ev.GetSource(), Time: ev.GetTime().AsTime(),
 		Labels: ev.GetLabels(), Data: ev.GetData, ContentType: ev.GetContentType(),

@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/pkg/postrider"
 	routerv1 "github.com/postrider/postrider/proto/gen/go/postrider/router/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+	"github.com/postrider/postrider/services/router/internal/fanout"
 	"github.com/postrider/postrider/services/router/internal/index"
 )
 
@@ -54,6 +55,33 @@ func (s *Server) ExplainMatch(ctx context.Context, req *routerv1.ExplainMatchReq
 			WebhookId: string(e.Hook.ID), Matched: e.Matched, Reason: e.Reason, Detail: e.Detail,
 			State: e.Hook.State, CreateTime: timestamppb.New(e.Hook.CreateTime),
 		})
+	}
+	return resp, nil
+}
+
+// maxMatched bounds the events of one call.
+const maxMatched = 256
+
+// MatchEvents says which webhooks want each of the stored events, as routing would find now.
+func (s *Server) MatchEvents(ctx context.Context, req *routerv1.MatchEventsRequest) (*routerv1.MatchEventsResponse, error) {
+	if req.GetAccountId() == "" {
+		return nil, fault.InvalidFields(fault.Violation{Field: "account_id", Rule: "is required"})
+	}
+	if n := len(req.GetEvents()); n > maxMatched {
+		return nil, fault.InvalidFields(fault.Violation{Field: "events", Rule: "must be at most 256"})
+	}
+	if err := s.feed.WaitFresh(ctx); err != nil {
+		return nil, fault.New(fault.Unavailable, "CONFIGURATION_STALE", "the webhook index is not up to date").WithCause(err)
+	}
+	resp := &routerv1.MatchEventsResponse{}
+	var result index.Result
+	for _, ev := range req.GetEvents() {
+		s.index.Match(postrider.AccountID(req.GetAccountId()), fanout.Attributes(ev), &result)
+		found := &routerv1.EventMatch{}
+		for _, hook := range result.Matched {
+			found.WebhookIds = append(found.WebhookIds, string(hook.ID))
+		}
+		resp.Matches = append(resp.Matches, found)
 	}
 	return resp, nil
 }
