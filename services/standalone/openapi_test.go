@@ -37,10 +37,9 @@ func describe(t *testing.T) *described {
 	t.Helper()
 	svc, _ := start(t, config(t.TempDir()))
 	d := &described{svc: svc, key: svc.AdminKey(), done: make(map[string]bool)}
-	text := d.send(t, http.MethodGet, "/openapi.json", "", nil)
-	require.Equal(t, http.StatusOK, text.StatusCode)
-	raw, err := io.ReadAll(text.Body)
-	require.NoError(t, err)
+	resp, raw := d.send(t, http.MethodGet, "/openapi.json", "", nil)
+	require.Equal(t, http.StatusOK, resp.status)
+	var err error
 	d.doc, err = openapi3.NewLoader().LoadFromData(raw)
 	require.NoError(t, err)
 	require.NoError(t, d.doc.Validate(t.Context()))
@@ -56,7 +55,13 @@ func describe(t *testing.T) *described {
 	return d
 }
 
-func (d *described) send(t *testing.T, method, path, body string, header http.Header) *http.Response {
+// answer is the head of a response.
+type answer struct {
+	status int
+	header http.Header
+}
+
+func (d *described) send(t *testing.T, method, path, body string, header http.Header) (answer, []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, d.svc.HTTPURL()+path, strings.NewReader(body))
 	require.NoError(t, err)
@@ -66,8 +71,10 @@ func (d *described) send(t *testing.T, method, path, body string, header http.He
 	}
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = resp.Body.Close() })
-	return resp
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return answer{resp.StatusCode, resp.Header}, raw
 }
 
 // call makes a request that the document describes, checks that the answer is as it says, and
@@ -94,22 +101,18 @@ func (d *described) call(t *testing.T, status int, method, path, body string, he
 	if status < 400 {
 		require.NoError(t, openapi3filter.ValidateRequest(t.Context(), in), "%s %s", method, path)
 	}
-	resp := d.send(t, method, path, body, h)
-	raw, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.Equal(t, status, resp.StatusCode, "%s %s: %s", method, path, raw)
+	resp, raw := d.send(t, method, path, body, h)
+	require.Equal(t, status, resp.status, "%s %s: %s", method, path, raw)
 	out := &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: in, Status: resp.StatusCode, Header: resp.Header, Options: in.Options,
+		RequestValidationInput: in, Status: resp.status, Header: resp.header, Options: in.Options,
 		Body: io.NopCloser(bytes.NewReader(raw)),
 	}
 	require.NoError(t, openapi3filter.ValidateResponse(t.Context(), out), "%s %s: %s", method, path, raw)
 	d.done[route.Operation.OperationID] = true
-	var answer map[string]any
-	_ = decode(raw, &answer) // some answers are lists
-	return answer
+	var members map[string]any
+	_ = json.Unmarshal(raw, &members) // some answers are lists
+	return members
 }
-
-func decode(raw []byte, into any) error { return json.Unmarshal(raw, into) }
 
 // at is a member of an answer: at(v, "webhook", "id").
 func at(t *testing.T, v map[string]any, path ...string) string {
@@ -261,10 +264,8 @@ func (d *described) restAnswers(t *testing.T) {
 			if d.done[op.OperationID] {
 				continue
 			}
-			resp := d.send(t, method, parameter.ReplaceAllString(path, "1"), "", nil)
-			require.NotContains(t, []int{http.StatusMethodNotAllowed, http.StatusNotImplemented}, resp.StatusCode, "%s %s", method, path)
-			raw, err := io.ReadAll(resp.Body)
-			require.NoError(t, err)
+			resp, raw := d.send(t, method, parameter.ReplaceAllString(path, "1"), "", nil)
+			require.NotContains(t, []int{http.StatusMethodNotAllowed, http.StatusNotImplemented}, resp.status, "%s %s", method, path)
 			require.NotContains(t, string(raw), "NO_ROUTE", "%s %s", method, path)
 			require.NotContains(t, string(raw), "no such path", "%s %s", method, path)
 			require.NotContains(t, string(raw), "no such route", "%s %s", method, path)
@@ -285,8 +286,8 @@ func (d *described) nothingElseAnswers(t *testing.T) {
 			if d.otherPathTakes(path, method, asked) {
 				continue
 			}
-			resp := d.send(t, method, asked, "{}", http.Header{"Content-Type": {"application/json"}})
-			require.Contains(t, []int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented}, resp.StatusCode, "%s %s is not in the document", method, path)
+			resp, _ := d.send(t, method, asked, "{}", http.Header{"Content-Type": {"application/json"}})
+			require.Contains(t, []int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented}, resp.status, "%s %s is not in the document", method, path)
 		}
 	}
 }
