@@ -43,6 +43,7 @@ func (p *program) accountsCreate() *cobra.Command {
 	f.DurationVar(&window, "dedup-window", 0, "how long an idempotency key is remembered; default: 24h")
 	f.StringVar(&acc.AccountClass, "class", "", "class of service: free, standard (default), premium or internal")
 	f.BoolVar(&allowHTTP, "allow-http", false, "whether its webhooks may have http URLs; default: as the deployment says")
+	f.BoolVar(&acc.StrictJson, "strict-json", false, "refuse JSON data that JSON.stringify would write in another way")
 	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
 		n, err := choice("--unknown-types", policy, policyPrefix, postriderv1.UnknownTypePolicy_value)
 		if err != nil {
