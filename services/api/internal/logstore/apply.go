@@ -24,8 +24,8 @@ type statements struct {
 const upsertDelivery = `
 INSERT INTO deliveries (delivery_id, account_id, event_id, event_type, webhook_id, replay_id,
     series, state, state_rank, state_time, reason, next_attempt_time, create_time,
-    attempt_count, attempt_time, last_status_code, last_error_class)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    attempt_count, attempt_time, last_status_code, last_error_class, routed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (delivery_id) DO UPDATE SET
     state = CASE WHEN newer THEN excluded.state ELSE state END,
     reason = CASE WHEN newer THEN excluded.reason ELSE reason END,
@@ -37,6 +37,7 @@ ON CONFLICT (delivery_id) DO UPDATE SET
     attempt_count = CASE WHEN excluded.series > series THEN excluded.attempt_count
         WHEN excluded.series = series THEN MAX(attempt_count, excluded.attempt_count) ELSE attempt_count END,
     series = MAX(series, excluded.series),
+    routed = MAX(routed, excluded.routed),
     last_status_code = CASE WHEN excluded.attempt_time > attempt_time THEN excluded.last_status_code ELSE last_status_code END,
     last_error_class = CASE WHEN excluded.attempt_time > attempt_time THEN excluded.last_error_class ELSE last_error_class END,
     attempt_time = MAX(attempt_time, excluded.attempt_time)`
@@ -76,7 +77,7 @@ func (s *statements) close() error {
 }
 
 // Apply merges journal entries into the log in one transaction. It is idempotent and does not
-// depend on the order of the entries. Only one goroutine may apply at a time.
+// depend on the order of the entries. Calls wait for one another: there is one connection that writes.
 func (s *SQLite) Apply(ctx context.Context, entries []*recordv1.JournalEntry) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -108,6 +109,7 @@ func (s *SQLite) Apply(ctx context.Context, entries []*recordv1.JournalEntry) er
 type applier struct {
 	ctx   context.Context //nolint:containedctx // lives as long as one transaction
 	st    statements
+	look  bool             // whether to gather facts only, and write nothing
 	facts map[string]*fact // by delivery
 	order []*fact          // in the order of arrival
 }
@@ -117,6 +119,7 @@ type fact struct {
 	entry               *recordv1.JournalEntry // names account, event and event type
 	deliveryID          string
 	webhookID, replayID string
+	routed              bool  // whether routing named it
 	create              int64 // times are as stored
 	series              int32
 	state               postrider.DeliveryState
@@ -147,6 +150,7 @@ func (f *fact) merge(o *fact) {
 	}
 	f.create = min(f.create, o.create)
 	f.replayID = cmp.Or(f.replayID, o.replayID)
+	f.routed = f.routed || o.routed
 	if o.attemptTime > f.attemptTime {
 		f.attemptTime, f.status, f.class = o.attemptTime, o.status, o.class
 	}
@@ -181,24 +185,20 @@ func (a *applier) routed(e *recordv1.JournalEntry, r *recordv1.Routed) error {
 	if err != nil {
 		return err
 	}
-	if r.GetReplayId() == "" { // A replay makes deliveries, and says nothing of what routing found.
+	if r.GetReplayId() == "" && !a.look { // A replay makes deliveries, and says nothing of what routing found.
 		if _, err := a.st.event.ExecContext(a.ctx, e.GetEventId(), e.GetAccountId(), e.GetEventType(), int64(r.GetEventSequence()), //nolint:gosec // a stream sequence
 			micros(r.GetAcceptTime()), micros(e.GetTime()), r.GetMatchedTotal(), r.GetUnmatchedTotal(), unmatched); err != nil {
 			return err
 		}
 	}
 	for _, d := range r.GetDeliveries() {
-		a.add(e, d.GetDeliveryId(), &fact{webhookID: d.GetWebhookId(), replayID: r.GetReplayId(), state: postrider.Pending})
+		a.add(e, d.GetDeliveryId(), &fact{webhookID: d.GetWebhookId(), replayID: r.GetReplayId(), routed: true, state: postrider.Pending})
 	}
 	return nil
 }
 
 func (a *applier) attempted(e *recordv1.JournalEntry, at *recordv1.Attempted) error {
-	record, err := proto.Marshal(at)
-	if err != nil {
-		return err
-	}
-	if _, err := a.st.attempt.ExecContext(a.ctx, e.GetDeliveryId(), at.GetAttemptId(), e.GetAccountId(), micros(at.GetStartTime()), record); err != nil {
+	if err := a.attempt(e, at); err != nil {
 		return err
 	}
 	if at.GetTrigger() == TriggerTest {
@@ -218,6 +218,19 @@ func (a *applier) attempted(e *recordv1.JournalEntry, at *recordv1.Attempted) er
 		status: at.GetStatusCode(), class: at.GetErrorClass(),
 	})
 	return nil
+}
+
+// attempt writes the attempt itself.
+func (a *applier) attempt(e *recordv1.JournalEntry, at *recordv1.Attempted) error {
+	if a.look {
+		return nil
+	}
+	record, err := proto.Marshal(at)
+	if err != nil {
+		return err
+	}
+	_, err = a.st.attempt.ExecContext(a.ctx, e.GetDeliveryId(), at.GetAttemptId(), e.GetAccountId(), micros(at.GetStartTime()), record)
+	return err
 }
 
 // Triggers of attempts that are outside of the schedule.
@@ -245,7 +258,7 @@ func (a *applier) deliveries() error {
 		if _, err := a.st.delivery.ExecContext(a.ctx,
 			f.deliveryID, f.entry.GetAccountId(), f.entry.GetEventId(), f.entry.GetEventType(), f.webhookID, f.replayID,
 			f.series, string(f.state), f.state.Rank(), f.stateTime, f.reason, f.next, f.create,
-			f.attempts, f.attemptTime, f.status, f.class); err != nil {
+			f.attempts, f.attemptTime, f.status, f.class, f.routed); err != nil {
 			return fmt.Errorf("record delivery %s: %w", f.deliveryID, err)
 		}
 	}
