@@ -1,0 +1,44 @@
+package deliverystream
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+)
+
+// Walk gives every delivery that a shard held when the walk began to fn, with its sequence. It is
+// for those who only look: it makes no stream and no consumer.
+func Walk(ctx context.Context, c *stream.Client, shard int, fn func(sequence uint64, d *recordv1.Delivery) error) error {
+	return c.Scan(ctx, name(shard), stream.Scan{}, func(m *stream.Stored) error {
+		d, err := decode(m.Data)
+		if err != nil {
+			return fmt.Errorf("sequence %d: %w", m.Sequence, err)
+		}
+		return fn(m.Sequence, d)
+	})
+}
+
+// CountByAccount is how many deliveries of each account a shard holds, those in a dispatcher's
+// hands too. It reads none of them.
+func CountByAccount(ctx context.Context, c *stream.Client, shard int) (map[postrider.AccountID]int64, error) {
+	subjects, err := c.CountSubjects(ctx, name(shard), ">")
+	if err != nil {
+		return nil, err
+	}
+	counts := make(map[postrider.AccountID]int64)
+	for subject, n := range subjects {
+		words := strings.Split(subject, ".")
+		if len(words) != 4 {
+			return nil, fmt.Errorf("subject %s of shard %d is malformed", subject, shard)
+		}
+		counts[postrider.AccountID(words[2])] += int64(n) //nolint:gosec // far below 1<<63
+	}
+	return counts, nil
+}
+
+// Name of a shard's stream, for people.
+func Name(shard int) string { return name(shard) }

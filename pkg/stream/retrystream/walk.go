@@ -1,0 +1,89 @@
+package retrystream
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+)
+
+// Standing is a message of a retry stream: a record, or a due delivery.
+type Standing struct {
+	// Sequence in the stream.
+	Sequence uint64
+	// Due tells a due delivery from a record.
+	Due bool
+	// FireTime is when the server turns the record into a due delivery by itself.
+	FireTime time.Time
+	// Retry is what it holds.
+	Retry *recordv1.Retry
+}
+
+// Walk gives every message that a shard held when the walk began to fn, in order of sequence. It is
+// for those who only look: it makes no stream and no consumer.
+func Walk(ctx context.Context, c *stream.Client, shard int, fn func(Standing) error) error {
+	return c.Scan(ctx, name(shard), stream.Scan{}, func(m *stream.Stored) error {
+		s := Standing{Sequence: m.Sequence, Due: !isRecord(m.Subject), Retry: &recordv1.Retry{}}
+		if err := proto.Unmarshal(m.Data, s.Retry); err != nil {
+			return fmt.Errorf("decode retry %d of shard %d: %w", m.Sequence, shard, err)
+		}
+		if !s.Due {
+			at, err := time.Parse(time.RFC3339Nano, strings.TrimPrefix(m.Header.Get(jetstream.ScheduleHeader), "@at "))
+			if err != nil {
+				return fmt.Errorf("schedule of retry %d of shard %d: %w", m.Sequence, shard, err)
+			}
+			s.FireTime = at
+		}
+		return fn(s)
+	})
+}
+
+// Counts is what a shard holds of one account.
+type Counts struct {
+	// Waiting records: scheduled, parked or delayed.
+	Waiting int64
+	// Held records.
+	Held int64
+	// Due deliveries, those in a dispatcher's hands too.
+	Due int64
+}
+
+// CountByAccount counts what a shard holds of each account. It decodes nothing.
+func CountByAccount(ctx context.Context, c *stream.Client, shard int) (map[postrider.AccountID]Counts, error) {
+	counts := make(map[postrider.AccountID]Counts)
+	err := c.Scan(ctx, name(shard), stream.Scan{Parts: indexParts}, func(m *stream.Stored) error {
+		if !isRecord(m.Subject) {
+			account, _, _ := strings.Cut(strings.TrimPrefix(m.Subject, duePrefix(shard)), ".")
+			n := counts[postrider.AccountID(account)]
+			n.Due++
+			counts[postrider.AccountID(account)] = n
+			return nil
+		}
+		e, err := entry(shard, m)
+		if err != nil {
+			return err
+		}
+		n := counts[e.Account]
+		if e.Kind == recordv1.RetryKind_RETRY_KIND_HELD {
+			n.Held++
+		} else {
+			n.Waiting++
+		}
+		counts[e.Account] = n
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return counts, nil
+}
+
+// Name of a shard's stream, for people.
+func Name(shard int) string { return name(shard) }
