@@ -31,6 +31,7 @@ import (
 	"github.com/postrider/postrider/services/dispatcher/internal/attempt"
 	"github.com/postrider/postrider/services/dispatcher/internal/egress"
 	"github.com/postrider/postrider/services/dispatcher/internal/grpcapi"
+	"github.com/postrider/postrider/services/dispatcher/internal/health"
 	"github.com/postrider/postrider/services/dispatcher/internal/meters"
 	"github.com/postrider/postrider/services/dispatcher/internal/payload"
 	"github.com/postrider/postrider/services/dispatcher/internal/pipeline"
@@ -41,6 +42,9 @@ import (
 // Disabler has a webhook disabled by those who own the configuration. Disabled is false if the
 // webhook was changed since the revision, and left as it is.
 type Disabler = pipeline.Disabler
+
+// Reporter is told how the attempts of webhooks end.
+type Reporter = health.Reporter
 
 // Resolver turns the names of receivers into addresses.
 type Resolver = egress.Resolver
@@ -56,6 +60,7 @@ type Deps struct {
 	Sealer      *seal.Sealer
 	Scheduler   schedulerv1.SchedulerServiceClient
 	Disabler    Disabler
+	Reporter    Reporter // default: nobody is told how attempts end
 	Resolver    Resolver // default: the system's
 	Instance    string   // unique among the dispatchers that run
 	Logger      *slog.Logger
@@ -109,7 +114,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s.pipeline = pipeline.New(cfg.Pipeline, pipeline.Deps{
 		Mirror: s.mirror, Registry: s.registry, Maker: maker, Payloads: payload.New(deps.Events, int(cfg.PayloadCache)),
 		Settler: s.settler, Deliveries: deps.Deliveries, Retries: deps.Retries, Journal: deps.Journal,
-		Disabler: deps.Disabler, EventsMaxAge: deps.Events.MaxAge(), Meters: counts, Logger: deps.Logger,
+		Disabler: deps.Disabler, Reporter: deps.Reporter, EventsMaxAge: deps.Events.MaxAge(), Meters: counts, Logger: deps.Logger,
 	})
 	s.api = grpcapi.New(grpcapi.Deps{
 		Mirror: s.mirror, Registry: s.registry, Maker: maker, Journal: s.writer, Meters: counts,
@@ -222,4 +227,20 @@ func (d apiDisabler) Disable(ctx context.Context, account, webhook, reason strin
 		return false, fmt.Errorf("disable webhook %s: %w", webhook, err)
 	}
 	return res.GetDisabled(), nil
+}
+
+// NewReporter is a Reporter that tells the api service.
+func NewReporter(client apiv1.WebhookStateServiceClient) Reporter { return apiReporter{client} }
+
+type apiReporter struct {
+	client apiv1.WebhookStateServiceClient
+}
+
+// Report sends the reports.
+func (r apiReporter) Report(ctx context.Context, reports []*apiv1.WebhookOutcomes) ([]string, error) {
+	res, err := r.client.ReportOutcomes(ctx, &apiv1.ReportOutcomesRequest{Webhooks: reports})
+	if err != nil {
+		return nil, fmt.Errorf("report outcomes: %w", err)
+	}
+	return res.GetFailedWebhookIds(), nil
 }

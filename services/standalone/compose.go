@@ -123,7 +123,7 @@ func (s *Service) makeAPI(ctx context.Context, b *base, l *links) error {
 	cfg.LogFile = s.cfg.path(cfg.LogFile)
 	s.parts.api, err = api.New(ctx, cfg, api.Deps{
 		Streams: st.streams, Store: st.config, Journal: st.journal, DeadLetters: st.deadLetters,
-		Events: st.events, EventsAge: st.events.MaxAge(), Sealer: b.sealer,
+		Events: st.events, Deliveries: st.deliveries, EventsAge: st.events.MaxAge(), Sealer: b.sealer,
 		Router:     routerv1.NewRouterServiceClient(l.router.conn),
 		Dispatcher: dispatcherv1.NewDispatcherServiceClient(l.dispatcher.conn),
 		Scheduler:  schedulerv1.NewSchedulerServiceClient(l.scheduler.conn), AdminKey: b.adminKey,
@@ -153,6 +153,7 @@ func (s *Service) makeDispatcher(ctx context.Context, b *base, l *links) error {
 		Streams: st.streams, Events: st.events, Deliveries: st.deliveries, Retries: st.retries, Journal: st.journal,
 		DeadLetters: st.deadLetters, Sealer: b.sealer, Scheduler: schedulerv1.NewSchedulerServiceClient(l.scheduler.conn),
 		Disabler: dispatcher.NewDisabler(apiv1.NewWebhookStateServiceClient(l.api.conn)),
+		Reporter: dispatcher.NewReporter(apiv1.NewWebhookStateServiceClient(l.api.conn)),
 		Instance: st.instance, Logger: b.log.With("service", "dispatcher"), Telemetry: b.telemetry,
 	})
 	return err

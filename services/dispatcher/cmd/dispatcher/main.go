@@ -73,6 +73,7 @@ func build(ctx context.Context, opts *options, base *process.Base) error {
 		Streams: base.Streams, Events: events, Deliveries: deliveries, Retries: retries, Journal: entries, DeadLetters: letters,
 		Sealer: sealer, Scheduler: schedulerv1.NewSchedulerServiceClient(toScheduler),
 		Disabler: dispatcher.NewDisabler(apiv1.NewWebhookStateServiceClient(toAPI)),
+		Reporter: dispatcher.NewReporter(apiv1.NewWebhookStateServiceClient(toAPI)),
 		Instance: base.Config.Instance, Logger: base.Logger, Telemetry: base.Telemetry,
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/dispatcher/internal/attempt"
 	"github.com/postrider/postrider/services/dispatcher/internal/breaker"
+	"github.com/postrider/postrider/services/dispatcher/internal/health"
 	"github.com/postrider/postrider/services/dispatcher/internal/lane"
 	"github.com/postrider/postrider/services/dispatcher/internal/payload"
 	"github.com/postrider/postrider/services/dispatcher/internal/registry"
@@ -150,6 +151,7 @@ func (s *shard) try(j *job, w *registry.Webhook) (done bool) {
 		return true
 	}
 	s.judged(j, result)
+	s.saw(j, result)
 	s.conclude(j, in, result)
 	return true
 }
@@ -184,6 +186,19 @@ func (s *shard) judged(j *job, r *attempt.Result) {
 		}
 	}
 	s.move(&moves)
+}
+
+// saw tells of an attempt what counts for disabling a webhook that fails for long. A receiver that
+// is gone has a rule of its own, and a proxy's failure is none of the receiver's.
+func (s *shard) saw(j *job, r *attempt.Result) {
+	succeeded := r.Outcome == postrider.Succeeded
+	if !succeeded && (r.Outcome != postrider.Retryable || r.Class == postrider.ClassProxy) {
+		return
+	}
+	s.health.Saw(&health.Outcome{
+		Account: j.delivery.GetAccountId(), Webhook: j.delivery.GetWebhookId(), Succeeded: succeeded,
+		Start: r.Start, End: r.End, StatusCode: r.Record.GetStatusCode(), ErrorClass: string(r.Class),
+	})
 }
 
 // unsendable concludes a delivery that can never be sent as it is. Nothing is learnt of the

@@ -20,6 +20,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/dispatcher/internal/attempt"
 	"github.com/postrider/postrider/services/dispatcher/internal/breaker"
+	"github.com/postrider/postrider/services/dispatcher/internal/health"
 	"github.com/postrider/postrider/services/dispatcher/internal/meters"
 	"github.com/postrider/postrider/services/dispatcher/internal/payload"
 	"github.com/postrider/postrider/services/dispatcher/internal/registry"
@@ -42,6 +43,8 @@ type Config struct {
 	SlowAfter time.Duration `conf:"slow-after" help:"time without any answer after which a receiver is taken for slow"`
 	// HoldMax is how long a delivery waits for a paused or disabled webhook. Default 7 days.
 	HoldMax time.Duration `conf:"hold-max" help:"how long a delivery is held for a paused or disabled webhook before it is a dead letter"`
+	// ReportEvery is how often it is told that a webhook goes on to fail. Default 5 min.
+	ReportEvery time.Duration `conf:"report-every" help:"how often the api service is told that a webhook goes on to fail"`
 	// Breaker is the policy of the webhooks' breakers.
 	Breaker breaker.Config `conf:"breaker"`
 }
@@ -50,7 +53,8 @@ type Config struct {
 func Default() Config {
 	return Config{
 		Slots: 1024, RetrySlots: 512, MaxUnsettled: 1024, InitialConcurrency: 8,
-		ParkAfter: time.Second, SlowAfter: 250 * time.Millisecond, HoldMax: 7 * 24 * time.Hour, Breaker: breaker.Default(),
+		ParkAfter: time.Second, SlowAfter: 250 * time.Millisecond, HoldMax: 7 * 24 * time.Hour,
+		ReportEvery: 5 * time.Minute, Breaker: breaker.Default(),
 	}
 }
 
@@ -64,6 +68,7 @@ func (c Config) Validate() error {
 		conf.Positive("park-after", c.ParkAfter),
 		conf.Positive("slow-after", c.SlowAfter),
 		conf.Positive("hold-max", c.HoldMax),
+		conf.Between("report-every", c.ReportEvery, 10*time.Millisecond, time.Hour),
 	)
 }
 
@@ -106,6 +111,7 @@ type Deps struct {
 	Retries    retries
 	Journal    journalTail
 	Disabler   Disabler
+	Reporter   health.Reporter // nil: nobody is told how attempts end
 	// EventsMaxAge is how long EVENTS keeps what deliveries refer to.
 	EventsMaxAge time.Duration
 	Meters       *meters.Meters
@@ -119,6 +125,7 @@ type Pipeline struct {
 	first   *pool
 	retries *pool
 	gone    *goneQueue
+	health  *health.Recorder
 	lag     lagMeter
 
 	// ctx outlasts the shards: what is in flight is finished and recorded also when a shard is
@@ -137,6 +144,7 @@ func New(cfg Config, deps Deps) *Pipeline {
 	p.first = newPool(cfg.Slots, p.work)
 	p.retries = newPool(cfg.RetrySlots, p.work)
 	p.gone = newGoneQueue(p)
+	p.health = health.New(deps.Reporter, cfg.ReportEvery, time.Now, deps.Logger)
 	return p
 }
 
@@ -144,6 +152,7 @@ func New(cfg Config, deps Deps) *Pipeline {
 func (p *Pipeline) Start() {
 	p.lag.start()
 	p.gone.start()
+	p.health.Start()
 }
 
 // Close ends what RunShard has not ended: attempts that are still in flight are cut off, and their
@@ -151,6 +160,7 @@ func (p *Pipeline) Start() {
 func (p *Pipeline) Close() {
 	p.cancel()
 	p.gone.close()
+	p.health.Close()
 	p.lag.stop()
 }
 

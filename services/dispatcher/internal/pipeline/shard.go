@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/services/dispatcher/internal/evidence"
+	"github.com/postrider/postrider/services/dispatcher/internal/health"
 	"github.com/postrider/postrider/services/dispatcher/internal/lane"
 	"github.com/postrider/postrider/services/dispatcher/internal/registry"
 )
@@ -38,6 +39,7 @@ type shard struct {
 	ctx    context.Context //nolint:containedctx // the shard's own lifetime: its lease
 	memory *evidence.Memory
 	lanes  laneSet
+	health *health.Watch
 
 	mu        sync.Mutex
 	room      sync.Cond
@@ -54,6 +56,8 @@ func (p *Pipeline) RunShard(ctx context.Context, id int) {
 	s := &shard{p: p, id: id, ctx: ctx, memory: evidence.NewMemory(), jobs: map[string]*job{}}
 	s.room.L = &s.mu
 	s.lanes.init(s)
+	s.health = p.health.Open()
+	defer s.health.Close()
 	log := p.deps.Logger.With(slog.Int("shard", id))
 	if err := s.remember(); err != nil {
 		log.DebugContext(ctx, "shard given up before its journal was read", slog.Any("error", err))
