@@ -154,11 +154,14 @@ func (m *Manager) held(ctx context.Context, w webhooks.Webhook, r *recordv1.Retr
 			// Gone already. The dispatcher says so when it meets the delivery.
 		}
 	}
-	return &recordv1.Retry{
+	record := &recordv1.Retry{
 		Delivery:        delivery,
 		Kind:            recordv1.RetryKind_RETRY_KIND_HELD,
 		DueTime:         timestamppb.New(Until(m.deps.Now())),
 		WebhookRevision: w.Revision,
 		Reason:          string(w.State),
-	}, nil
+	}
+	// What a later version wrote beside it is kept.
+	record.ProtoReflect().SetUnknown(r.ProtoReflect().GetUnknown())
+	return record, nil
 }
