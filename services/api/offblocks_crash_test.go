@@ -82,6 +82,7 @@ func TestOffBlocksGoesOnAfterACrash(t *testing.T) {
 	got.into(t, &made)
 	require.Len(t, webhooks(), 1, "nothing is made twice")
 	require.Equal(t, webhooks()[0].GetUuid(), made.ID)
+	require.Equal(t, made.CreatedAt, made.UpdatedAt, "the answer is the one that was not given")
 	require.Equal(t, got.body, second.do(put).body)
 
 	remove := call{method: http.MethodDelete, path: "/v1/webhooks/" + made.ID, key: uuid.NewString()}

@@ -514,6 +514,7 @@ func TestTheKeysThatVerifyDeliveriesArePublished(t *testing.T) {
 		var set struct{ Keys []map[string]string }
 		public.into(t, &set)
 		require.Len(t, set.Keys, 3, "both algorithms, and the key that is to come")
+		require.Equal(t, "EdDSA", set.Keys[0]["alg"], "newest first")
 		for _, k := range set.Keys {
 			require.NotEqual(t, theirs.ID, k["kid"])
 			require.NotContains(t, k, "d")
