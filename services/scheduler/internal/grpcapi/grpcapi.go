@@ -24,6 +24,7 @@ type records interface {
 	Last(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID) (*retrystream.Record, error)
 	Release(ctx context.Context, r retrystream.Record, done func(error)) error
 	Scan(ctx context.Context, shard int, filter retrystream.Filter, from uint64, fn func(retrystream.Record) error) error
+	GetAll(ctx context.Context, shard int, sequences []uint64) ([]*retrystream.Record, error)
 	Shards() int
 }
 
@@ -31,6 +32,7 @@ type records interface {
 type index interface {
 	Add(ctx context.Context, entries ...retryset.Entry) error
 	Drop(ctx context.Context, members ...retryset.Member) error
+	Missing(ctx context.Context, members []retryset.Member) ([]retryset.Member, error)
 	Distrust(members ...retryset.Member)
 }
 
