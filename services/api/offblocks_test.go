@@ -554,7 +554,7 @@ func TestOffBlocksAClientThatGoesAwayMakesOneWebhook(t *testing.T) {
 	require.Eventually(t, func() bool {
 		last = c.do(call{method: http.MethodPut, path: "/v1/webhooks", body: body, key: key})
 		return last.status == http.StatusOK
-	}, 20*time.Second, 50*time.Millisecond, "last answer: %v", last)
+	}, 20*time.Second, 50*time.Millisecond, "last answer: %v", &last)
 	list, err := postriderv1.NewWebhookServiceClient(r.conn).ListWebhooks(as(t.Context(), c.bearer), &postriderv1.ListWebhooksRequest{})
 	require.NoError(t, err)
 	require.Len(t, list.GetWebhooks(), 1)

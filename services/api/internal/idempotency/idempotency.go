@@ -45,7 +45,7 @@ const (
 	DefaultKept = 24 * time.Hour
 	// claimed is how long a claim keeps others away, if its process says no more.
 	claimed = 45 * time.Second
-	// effect is how long an effect may take; the rest is for clocks that differ.
+	// effect is how long claim and effect may take; the rest is for clocks that differ.
 	effect = 30 * time.Second
 	// recorded is how long storing the answer may take.
 	recorded = 5 * time.Second
@@ -107,8 +107,15 @@ func (a Answer) lasting() bool {
 }
 
 // Do has the effect happen, or finds the answer of the request that had it. The effect may be asked
-// for more than once with the same resourceID. Errors are those above, or the store's.
+// for more than once with the same resourceID. It goes on when the caller goes away, so that a
+// repeat finds the answer and not a claim that nobody works on. Errors are those above, or the
+// store's.
 func (k *Keeper) Do(ctx context.Context, r Request, run func(ctx context.Context, resourceID string) Answer) (answer Answer, replayed bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return Answer{}, false, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), effect)
+	defer cancel()
 	claim, revision, err := k.claim(ctx, r)
 	if err != nil {
 		return Answer{}, false, err
@@ -116,9 +123,7 @@ func (k *Keeper) Do(ctx context.Context, r Request, run func(ctx context.Context
 	if claim.GetStatus() != 0 {
 		return stored(claim), true, nil
 	}
-	limited, cancel := context.WithTimeout(ctx, effect)
-	defer cancel()
-	answer = run(limited, claim.GetResourceId())
+	answer = run(ctx, claim.GetResourceId())
 	return k.record(ctx, r, claim, revision, answer), false, nil
 }
 
@@ -159,7 +164,7 @@ func fresh(r Request, now time.Time) *recordv1.IdempotentResult {
 
 // record stores the answer, or gives the claim up if the answer does not last; the resource id
 // stays, because the effect may have happened. It returns what the caller is to be told. The work
-// is done, so it is recorded even if the caller has gone.
+// is done, so it is recorded even if its time is over.
 func (k *Keeper) record(ctx context.Context, r Request, claim *recordv1.IdempotentResult, revision uint64, answer Answer) Answer {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recorded)
 	defer cancel()

@@ -265,3 +265,28 @@ func TestWhoIsOvertakenAnswersAsTheOther(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "the other's", string(got.Body))
 }
+
+func TestTheEffectGoesOnWhenTheCallerGoesAway(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, _, err := b.keeper.Do(ctx, request("p", "one"), func(ctx context.Context, _ string) idempotency.Answer {
+		cancel()
+		if ctx.Err() != nil {
+			return idempotency.Answer{Status: http.StatusInternalServerError}
+		}
+		return idempotency.Answer{Status: http.StatusOK, Body: []byte("done")}
+	})
+	require.NoError(t, err)
+	var calls []string
+	got, replayed, err := b.keeper.Do(t.Context(), request("p", "two"), answers(http.StatusOK, "again", &calls))
+	require.NoError(t, err)
+	require.True(t, replayed)
+	require.Equal(t, "done", string(got.Body))
+
+	r := request("p", "three")
+	r.Key = "never begun"
+	_, _, err = b.keeper.Do(ctx, r, answers(http.StatusOK, "", &calls))
+	require.ErrorIs(t, err, context.Canceled, "who is gone before it begins claims nothing")
+	require.Empty(t, calls)
+}
