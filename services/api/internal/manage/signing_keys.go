@@ -22,9 +22,10 @@ import (
 const (
 	defaultPublishDelay = time.Hour // as long as receivers may keep the published keys
 	maxPublishDelay     = 7 * 24 * time.Hour
-	// keptPublished is how long a key is published after it has stopped signing. Signatures expire
-	// 5 minutes after they are made; a receiver may verify what waited in a queue of its own.
-	keptPublished  = 24 * time.Hour
+	// keptPublished is how long a key is published after it has stopped signing: until the last of its
+	// signatures, which count for 5 minutes, has expired by everybody's clock. Not longer, because the
+	// key may be one that is not secret any more.
+	keptPublished  = 10 * time.Minute
 	maxSigningKeys = 8
 	// clockSlack is how far dispatchers' clocks may be behind and a first key still sign at once.
 	clockSlack = time.Minute
