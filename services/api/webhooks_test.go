@@ -100,16 +100,35 @@ func TestOfManyWhoChooseOneUUIDAtOnceOneGetsIt(t *testing.T) {
 	require.Len(t, list.GetWebhooks(), 1)
 }
 
-func TestAUUIDWhoseCreationWasCutShortIsGivenAgainWhenNobodyCanBeMakingIt(t *testing.T) {
+func TestACreationThatWasCutShortIsDoneAgainUnderItsUUIDAtOnce(t *testing.T) {
 	t.Parallel()
 	r := setup(t)
-	crashed, young := uuid.NewString(), uuid.NewString()
-	require.NoError(t, r.store.Reserve(t.Context(), "webhook_uuid", r.account+"/"+crashed, "wh_01HZZZZZZZZZZZZZZZZZZZZZZZ"))
-	require.NoError(t, r.store.Reserve(t.Context(), "webhook_uuid", r.account+"/"+young, string(postrider.NewWebhookID())))
-	_, err := r.createWithUUID(t, r.key, crashed)
+	id, begun := uuid.NewString(), string(postrider.NewWebhookID())
+	require.NoError(t, r.store.Reserve(t.Context(), "webhook_uuid", r.account+"/"+id, begun))
+	w, err := r.createWithUUID(t, r.key, id)
 	require.NoError(t, err)
-	_, err = r.createWithUUID(t, r.key, young)
-	requireFault(t, err, fault.AlreadyExists, "")
+	require.Equal(t, begun, w.GetId(), "the one that was begun, should it go on, is refused by the store")
+	secrets, err := r.webhooks.GetWebhookSecrets(r.ctx(t), &postriderv1.GetWebhookSecretsRequest{WebhookId: begun})
+	require.NoError(t, err, "the secret is sealed for that id")
+	require.Len(t, secrets.GetSecrets(), 1)
+	_, err = r.createWithUUID(t, r.key, id)
+	requireFault(t, err, fault.AlreadyExists, id)
+}
+
+func TestADeletionThatWasCutShortKeepsTheUUIDUntilItIsDone(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	id := uuid.NewString()
+	first, err := r.createWithUUID(t, r.key, id)
+	require.NoError(t, err)
+	require.NoError(t, r.store.Release(t.Context(), "webhook_uuid", r.account+"/"+id, first.GetId()))
+	_, err = r.createWithUUID(t, r.key, id)
+	requireFault(t, err, fault.AlreadyExists, id)
+	_, err = r.webhooks.DeleteWebhook(r.ctx(t), &postriderv1.DeleteWebhookRequest{WebhookId: first.GetId()})
+	require.NoError(t, err)
+	second, err := r.createWithUUID(t, r.key, id)
+	require.NoError(t, err)
+	require.NotEqual(t, first.GetId(), second.GetId())
 }
 
 func TestSecretsInForceAreShownToWhoMayManage(t *testing.T) {

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
-	"github.com/oklog/ulid/v2"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/config"
@@ -25,13 +23,8 @@ type Index interface {
 	Get(account, id string) (*recordv1.Webhook, error)
 }
 
-const (
-	// uuidNames is the kind of name under which UUIDs that callers chose are reserved.
-	uuidNames = "webhook_uuid"
-	// abandonedAfter is how old the owner of a reserved UUID is, without being there, before the
-	// UUID is taken from it: its creation or deletion was cut short.
-	abandonedAfter = 2 * time.Minute
-)
+// uuidNames is the kind of name under which UUIDs that callers chose are reserved.
+const uuidNames = "webhook_uuid"
 
 func uuidName(account, id string) string { return account + "/" + id }
 
@@ -86,9 +79,10 @@ func (s *Server) readWebhook(ctx context.Context, account, id string) (*recordv1
 // claimUUID gives a new webhook its UUID: a random one, or the one that the caller chose, which
 // must be unique in the account.
 //
-// The name is reserved before the record is created and given back after it was deleted. A crash in
-// between leaves a name whose owner is not there; it is taken over when its owner, whose id tells
-// its age, could no longer be in the making. Should it be all the same, it finds out in holdsUUID.
+// The index knows every webhook that is there; the reservation decides between those who create at
+// once. It names the id of the webhook that is to be created, and is given back before a webhook is
+// deleted, so a reservation without its webhook is a creation that goes on or was cut short. Whoever
+// comes upon one creates under that id: the store lets one of them, and nobody waits for the dead.
 func (s *Server) claimUUID(ctx context.Context, w *postriderv1.Webhook, chosen string) error {
 	if chosen == "" {
 		w.Uuid = uuid.NewString()
@@ -99,47 +93,44 @@ func (s *Server) claimUUID(ctx context.Context, w *postriderv1.Webhook, chosen s
 		return invalid("webhook.uuid", "must be a UUID such as 29ca152b-9f5e-4c1f-a8a5-1b8b5d9c3c0e")
 	}
 	w.Uuid = parsed.String()
+	if err := s.freeUUID(w); err != nil {
+		return err
+	}
+	name := uuidName(w.GetAccountId(), w.GetUuid())
+	for range maxRetries {
+		err := s.deps.Store.Reserve(ctx, uuidNames, name, w.GetId())
+		if err == nil {
+			return s.freeUUID(w) // whoever had it and is being deleted must be gone
+		}
+		if !errors.Is(err, config.ErrExists) {
+			return stored(err, "webhook", w.GetUuid())
+		}
+		owner, err := s.deps.Store.Reserved(ctx, uuidNames, name)
+		if errors.Is(err, config.ErrNotFound) {
+			continue // given back meanwhile
+		}
+		if err != nil {
+			return stored(err, "webhook", w.GetUuid())
+		}
+		w.Id = owner
+		return nil
+	}
+	return stored(config.ErrConflict, "webhook", w.GetUuid())
+}
+
+// freeUUID says whether a webhook that is there has the UUID.
+func (s *Server) freeUUID(w *postriderv1.Webhook) error {
 	if !s.deps.Fresh() {
 		return fault.New(fault.Unavailable, "CONFIGURATION_STALE", "whether the UUID is free cannot be told now")
 	}
 	if s.deps.Index.ByUUID(w.GetAccountId(), w.GetUuid()) != "" {
 		return stored(config.ErrExists, "webhook", w.GetUuid())
 	}
-	name := uuidName(w.GetAccountId(), w.GetUuid())
-	err = s.deps.Store.Reserve(ctx, uuidNames, name, w.GetId())
-	if errors.Is(err, config.ErrExists) {
-		if err = s.abandonUUID(ctx, w.GetAccountId(), name); err == nil {
-			err = s.deps.Store.Reserve(ctx, uuidNames, name, w.GetId())
-		}
-	}
-	return stored(err, "webhook", w.GetUuid())
+	return nil
 }
 
-// abandonUUID gives back a UUID whose owner is not there; ErrExists if it is, or may yet be.
-func (s *Server) abandonUUID(ctx context.Context, account, name string) error {
-	owner, err := s.deps.Store.Reserved(ctx, uuidNames, name)
-	if errors.Is(err, config.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	_, _, err = s.deps.Store.GetWebhook(ctx, account, owner)
-	if err == nil {
-		return config.ErrExists
-	}
-	if !errors.Is(err, config.ErrNotFound) {
-		return err
-	}
-	made, err := ulid.Parse(strings.TrimPrefix(owner, "wh_"))
-	if err == nil && s.deps.Now().Sub(ulid.Time(made.Time())) < abandonedAfter {
-		return config.ErrExists
-	}
-	return s.deps.Store.Release(ctx, uuidNames, name, owner)
-}
-
-// holdsUUID says whether a webhook that was just created still has its chosen UUID. If the creation
-// took so long that the UUID was given to another, this one goes.
+// holdsUUID says whether a webhook that was just created still has its chosen UUID. It has not if
+// another created it first under the same id, and deleted it, before this one did; then it goes.
 func (s *Server) holdsUUID(ctx context.Context, w *postriderv1.Webhook, revision uint64) error {
 	owner, err := s.deps.Store.Reserved(ctx, uuidNames, uuidName(w.GetAccountId(), w.GetUuid()))
 	if err == nil && owner == w.GetId() {
@@ -154,13 +145,11 @@ func (s *Server) holdsUUID(ctx context.Context, w *postriderv1.Webhook, revision
 	return stored(config.ErrExists, "webhook", w.GetUuid())
 }
 
-// releaseUUID gives back the UUID of a webhook that was deleted, if it was chosen. A failure costs
-// nothing but that the UUID is free only later; see abandonUUID.
-func (s *Server) releaseUUID(ctx context.Context, w *postriderv1.Webhook) {
+// releaseUUID gives back the UUID of a webhook that is about to be deleted, if it was chosen. Until
+// the webhook is gone, the index keeps the UUID from others.
+func (s *Server) releaseUUID(ctx context.Context, w *postriderv1.Webhook) error {
 	err := s.deps.Store.Release(ctx, uuidNames, uuidName(w.GetAccountId(), w.GetUuid()), w.GetId())
-	if err != nil {
-		s.deps.Logger.WarnContext(ctx, "UUID of a deleted webhook stays reserved for a while", "webhook", w.GetId(), "error", err)
-	}
+	return stored(err, "webhook", w.GetId())
 }
 
 // GetWebhookSecrets shows the values of the secrets in force.

@@ -65,11 +65,11 @@ func (s *Server) CreateWebhook(ctx context.Context, req *postriderv1.CreateWebho
 		w.State, w.StateReason = postriderv1.WebhookState_WEBHOOK_STATE_PAUSED, pauseReason(ctx)
 	}
 	s.gate(w)
-	if err := s.sealSecret(w, secret, text); err != nil {
-		return nil, err
-	}
 	chosen := req.GetWebhook().GetUuid()
 	if err := s.claimUUID(ctx, w, chosen); err != nil {
+		return nil, err
+	}
+	if err := s.sealSecret(w, secret, text); err != nil { // for the id that the claim settled
 		return nil, err
 	}
 	rec := &recordv1.Webhook{Webhook: w, Secrets: []*recordv1.SealedSecret{secret}}
@@ -238,13 +238,15 @@ func (s *Server) DeleteWebhook(ctx context.Context, req *postriderv1.DeleteWebho
 	if req.GetEtag() == "" {
 		revision = 0 // whatever it is
 	}
+	if err := s.releaseUUID(ctx, rec.GetWebhook()); err != nil {
+		return nil, err
+	}
 	if revision, err = s.deps.Store.DeleteWebhook(ctx, string(account), id, revision); err != nil {
 		return nil, stored(err, "webhook", id)
 	}
 	if err := s.deps.Barrier.Confirm(ctx, config.BucketWebhooks, revision); err != nil {
 		return nil, unconfirmed(err)
 	}
-	s.releaseUUID(ctx, rec.GetWebhook())
 	resp := &postriderv1.DeleteWebhookResponse{}
 	cancelled, err := s.deps.Scheduler.Cancel(ctx, &schedulerv1.CancelRequest{
 		AccountId: string(account), WebhookId: id, Reason: "webhook_deleted",
