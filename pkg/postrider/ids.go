@@ -25,6 +25,9 @@ type WebhookID string
 // so routing twice yields one delivery.
 type DeliveryID string
 
+// ReplayID names a job that makes deliveries anew: "rpl_" + ULID.
+type ReplayID string
+
 // AttemptID names one HTTP request of a delivery: "att_" + ULID.
 type AttemptID string
 
@@ -35,6 +38,7 @@ const (
 	webhookPrefix  = "wh_"
 	deliveryPrefix = "dlv_"
 	attemptPrefix  = "att_"
+	replayPrefix   = "rpl_"
 )
 
 // idEncoding is lower-case base32 without padding: case-insensitive systems keep it intact,
@@ -52,6 +56,9 @@ func NewWebhookID() WebhookID { return WebhookID(webhookPrefix + ulid.Make().Str
 
 // NewAttemptID returns a fresh attempt id.
 func NewAttemptID() AttemptID { return AttemptID(attemptPrefix + ulid.Make().String()) }
+
+// NewReplayID returns a fresh replay id.
+func NewReplayID() ReplayID { return ReplayID(replayPrefix + ulid.Make().String()) }
 
 // DeliveryIDFor is the deterministic id of event's delivery to webhook. Replay is the id of the
 // replay job that asked for the delivery, and empty for the delivery made by routing.
@@ -97,6 +104,9 @@ func (id AccountID) Valid() bool { return validULID(string(id), accountPrefix) }
 
 // Valid reports whether the id has the form of a webhook id.
 func (id WebhookID) Valid() bool { return validULID(string(id), webhookPrefix) }
+
+// Valid reports whether the id has the form of a replay id.
+func (id ReplayID) Valid() bool { return validULID(string(id), replayPrefix) }
 
 // Valid reports whether the id has the form of a delivery id.
 func (id DeliveryID) Valid() bool {

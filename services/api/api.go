@@ -25,6 +25,7 @@ import (
 	"github.com/postrider/postrider/pkg/service"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/pkg/telemetry"
@@ -38,6 +39,7 @@ import (
 	"github.com/postrider/postrider/services/api/internal/notice"
 	"github.com/postrider/postrider/services/api/internal/publicurl"
 	"github.com/postrider/postrider/services/api/internal/recorder"
+	"github.com/postrider/postrider/services/api/internal/replay"
 	"github.com/postrider/postrider/services/api/internal/restapi"
 	"github.com/postrider/postrider/services/api/internal/webhookindex"
 )
@@ -105,6 +107,7 @@ type Deps struct {
 	Journal     *journal.Journal
 	DeadLetters *deadletterstream.Stream
 	Events      *eventstream.Stream
+	Deliveries  *deliverystream.Streams
 	EventsAge   time.Duration // how long EVENTS keeps events: no deduplication window is longer
 	Sealer      *seal.Sealer
 	Router      routerv1.RouterServiceClient
@@ -127,6 +130,8 @@ type Service struct {
 	log     *logstore.SQLite
 	manage  *manage.Server
 	notices *notice.Publisher
+	writer  *journal.Writer
+	replays *replay.Runner
 	rest    http.Handler
 
 	closeREST func() error
@@ -153,11 +158,19 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	s.notices = notice.New(notice.Config{Operator: cfg.OperatorAccount, Lead: cfg.DeadLetterWarning}, notice.Deps{
 		Store: deps.Store, Events: deps.Events, Letters: deps.DeadLetters, Logger: deps.Logger, Now: time.Now,
 	})
+	s.writer = deps.Journal.NewWriter("replay")
+	s.replays, err = replay.New(replay.Default(), replay.Deps{
+		Jobs: deps.Store, Events: deps.Events, Deliveries: deps.Deliveries, Letters: deps.DeadLetters, Journal: s.writer, Log: log,
+		Router: deps.Router, Scheduler: deps.Scheduler, Logger: deps.Logger, Meter: deps.Telemetry.Meter("postrider/api"), Now: time.Now,
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("configure api: %w", err), log.Close())
+	}
 	s.manage = manage.New(manage.Deps{
 		Store: deps.Store, Barrier: s.barrier, Sealer: deps.Sealer, Log: log, DeadLetters: deps.DeadLetters,
 		Router: deps.Router, Dispatcher: deps.Dispatcher, Scheduler: deps.Scheduler,
 		Index: s.index, Fresh: s.mirror.Fresh, Origin: cfg.origin(), PublicURL: string(cfg.PublicURL), AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
-		Notices: s.notices, FailingLimit: cfg.DisableFailingAfter,
+		Events: deps.Events, Replays: s.replays, Notices: s.notices, FailingLimit: cfg.DisableFailingAfter,
 	})
 	if err := s.openREST(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("configure api: %w", err), log.Close())
@@ -220,13 +233,13 @@ func (s *Service) Start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, s.mirror.Stop(ctx))
 	}
-	s.loops.Add(service.Loop("recorder", rec.Run), service.Loop("notices", s.notices.Run))
+	s.loops.Add(service.Loop("recorder", rec.Run), service.Loop("notices", s.notices.Run), service.Loop("replays", s.replays.Run))
 	return s.loops.Start(ctx)
 }
 
 // Stop stops recording and closes what New opened. It may be called without Start, and twice.
 func (s *Service) Stop(ctx context.Context) error {
-	return errors.Join(s.loops.Stop(ctx), s.closeREST(), s.barrier.Stop(ctx), s.mirror.Stop(ctx), s.log.Close())
+	return errors.Join(s.loops.Stop(ctx), s.writer.Close(ctx), s.closeREST(), s.barrier.Stop(ctx), s.mirror.Stop(ctx), s.log.Close())
 }
 
 // Register adds the management services of the public API to a server with Guards.

@@ -25,6 +25,7 @@ import (
 	"github.com/postrider/postrider/pkg/seal"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/pkg/telemetry"
@@ -72,6 +73,8 @@ func setup(t *testing.T) *rig {
 	require.NoError(t, err)
 	r.events, err = eventstream.Ensure(t.Context(), c, eventstream.Default())
 	require.NoError(t, err)
+	deliveries, err := deliverystream.Ensure(t.Context(), c)
+	require.NoError(t, err)
 	keyset, err := seal.Generate()
 	require.NoError(t, err)
 	r.sealer, err = seal.Parse(keyset)
@@ -82,7 +85,7 @@ func setup(t *testing.T) *rig {
 	cfg := api.Default()
 	cfg.LogFile = filepath.Join(t.TempDir(), "log.db")
 	r.service, err = api.New(t.Context(), cfg, api.Deps{
-		Streams: c, Store: r.store, Journal: r.journal, DeadLetters: letters, Events: r.events, EventsAge: 7 * 24 * time.Hour, Sealer: r.sealer,
+		Streams: c, Store: r.store, Journal: r.journal, DeadLetters: letters, Events: r.events, Deliveries: deliveries, EventsAge: 7 * 24 * time.Hour, Sealer: r.sealer,
 		Router: routerv1.NewRouterServiceClient(nobody), Dispatcher: dispatcherv1.NewDispatcherServiceClient(nobody),
 		Scheduler: schedulerv1.NewSchedulerServiceClient(nobody), AdminKey: adminKey, Instance: "api-test",
 		Logger: logtest.New(t), Telemetry: telemetry.Noop(),

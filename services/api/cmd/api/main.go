@@ -13,6 +13,7 @@ import (
 	"github.com/postrider/postrider/pkg/seal"
 	"github.com/postrider/postrider/pkg/service"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	dispatcherv1 "github.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1"
@@ -84,16 +85,17 @@ func open(ctx context.Context, opts *options, base *process.Base) (api.Deps, err
 	store, err1 := config.Ensure(ctx, base.Streams)
 	events, err2 := eventstream.Ensure(ctx, base.Streams, opts.Events)
 	entries, err3 := journal.Ensure(ctx, base.Streams, opts.Journal)
+	deliveries, err9 := deliverystream.Ensure(ctx, base.Streams)
 	letters, err4 := deadletterstream.Ensure(ctx, base.Streams, opts.DeadLetters)
 	sealer, err5 := seal.Parse(opts.EncryptionKey.Reveal())
 	router, err6 := rpc.Dial(opts.Router, rpc.ClientTelemetry(base.Telemetry))
 	dispatcher, err7 := rpc.Dial(opts.Dispatcher, rpc.ClientTelemetry(base.Telemetry))
 	scheduler, err8 := rpc.Dial(opts.Scheduler, rpc.ClientTelemetry(base.Telemetry))
-	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7, err8); err != nil {
+	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7, err8, err9); err != nil {
 		return api.Deps{}, err
 	}
 	return api.Deps{
-		Streams: base.Streams, Store: store, Journal: entries, DeadLetters: letters, Events: events, EventsAge: events.MaxAge(), Sealer: sealer,
+		Streams: base.Streams, Store: store, Journal: entries, DeadLetters: letters, Events: events, Deliveries: deliveries, EventsAge: events.MaxAge(), Sealer: sealer,
 		Router: routerv1.NewRouterServiceClient(router), Dispatcher: dispatcherv1.NewDispatcherServiceClient(dispatcher),
 		Scheduler: schedulerv1.NewSchedulerServiceClient(scheduler), AdminKey: opts.AdminKey,
 		Instance: base.Config.Instance, Logger: base.Logger, Telemetry: base.Telemetry,

@@ -195,7 +195,7 @@ func (s *Server) GetDeadLetter(ctx context.Context, req *postriderv1.GetDeadLett
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, "RECORD_UNAVAILABLE", "the record of dead letters cannot be read now").WithCause(err)
 	}
-	letter := shownDeadLetter(rec, sequence)
+	letter := s.shownDeadLetter(rec, sequence)
 	letter.Data = rec.GetDelivery().GetData()
 	return &postriderv1.GetDeadLetterResponse{DeadLetter: letter}, nil
 }
@@ -233,17 +233,18 @@ func (s *Server) ListDeadLetters(ctx context.Context, req *postriderv1.ListDeadL
 			resp.NextPageToken = pageToken(strconv.FormatUint(items[i-1].Sequence, 10), "dead_letters", string(account), req.GetWebhookId())
 			break
 		}
-		resp.DeadLetters = append(resp.DeadLetters, shownDeadLetter(item.Letter, item.Sequence))
+		resp.DeadLetters = append(resp.DeadLetters, s.shownDeadLetter(item.Letter, item.Sequence))
 	}
 	return resp, nil
 }
 
-func shownDeadLetter(rec *recordv1.DeadLetter, sequence uint64) *postriderv1.DeadLetter {
+func (s *Server) shownDeadLetter(rec *recordv1.DeadLetter, sequence uint64) *postriderv1.DeadLetter {
 	d := rec.GetDelivery()
 	return &postriderv1.DeadLetter{
 		DeliveryId: d.GetId(), AccountId: d.GetAccountId(), WebhookId: d.GetWebhookId(), EventId: d.GetEventId(), EventType: d.GetEventType(),
 		Cause: rec.GetCause(), AttemptCount: d.GetProgress().GetAttempts(), LastStatusCode: d.GetProgress().GetLastStatusCode(),
 		LastErrorClass: d.GetProgress().GetLastErrorClass(), CreateTime: rec.GetTime(), ContentType: d.GetContentType(), Sequence: sequence,
+		ExpireTime: s.expiry(rec),
 	}
 }
 

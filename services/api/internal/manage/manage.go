@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/seal"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
 	dispatcherv1 "github.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	routerv1 "github.com/postrider/postrider/proto/gen/go/postrider/router/v1"
@@ -37,6 +38,23 @@ type DeliveryLog interface {
 type DeadLetters interface {
 	Get(ctx context.Context, account postrider.AccountID, delivery postrider.DeliveryID) (*recordv1.DeadLetter, uint64, error)
 	List(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, after uint64, limit int) ([]deadletterstream.Item, error)
+	Select(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, from uint64, limit, bytes int) ([]deadletterstream.Item, error)
+	LastSequence(ctx context.Context) (uint64, error)
+	MaxAge() time.Duration
+}
+
+// Events is what the API reads of the record of events.
+type Events interface {
+	Get(ctx context.Context, sequence uint64) (*recordv1.Event, error)
+	Find(ctx context.Context, account postrider.AccountID, id postrider.EventID) (*recordv1.Event, uint64, error)
+	Select(ctx context.Context, sel eventstream.Selection) ([]eventstream.Selected, error)
+	Usage(ctx context.Context) (eventstream.Usage, error)
+}
+
+// Replays runs the jobs that the API stores.
+type Replays interface {
+	Preview(ctx context.Context, job *recordv1.Job) (*postriderv1.ReplayPreview, error)
+	Wake()
 }
 
 // Barrier answers when a revision of a bucket is in force everywhere.
@@ -61,6 +79,8 @@ type Deps struct {
 	AllowHTTP   bool          // whether accounts that do not say may use http URLs
 	MaxDedup    time.Duration // the longest deduplication window: the age of the record of events
 	Notices     Notices
+	Events      Events
+	Replays     Replays
 	// FailingLimit is how long webhooks may fail whose account does not say; 0 for ever.
 	FailingLimit time.Duration
 	Logger       *slog.Logger
@@ -74,6 +94,7 @@ type Server struct {
 	postriderv1.UnimplementedEventTypeServiceServer
 	postriderv1.UnimplementedDeliveryServiceServer
 	postriderv1.UnimplementedSigningKeyServiceServer
+	postriderv1.UnimplementedReplayServiceServer
 	deps Deps
 }
 
@@ -87,6 +108,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	postriderv1.RegisterEventTypeServiceServer(r, s)
 	postriderv1.RegisterDeliveryServiceServer(r, s)
 	postriderv1.RegisterSigningKeyServiceServer(r, s)
+	postriderv1.RegisterReplayServiceServer(r, s)
 }
 
 // Rules is the scope that each method needs.
@@ -105,8 +127,11 @@ func Rules() map[string]postrider.Scope {
 	add("WebhookService", postrider.ScopeRead, "GetWebhook", "ListWebhooks", "ExplainMatch", "GetWebhookBacklog")
 	add("EventTypeService", postrider.ScopeManage, "CreateEventType", "UpdateEventType", "DeleteEventType", "ImportEventTypes")
 	add("EventTypeService", postrider.ScopeRead, "GetEventType", "ListEventTypes")
-	add("DeliveryService", postrider.ScopeManage, "CancelDelivery", "RetryDelivery")
-	add("DeliveryService", postrider.ScopeRead, "GetDelivery", "ListDeliveries", "ListAttempts", "GetDeadLetter", "ListDeadLetters")
+	add("DeliveryService", postrider.ScopeManage, "CancelDelivery", "CancelEvent", "RetryDelivery")
+	add("DeliveryService", postrider.ScopeRead, "GetDelivery", "ListDeliveries", "ListAttempts", "GetDeadLetter", "ListDeadLetters",
+		"SummarizeDeadLetters")
+	add("ReplayService", postrider.ScopeManage, "CreateReplay", "RedriveDeadLetters", "AbortReplay")
+	add("ReplayService", postrider.ScopeRead, "GetReplay", "ListReplays")
 	add("SigningKeyService", postrider.ScopeManage, "RotateSigningKey", "UploadClientKey", "DeleteClientKey")
 	add("SigningKeyService", postrider.ScopeRead, "GetSigningKey", "ListSigningKeys", "ListClientKeys")
 	return rules
