@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -143,6 +146,35 @@ func TestAWebhookThatFailsForFiveDaysIsDisabledAndItsOwnerWarnedBefore(t *testin
 	// Resumed, it begins anew: one more failure is no reason to disable it.
 	failures(t, states, w, time.Now(), time.Second)
 	require.Equal(t, postriderv1.WebhookState_WEBHOOK_STATE_ACTIVE, r.state(t, w).GetState())
+}
+
+func TestDisablingAWebhookKeepsWhatALaterVersionWrote(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	states := r.internal(t)
+	w := r.newWebhook(t).GetWebhook()
+	rec, revision, err := r.store.GetWebhook(t.Context(), r.account, w.GetId())
+	require.NoError(t, err)
+	later := protowire.AppendString(protowire.AppendTag(nil, 1900, protowire.BytesType), "of a later version")
+	rec.ProtoReflect().SetUnknown(later)
+	rec.GetWebhook().ProtoReflect().SetUnknown(later)
+	rec.GetSecrets()[0].ProtoReflect().SetUnknown(later)
+	revision, err = r.store.UpdateWebhook(t.Context(), rec, revision)
+	require.NoError(t, err)
+	resp, err := states.DisableWebhook(t.Context(), &apiv1.DisableWebhookRequest{
+		AccountId: r.account, WebhookId: w.GetId(), Reason: "gone", WebhookRevision: revision,
+	})
+	require.NoError(t, err)
+	require.True(t, resp.GetDisabled())
+	_, err = r.webhooks.ResumeWebhook(r.ctx(t), &postriderv1.ResumeWebhookRequest{WebhookId: w.GetId()})
+	require.NoError(t, err)
+	_, err = r.webhooks.UpdateWebhook(r.ctx(t), &postriderv1.UpdateWebhookRequest{Webhook: &postriderv1.Webhook{Id: w.GetId(), DisplayName: "New"}})
+	require.NoError(t, err)
+	rec, _, err = r.store.GetWebhook(t.Context(), r.account, w.GetId())
+	require.NoError(t, err)
+	for _, m := range []proto.Message{rec, rec.GetWebhook(), rec.GetSecrets()[0]} {
+		require.Equal(t, protoreflect.RawFields(later), m.ProtoReflect().GetUnknown())
+	}
 }
 
 func TestASuccessResetsTheClockOfFailing(t *testing.T) {

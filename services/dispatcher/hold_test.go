@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -74,6 +75,28 @@ func TestARetryOfAWebhookThatWasPausedMeanwhileIsHeld(t *testing.T) {
 	require.Equal(t, heldKind, r.GetKind())
 	require.Equal(t, int32(1), r.GetDelivery().GetProgress().GetAttempts(), "holding burns no attempt")
 	require.Equal(t, 1, receiver.Count())
+}
+
+func TestARecordThatIsWrittenBackKeepsWhatALaterVersionWrote(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	hook := w.webhook(t, "http://127.0.0.1:1", setState(paused))
+	later := protowire.AppendString(protowire.AppendTag(nil, 1900, protowire.BytesType), "of a later version")
+	d := w.delivery(hook, "{}")
+	d.ProtoReflect().SetUnknown(later)
+	record := &recordv1.Retry{Delivery: d, Kind: waitingKind, DueTime: timestamppb.New(time.Now().Add(time.Hour)), Reason: "http_status"}
+	record.ProtoReflect().SetUnknown(later)
+	stored := make(chan error, 1)
+	require.NoError(t, w.retries.Put(t.Context(), record, func(_ uint64, err error) { stored <- err }))
+	require.NoError(t, <-stored)
+	w.dispatch(t, testConfig())
+	w.release(t, d.GetId(), hook)
+	w.ledger.await(t, d.GetId(), "that holds", func(e *recordv1.JournalEntry) bool { return e.GetHeld() != nil })
+	w.settled(t)
+	r := w.record(t, d.GetId(), hook)
+	require.Equal(t, heldKind, r.GetKind())
+	require.Equal(t, later, []byte(r.ProtoReflect().GetUnknown()))
+	require.Equal(t, later, []byte(r.GetDelivery().ProtoReflect().GetUnknown()))
 }
 
 func TestADeliveryThatWasHeldTooLongIsADeadLetter(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/fault"
@@ -45,6 +46,26 @@ func TestAPauseHoldsWhatWaitsAndAResumeReleasesIt(t *testing.T) {
 	w.eventually(func() bool { return len(hook.records()) == 0 }, "nothing is held")
 	require.GreaterOrEqual(t, hook.count(isReleased), len(retries))
 	require.Empty(t, other.entries())
+}
+
+func TestAHoldKeepsWhatALaterVersionWrote(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, time.Hour)
+	hook := w.webhook()
+	later := protowire.AppendString(protowire.AppendTag(nil, 1900, protowire.BytesType), "of a later version")
+	retries := hook.retries(3, waiting, time.Now().Add(time.Hour))
+	for _, r := range retries {
+		r.ProtoReflect().SetUnknown(later)
+		r.GetDelivery().ProtoReflect().SetUnknown(later)
+	}
+	w.put(retries...)
+	w.start(quick(), scheduler.NewMemoryIndex())
+	hook.pause()
+	w.eventually(func() bool { return hook.kinds()[held] == len(retries) }, "everything is held")
+	for _, r := range hook.records() {
+		require.Equal(t, later, []byte(r.Retry.ProtoReflect().GetUnknown()))
+		require.Equal(t, later, []byte(r.Retry.GetDelivery().ProtoReflect().GetUnknown()))
+	}
 }
 
 func TestHeldDeliveriesAreReleasedInTheOrderOfTheirEvents(t *testing.T) {

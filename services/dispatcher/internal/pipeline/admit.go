@@ -84,7 +84,7 @@ func (s *shard) decode(source evidence.Source, m *stream.Msg) *job {
 	if source == evidence.Due {
 		var r *recordv1.Retry
 		if r, j.fired, err = retrystream.DecodeDue(m); err == nil {
-			j.delivery, j.kind = r.GetDelivery(), r.GetKind()
+			j.delivery, j.kind, j.later = r.GetDelivery(), r.GetKind(), r.ProtoReflect().GetUnknown()
 		}
 	} else {
 		j.delivery, err = deliverystream.Decode(m)

@@ -23,6 +23,9 @@ const heldFor = time.Hour
 // settle stores what has become of the job, and acknowledges its message after that.
 func (s *shard) settle(j *job, st settle.Settlement) {
 	st.Shard = s.id
+	if st.Retry != nil && len(j.later) > 0 {
+		st.Retry.ProtoReflect().SetUnknown(j.later)
+	}
 	st.Done = func() { s.settled(j) }
 	s.p.deps.Settler.Settle(st)
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"time"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -21,6 +22,8 @@ type job struct {
 	// kind and fired are of a due message: why it waited, and whether the server fired it itself.
 	kind  recordv1.RetryKind
 	fired bool
+	// later is what a later version wrote into the due message, for the record that follows it.
+	later protoreflect.RawFields
 	// lane and probe are set while the job holds a place in its webhook's lane.
 	lane  *lane.Lane[*job]
 	probe bool
