@@ -106,7 +106,7 @@ func TestADeliveryThatWasHeldTooLongIsADeadLetter(t *testing.T) {
 	hook := w.webhook(t, "http://127.0.0.1:1", setState(paused), func(h *postriderv1.Webhook) { h.StateTime = longAgo })
 	w.dispatch(t, testConfig())
 	old, young := w.delivery(hook, "{}"), w.delivery(hook, "{}")
-	old.AcceptTime = longAgo
+	old.AcceptTime, old.RouteTime = longAgo, longAgo
 	w.publish(t, old, young)
 	e := w.ledger.await(t, old.GetId(), "that buries", func(e *recordv1.JournalEntry) bool { return e.GetDead() != nil })
 	require.Equal(t, "expired", e.GetDead().GetCause())
