@@ -449,4 +449,9 @@ func TestAReceiverConsentsLaterOnce(t *testing.T) {
 	_, err = a.webhooks.DeleteWebhook(a.ctx(t), &postriderv1.DeleteWebhookRequest{WebhookId: w.GetId()})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusNotFound, call(http.MethodGet, third, ""), "its webhook is gone")
+	refused := false
+	for range 60 {
+		refused = refused || call(http.MethodGet, third, "") == http.StatusTooManyRequests
+	}
+	require.True(t, refused, "nobody looks for tokens by the thousand")
 }

@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/postrider/postrider/pkg/config"
 	"github.com/postrider/postrider/pkg/fault"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+	"github.com/postrider/postrider/services/api/internal/ratelimit"
 )
 
 // CallbackPrefix is the path below which receivers consent later.
@@ -30,9 +33,14 @@ const (
 	callbackOf = "handshake_callback_of"
 	// callbackKept is how long a receiver may take to consent.
 	callbackKept = 7 * 24 * time.Hour
-	// maxTokenBytes bounds the token of a callback that somebody calls.
-	maxTokenBytes = 128
+	// callbackLimit is how often an address may call in a minute, at each process: the token cannot
+	// be guessed, but looking for it costs a read.
+	callbackLimit = 60
+	maxAddresses  = 100_000
 )
+
+// tokenForm is that of rand.Text.
+var tokenForm = regexp.MustCompile(`^[A-Z2-7]{26}$`)
 
 // callback is what a token stands for. Its text is the owner of the token's name.
 type callback struct {
@@ -98,11 +106,18 @@ func (s *Server) endCallback(ctx context.Context, hash string) error {
 // HandshakeCallback serves what receivers call to consent later: GET or POST, once. The token is
 // the credential.
 func (s *Server) HandshakeCallback() http.Handler {
+	limit := ratelimit.New(callbackLimit, time.Minute, maxAddresses, s.deps.Now)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodPost {
 			w.Header().Set("Allow", "GET, POST")
 			fault.WriteProblem(w, fault.New(fault.Unimplemented, "METHOD_NOT_ALLOWED", "consent with GET or POST").
 				WithStatus(http.StatusMethodNotAllowed), r.Header.Get("X-Request-Id"))
+			return
+		}
+		address, _, _ := net.SplitHostPort(r.RemoteAddr)
+		if verdict := limit.Take(address); !verdict.OK {
+			fault.WriteProblem(w, fault.New(fault.Exhausted, "TOO_MANY_REQUESTS", "too many callbacks from this address").
+				WithRetryAfter(max(verdict.Reset.Sub(s.deps.Now()), time.Second)), r.Header.Get("X-Request-Id"))
 			return
 		}
 		if err := s.consent(r.Context(), strings.TrimPrefix(r.URL.Path, CallbackPrefix), r.Header); err != nil {
@@ -119,7 +134,7 @@ func (s *Server) HandshakeCallback() http.Handler {
 // in between it can be used once more, for the same.
 func (s *Server) consent(ctx context.Context, token string, h http.Header) error {
 	unknown := fault.New(fault.NotFound, "NO_CALLBACK", "there is no such callback, or it was used")
-	if token == "" || len(token) > maxTokenBytes {
+	if !tokenForm.MatchString(token) {
 		return unknown
 	}
 	owner, err := s.deps.Store.Reserved(ctx, callbackNames, hashed(token))

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -18,6 +19,10 @@ import (
 
 // consenting is the profile whose receivers can be asked for their consent.
 const consenting = "cloudevents"
+
+// askingTime bounds how long the creation or change of a webhook waits for the handshake that it
+// causes: its caller has to learn what was stored.
+const askingTime = 10 * time.Second
 
 // Headers of the handshake (HTTP 1.1 Web Hooks for Event Delivery, section 4).
 const (
@@ -64,7 +69,9 @@ func (s *Server) handshakeAfter(ctx context.Context, rec *recordv1.Webhook, revi
 	if w.RateLimit != nil {
 		rate = int32(min(math.MaxInt32, math.Ceil(w.GetRateLimit()*60)))
 	}
-	asked, at, err := s.handshake(ctx, w, rate)
+	asking, cancel := context.WithTimeout(ctx, askingTime)
+	defer cancel()
+	asked, at, err := s.handshake(asking, w, rate)
 	if err != nil {
 		s.deps.Logger.WarnContext(ctx, "the receiver was not asked for its consent", "webhook", w.GetId(), "error", err)
 		return rec, revision
