@@ -143,3 +143,25 @@ func TestAManualRetryIsRefusedWhereNoAttemptMayBegin(t *testing.T) {
 	require.Equal(t, fault.Precondition, kind(cancelled))
 	receiver.AwaitCount(t, 0)
 }
+
+func TestAMarkOfAnEventEndsWhatRoutingMadeOfItAndNotWhatWasReplayedOrRedriven(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	receiver := receivertest.New(t)
+	w.dispatch(t, testConfig())
+	hook := w.webhook(t, receiver.URL)
+	routed, replayed, redriven := w.delivery(hook, `1`), w.delivery(hook, `2`), w.delivery(hook, `3`)
+	replayed.EventId, redriven.EventId = routed.GetEventId(), routed.GetEventId()
+	replayed.ReplayId = string(postrider.NewReplayID())
+	redriven.Progress = &recordv1.Progress{Series: 1}
+	rev, err := w.store.MarkCancelled(t.Context(), w.account, routed.GetEventId())
+	require.NoError(t, err)
+	require.NoError(t, w.barrier.Confirm(t.Context(), config.BucketCancellations, rev))
+	w.publish(t, routed, replayed, redriven)
+	w.ledger.await(t, routed.GetId(), "that it is cancelled", func(e *recordv1.JournalEntry) bool { return e.GetCancelled().GetReason() == "request" })
+	for _, d := range []*recordv1.Delivery{replayed, redriven} {
+		e := w.ledger.await(t, d.GetId(), "that it is delivered", func(e *recordv1.JournalEntry) bool { return e.GetAttempted().GetState() == "delivered" })
+		require.Equal(t, d.GetProgress().GetSeries(), e.GetSeries())
+	}
+	receiver.AwaitCount(t, 2)
+}

@@ -151,7 +151,7 @@ func (s *Server) retry(ctx context.Context, d *recordv1.Delivery, data []byte) (
 		if err != nil || result != nil {
 			return result, err
 		}
-		if s.deps.Mirror.Fresh() && s.deps.Registry.Begin(w, in.Account, d.GetId()) {
+		if s.deps.Mirror.Fresh() && s.deps.Registry.Begin(w, in.Account, d.GetId(), registry.EventMark(d)) {
 			return s.deps.Maker.Send(ctx, prepared), nil
 		}
 		prepared.Discard()
@@ -163,7 +163,7 @@ func (s *Server) mayRetry(d *recordv1.Delivery, w *registry.Webhook) error {
 	if reason, held := w.Held(); held {
 		return fault.New(fault.Precondition, "WEBHOOK_NOT_ACTIVE", "the webhook is "+reason+": no attempt begins until it is active again")
 	}
-	if _, cancelled := s.deps.Registry.Find(d.GetWebhookId(), d.GetId()); cancelled {
+	if _, cancelled := s.deps.Registry.Find(d.GetWebhookId(), d.GetId(), registry.EventMark(d)); cancelled {
 		return fault.New(fault.Precondition, "DELIVERY_ENDED", "the delivery was cancelled")
 	}
 	return nil

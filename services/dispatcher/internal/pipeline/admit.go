@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/dispatcher/internal/evidence"
 	"github.com/postrider/postrider/services/dispatcher/internal/lane"
+	"github.com/postrider/postrider/services/dispatcher/internal/registry"
 )
 
 // Reasons for ending or parking a delivery that no attempt gave.
@@ -135,7 +136,7 @@ func (s *shard) left(j *job) *evidence.Left {
 
 // admit asks the webhook's configuration and then its lane what becomes of the delivery.
 func (s *shard) admit(j *job) {
-	w, cancelled := s.p.deps.Registry.Find(j.delivery.GetWebhookId(), j.delivery.GetId())
+	w, cancelled := s.p.deps.Registry.Find(j.delivery.GetWebhookId(), j.delivery.GetId(), registry.EventMark(j.delivery))
 	if settle := s.obstacle(j, w, cancelled); settle != nil {
 		settle()
 		return

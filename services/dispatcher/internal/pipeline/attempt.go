@@ -54,7 +54,7 @@ func (s *shard) attempt(j *job) {
 		return
 	}
 	for {
-		w, cancelled := s.p.deps.Registry.Find(j.delivery.GetWebhookId(), j.delivery.GetId())
+		w, cancelled := s.p.deps.Registry.Find(j.delivery.GetWebhookId(), j.delivery.GetId(), registry.EventMark(j.delivery))
 		if settle := s.obstacle(j, w, cancelled); settle != nil {
 			s.release(j)
 			settle()
@@ -140,7 +140,7 @@ func (s *shard) try(j *job, w *registry.Webhook) (done bool) {
 		}
 		return false
 	}
-	if !s.p.deps.Registry.Begin(w, in.Account, j.delivery.GetId()) {
+	if !s.p.deps.Registry.Begin(w, in.Account, j.delivery.GetId(), registry.EventMark(j.delivery)) {
 		prepared.Discard()
 		return false
 	}

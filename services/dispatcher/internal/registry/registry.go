@@ -119,24 +119,41 @@ func (r *Registry) Account(id string) *Account {
 }
 
 // Find is the webhook of a delivery, nil if there is none, and whether the delivery was cancelled.
-func (r *Registry) Find(webhook, delivery string) (w *Webhook, cancelled bool) {
+// Marks are the ids whose marks end it: its own, and its EventMark.
+func (r *Registry) Find(webhook string, marks ...string) (w *Webhook, cancelled bool) {
 	r.gate.RLock()
 	defer r.gate.RUnlock()
-	_, cancelled = r.cancelled[delivery]
-	return r.webhooks[webhook], cancelled
+	return r.webhooks[webhook], r.marked(marks)
+}
+
+func (r *Registry) marked(marks []string) bool {
+	for _, id := range marks {
+		if _, ok := r.cancelled[id]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// EventMark is the id of the event whose mark ends the delivery, empty if none does: a cancelled
+// event takes with it what routing made of it, and not what was replayed or redriven since.
+func EventMark(d *recordv1.Delivery) string {
+	if d.GetReplayId() != "" || d.GetProgress().GetSeries() > 0 {
+		return ""
+	}
+	return d.GetEventId()
 }
 
 // Begin says whether an attempt of the delivery, prepared with w and a, may begin now: they are
 // still how webhook and account are configured, and the delivery is not cancelled. Ask last, and
-// begin at once.
-func (r *Registry) Begin(w *Webhook, a *Account, delivery string) bool {
+// begin at once. Marks are as for Find.
+func (r *Registry) Begin(w *Webhook, a *Account, marks ...string) bool {
 	r.gate.RLock()
 	defer r.gate.RUnlock()
 	if r.webhooks[w.Config.GetId()] != w || r.accounts[w.Config.GetAccountId()] != a || w.gone.Load() {
 		return false
 	}
-	_, cancelled := r.cancelled[delivery]
-	return !cancelled
+	return !r.marked(marks)
 }
 
 // Size is how many webhooks there are.

@@ -89,6 +89,48 @@ func (c *Canceller) Delivery(ctx context.Context, account postrider.AccountID, w
 	return c.Marked(ctx, account, webhook, delivery, reason)
 }
 
+// Target is a delivery of an event that is cancelled.
+type Target struct {
+	Webhook  postrider.WebhookID
+	Delivery postrider.DeliveryID
+	// Apart says that the event's mark does not cover it.
+	Apart bool
+}
+
+// Event ends what routing made of an event, also what nobody has told of yet, and the targets. It
+// returns how many waiting records it removed.
+//
+// The order is that of Delivery, with the marks of all before the one barrier: the event's, and one
+// for each target that it does not cover. What is not a target ends where it is met.
+func (c *Canceller) Event(ctx context.Context, account postrider.AccountID, event postrider.EventID, targets []Target, reason string) (int64, error) {
+	last, err := c.deps.Marks.MarkCancelled(ctx, string(account), string(event))
+	if err != nil {
+		return 0, fmt.Errorf("mark %s as cancelled: %w", event, err)
+	}
+	for _, t := range targets {
+		if !t.Apart {
+			continue
+		}
+		revision, err := c.deps.Marks.MarkCancelled(ctx, string(account), string(t.Delivery))
+		if err != nil {
+			return 0, fmt.Errorf("mark %s as cancelled: %w", t.Delivery, err)
+		}
+		last = max(last, revision)
+	}
+	if err := c.deps.Barrier.Confirm(ctx, config.BucketCancellations, last); err != nil {
+		return 0, fmt.Errorf("confirm the marks of %s: %w", event, err)
+	}
+	var removed int64
+	for _, t := range targets {
+		n, err := c.Marked(ctx, account, t.Webhook, t.Delivery, reason)
+		removed += n
+		if err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
+
 // Marked removes the record of a delivery that is marked as cancelled, if it waits. It returns how
 // many records it removed.
 func (c *Canceller) Marked(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID, reason string) (int64, error) {

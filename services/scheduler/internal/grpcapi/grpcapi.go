@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
+	"github.com/postrider/postrider/services/scheduler/internal/cancel"
 	"github.com/postrider/postrider/services/scheduler/internal/retryset"
 	"github.com/postrider/postrider/services/scheduler/internal/webhooks"
 )
@@ -53,11 +54,12 @@ type canceller interface {
 	Delivery(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID, reason string) (int64, error)
 	Webhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, reason string) (int64, error)
 	Records(ctx context.Context, list []retrystream.Record, reason string) (int64, error)
+	Event(ctx context.Context, account postrider.AccountID, event postrider.EventID, targets []cancel.Target, reason string) (int64, error)
 }
 
 // marks says which deliveries are cancelled.
 type marks interface {
-	Has(delivery string) bool
+	Covers(d *recordv1.Delivery) bool
 }
 
 // Deps is what a Server works with.
@@ -157,6 +159,43 @@ func (s *Server) Cancel(ctx context.Context, req *schedulerv1.CancelRequest) (*s
 		return nil, unavailable(err)
 	}
 	return &schedulerv1.CancelResponse{Cancelled: n}, nil
+}
+
+// maxTargets bounds the deliveries that one call names.
+const maxTargets = 1000
+
+// CancelEvent ends what routing made of an event, and the named deliveries.
+func (s *Server) CancelEvent(ctx context.Context, req *schedulerv1.CancelEventRequest) (*schedulerv1.CancelEventResponse, error) {
+	var v []fault.Violation
+	fail := func(field, rule string) { v = append(v, fault.Violation{Field: field, Rule: rule}) }
+	if !postrider.AccountID(req.GetAccountId()).Valid() {
+		fail("account_id", "must be the id of an account")
+	}
+	if !postrider.EventID(req.GetEventId()).Valid() {
+		fail("event_id", "must be the id of an event")
+	}
+	if req.GetReason() == "" {
+		fail("reason", "must be set")
+	}
+	if len(req.GetDeliveries()) > maxTargets {
+		fail("deliveries", "must be at most 1000")
+	}
+	targets := make([]cancel.Target, 0, len(req.GetDeliveries()))
+	for i, d := range req.GetDeliveries() {
+		t := cancel.Target{Webhook: postrider.WebhookID(d.GetWebhookId()), Delivery: postrider.DeliveryID(d.GetDeliveryId()), Apart: d.GetApart()}
+		if !t.Webhook.Valid() || !t.Delivery.Valid() {
+			fail(fmt.Sprintf("deliveries[%d]", i), "must be the ids of a webhook and a delivery")
+		}
+		targets = append(targets, t)
+	}
+	if err := check(v...); err != nil {
+		return nil, err
+	}
+	n, err := s.deps.Cancel.Event(ctx, postrider.AccountID(req.GetAccountId()), postrider.EventID(req.GetEventId()), targets, req.GetReason())
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return &schedulerv1.CancelEventResponse{Cancelled: n}, nil
 }
 
 // errNotWaiting is the answer for a delivery that does not wait.

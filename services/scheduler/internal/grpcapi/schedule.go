@@ -81,7 +81,7 @@ func (s *Server) ScheduleRetry(ctx context.Context, req *schedulerv1.ScheduleRet
 func (s *Server) endMarked(ctx context.Context, standing []retrystream.Record) {
 	var marked []retrystream.Record
 	for _, rec := range standing {
-		if s.deps.Marks.Has(rec.Retry.GetDelivery().GetId()) {
+		if s.deps.Marks.Covers(rec.Retry.GetDelivery()) {
 			marked = append(marked, rec)
 		}
 	}

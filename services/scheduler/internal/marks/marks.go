@@ -3,7 +3,11 @@
 // costs only promptness: the dispatcher looks at marks before each attempt.
 package marks
 
-import "sync"
+import (
+	"sync"
+
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+)
 
 // Marks is safe for concurrent use. The zero value is not ready; use New.
 type Marks struct {
@@ -28,7 +32,13 @@ func (m *Marks) Remove(_, delivery string, _ uint64) {
 	delete(m.set, delivery)
 }
 
-// Has reports whether a delivery is cancelled.
+// Covers reports whether a delivery is cancelled, by its own mark or by its event's: that ends what
+// routing made of the event, and not what was replayed or redriven since.
+func (m *Marks) Covers(d *recordv1.Delivery) bool {
+	return m.Has(d.GetId()) || d.GetReplayId() == "" && d.GetProgress().GetSeries() == 0 && m.Has(d.GetEventId())
+}
+
+// Has reports whether a delivery is marked itself.
 func (m *Marks) Has(delivery string) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
