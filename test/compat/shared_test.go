@@ -43,6 +43,7 @@ func TestShared(t *testing.T) {
 		"1.0.6 the log":                     logged,
 		"1.0.7 secrets":                     secrets,
 		"1.0.8 URLs":                        urls,
+		"1.0.9 all five systems at once":    allFive,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

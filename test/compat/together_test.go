@@ -17,17 +17,17 @@ import (
 	"github.com/postrider/postrider/pkg/signature"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/test/fixture/receivertest"
+	"github.com/postrider/postrider/test/system"
 )
 
 // The data are an object with an integer id and a value that JSON.stringify writes in another way,
 // so that it is seen whose bytes stay.
 const togetherData = `{"id":29,"externalId":"x-1","amount":100.00,"name":"Decaf <&> é","updatedAt":"2024-01-24T14:18:37.749861007Z"}`
 
-// One event, routed once, reaches a webhook of each of the five systems, and each gets the form
+// allFive: one event, routed once, reaches a webhook of each of the five systems, and each gets the form
 // that it would have got alone.
-func TestOneEventReachesAllFiveSystems(t *testing.T) {
-	t.Parallel()
-	a := open(t).NewAccount(t, func(a *postriderv1.Account) { a.TimeZone = "Australia/Melbourne" })
+func allFive(t *testing.T, s *system.Account) {
+	a := s.NewAccount(t, func(a *postriderv1.Account) { a.TimeZone = "Australia/Melbourne" })
 	r := receivertest.New(t, receivertest.WithTLS())
 	secrets := map[string]string{}
 	for _, profile := range []string{"labelst", "jewelmusic", "audata", "offblocks", "ingedata"} {
