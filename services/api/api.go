@@ -34,6 +34,7 @@ import (
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	routerv1 "github.com/postrider/postrider/proto/gen/go/postrider/router/v1"
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
+	"github.com/postrider/postrider/services/api/internal/ledger"
 	"github.com/postrider/postrider/services/api/internal/logstore"
 	"github.com/postrider/postrider/services/api/internal/manage"
 	"github.com/postrider/postrider/services/api/internal/notice"
@@ -132,6 +133,7 @@ type Service struct {
 	notices *notice.Publisher
 	writer  *journal.Writer
 	replays *replay.Runner
+	ledger  *ledger.Server
 	rest    http.Handler
 
 	closeREST func() error
@@ -172,7 +174,10 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Index: s.index, Fresh: s.mirror.Fresh, Origin: cfg.origin(), PublicURL: string(cfg.PublicURL), AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
 		Events: deps.Events, Replays: s.replays, Notices: s.notices, FailingLimit: cfg.DisableFailingAfter,
 	})
-	if err := s.openREST(ctx); err != nil {
+	if err = s.openLedger(); err == nil {
+		err = s.openREST(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("configure api: %w", err), log.Close())
 	}
 	return s, nil
@@ -200,10 +205,6 @@ func (s *Service) openREST(ctx context.Context) error {
 	s.closeREST = sync.OnceValue(conn.Close)
 	return nil
 }
-
-// Rules is the scope that each method of the public management services needs, for a server that
-// serves others beside them.
-func Rules() map[string]postrider.Scope { return manage.Rules() }
 
 // Authenticator knows every key while the service runs, for such a server.
 func (s *Service) Authenticator() *access.Authenticator { return s.auth }
@@ -243,7 +244,10 @@ func (s *Service) Stop(ctx context.Context) error {
 }
 
 // Register adds the management services of the public API to a server with Guards.
-func (s *Service) Register(r grpc.ServiceRegistrar) { s.manage.Register(r) }
+func (s *Service) Register(r grpc.ServiceRegistrar) {
+	s.manage.Register(r)
+	s.ledger.Register(r)
+}
 
 // RegisterInternal adds what only other services may reach.
 func (s *Service) RegisterInternal(r grpc.ServiceRegistrar) {

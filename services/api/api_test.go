@@ -28,6 +28,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
+	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/pkg/telemetry"
 	dispatcherv1 "github.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -55,6 +56,9 @@ type rig struct {
 	webhooks   postriderv1.WebhookServiceClient
 	eventTypes postriderv1.EventTypeServiceClient
 	deliveries postriderv1.DeliveryServiceClient
+	ledger     postriderv1.LedgerServiceClient
+	queue      *deliverystream.Streams
+	retries    *retrystream.Streams
 	account    string
 	key        string
 }
@@ -73,8 +77,11 @@ func setup(t *testing.T) *rig {
 	require.NoError(t, err)
 	r.events, err = eventstream.Ensure(t.Context(), c, eventstream.Default())
 	require.NoError(t, err)
-	deliveries, err := deliverystream.Ensure(t.Context(), c)
+	r.queue, err = deliverystream.Ensure(t.Context(), c)
 	require.NoError(t, err)
+	r.retries, err = retrystream.Ensure(t.Context(), c, retrystream.Default())
+	require.NoError(t, err)
+	t.Cleanup(r.retries.Close)
 	keyset, err := seal.Generate()
 	require.NoError(t, err)
 	r.sealer, err = seal.Parse(keyset)
@@ -85,7 +92,7 @@ func setup(t *testing.T) *rig {
 	cfg := api.Default()
 	cfg.LogFile = filepath.Join(t.TempDir(), "log.db")
 	r.service, err = api.New(t.Context(), cfg, api.Deps{
-		Streams: c, Store: r.store, Journal: r.journal, DeadLetters: letters, Events: r.events, Deliveries: deliveries, EventsAge: 7 * 24 * time.Hour, Sealer: r.sealer,
+		Streams: c, Store: r.store, Journal: r.journal, DeadLetters: letters, Events: r.events, Deliveries: r.queue, EventsAge: 7 * 24 * time.Hour, Sealer: r.sealer,
 		Router: routerv1.NewRouterServiceClient(nobody), Dispatcher: dispatcherv1.NewDispatcherServiceClient(nobody),
 		Scheduler: schedulerv1.NewSchedulerServiceClient(nobody), AdminKey: adminKey, Instance: "api-test",
 		Logger: logtest.New(t), Telemetry: telemetry.Noop(),
@@ -96,6 +103,7 @@ func setup(t *testing.T) *rig {
 	t.Cleanup(func() { require.NoError(t, r.service.Stop(context.WithoutCancel(t.Context()))) })
 	r.accounts, r.webhooks = postriderv1.NewAccountServiceClient(conn), postriderv1.NewWebhookServiceClient(conn)
 	r.eventTypes, r.deliveries = postriderv1.NewEventTypeServiceClient(conn), postriderv1.NewDeliveryServiceClient(conn)
+	r.ledger = postriderv1.NewLedgerServiceClient(conn)
 	r.account, r.key = r.newAccount(t, "publish", "manage", "read")
 	return r
 }

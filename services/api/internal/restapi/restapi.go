@@ -39,6 +39,7 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 		postriderv1.RegisterWebhookServiceHandler(ctx, mux, conn),
 		postriderv1.RegisterDeliveryServiceHandler(ctx, mux, conn),
 		postriderv1.RegisterSigningKeyServiceHandler(ctx, mux, conn),
+		postriderv1.RegisterLedgerServiceHandler(ctx, mux, conn),
 		postriderv1.RegisterReplayServiceHandler(ctx, mux, conn),
 	)
 	if err != nil {

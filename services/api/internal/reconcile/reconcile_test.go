@@ -1,0 +1,216 @@
+package reconcile_test
+
+import (
+	"database/sql"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite" // to plant rows
+
+	"github.com/postrider/postrider/pkg/fault"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+	"github.com/postrider/postrider/services/api/internal/reconcile"
+)
+
+const (
+	waiting = recordv1.RetryKind_RETRY_KIND_WAITING
+	held    = recordv1.RetryKind_RETRY_KIND_HELD
+)
+
+func TestWhatIsWhereItShouldBeIsNotNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, end := range []func(*recordv1.Delivery){
+		w.deliver, // pending
+		func(d *recordv1.Delivery) { w.waiting(d); w.put(d, waiting) },
+		func(d *recordv1.Delivery) { w.waiting(d); w.put(d, held) },
+		func(d *recordv1.Delivery) { w.dead(d); w.bury(d) },
+		w.cancelled,
+	} {
+		d := w.event()
+		w.routed(d)
+		end(d)
+	}
+	w.ackAll()
+	w.deliver(w.event()) // in a router's hands: not journalled yet
+
+	named, summary := w.run(false)
+	require.Empty(t, named)
+	require.True(t, summary.GetIndexCompared())
+	require.EqualValues(t, 5, summary.GetEvents())
+	require.EqualValues(t, 2, summary.GetDeliveries())
+	require.EqualValues(t, 2, summary.GetRecords())
+	require.EqualValues(t, 1, summary.GetDeadLetters())
+	require.EqualValues(t, 4, summary.GetLogDeliveries(), "three that have not ended, and a dead one")
+	require.Zero(t, summary.GetImbalances())
+}
+
+func TestEachPlantedImbalanceIsNamedAndNothingElse(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		plant func(w *world, d *recordv1.Delivery)
+		kind  postriderv1.ImbalanceKind
+	}{
+		"an event that was passed over": {
+			func(*world, *recordv1.Delivery) {}, postriderv1.ImbalanceKind_IMBALANCE_KIND_EVENT_NOT_ROUTED,
+		},
+		"a routed delivery that is nowhere": {
+			func(w *world, d *recordv1.Delivery) { w.routed(d) }, postriderv1.ImbalanceKind_IMBALANCE_KIND_NOWHERE,
+		},
+		"a waiting delivery without a record": {
+			func(w *world, d *recordv1.Delivery) { w.routed(d); w.waiting(d) }, postriderv1.ImbalanceKind_IMBALANCE_KIND_NO_RECORD,
+		},
+		"a delivery in two places": {
+			func(w *world, d *recordv1.Delivery) { w.routed(d); w.deliver(d); w.put(d, waiting) }, postriderv1.ImbalanceKind_IMBALANCE_KIND_TWO_PLACES,
+		},
+		"a record of a delivery that has ended": {
+			func(w *world, d *recordv1.Delivery) { w.routed(d); w.cancelled(d); w.put(d, waiting) }, postriderv1.ImbalanceKind_IMBALANCE_KIND_ENDED,
+		},
+		"a record of a later series that nobody journalled": {
+			func(w *world, d *recordv1.Delivery) {
+				w.routed(d)
+				w.dead(d)
+				d.Progress.Series++
+				w.put(d, waiting)
+			}, postriderv1.ImbalanceKind_IMBALANCE_KIND_NOT_JOURNALLED,
+		},
+		"a delivery that was never journalled": {
+			func(w *world, d *recordv1.Delivery) {
+				other := w.event()
+				other.EventId, other.EventSequence = d.GetEventId(), d.GetEventSequence()
+				w.routed(d)
+				w.cancelled(d)
+				d.Id = other.GetId()
+				w.deliver(d)
+				w.routed(w.last(other))
+			}, postriderv1.ImbalanceKind_IMBALANCE_KIND_NOT_JOURNALLED,
+		},
+		"a dead letter of a delivery that is nowhere else": {
+			func(w *world, d *recordv1.Delivery) { w.routed(d); w.bury(d) }, postriderv1.ImbalanceKind_IMBALANCE_KIND_UNKNOWN_DEAD_LETTER,
+		},
+		"a death without a dead letter": {
+			func(w *world, d *recordv1.Delivery) { w.routed(d); w.dead(d) }, postriderv1.ImbalanceKind_IMBALANCE_KIND_NO_DEAD_LETTER,
+		},
+		"a record that the index does not have": {
+			func(w *world, d *recordv1.Delivery) {
+				w.routed(d)
+				w.index.missing[w.put(d, waiting)] = true
+			}, postriderv1.ImbalanceKind_IMBALANCE_KIND_NOT_INDEXED,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			good := w.event()
+			w.routed(good)
+			w.deliver(good)
+			d := w.event()
+			test.plant(w, d)
+			w.ackAll()
+			named, summary := w.run(false)
+			require.Len(t, named, 1, "%v", named)
+			require.Equal(t, test.kind, named[0].GetKind(), "%v", named[0])
+			require.Equal(t, d.GetEventId(), named[0].GetEventId())
+			require.Equal(t, d.GetAccountId(), named[0].GetAccountId())
+			if test.kind != postriderv1.ImbalanceKind_IMBALANCE_KIND_EVENT_NOT_ROUTED {
+				require.Equal(t, d.GetId(), named[0].GetDeliveryId())
+			}
+			require.EqualValues(t, 1, summary.GetImbalances())
+			require.False(t, named[0].GetRepaired())
+		})
+	}
+}
+
+// last routes the event that event() published last to nobody but itself, and ends it.
+func (w *world) last(d *recordv1.Delivery) *recordv1.Delivery {
+	w.t.Helper()
+	found, err := w.events.Usage(w.t.Context())
+	require.NoError(w.t, err)
+	ev, err := w.events.Get(w.t.Context(), found.LastSequence)
+	require.NoError(w.t, err)
+	other := &recordv1.Delivery{Id: "dlv_other", AccountId: ev.GetAccountId(), WebhookId: d.GetWebhookId(), EventId: ev.GetId(), EventType: ev.GetType()}
+	w.cancelled(other)
+	return other
+}
+
+func TestARepairPutsBackWhatIsAnIndex(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	lost, row, behind := w.event(), w.event(), w.event()
+	for _, d := range []*recordv1.Delivery{lost, row, behind} {
+		w.routed(d)
+	}
+	w.index.missing[w.put(lost, waiting)] = true
+	w.deliver(row)
+	w.cancelled(behind)
+	w.ackAll()
+	w.recorded()
+	w.sql(`DELETE FROM deliveries WHERE delivery_id = ?`, row.GetId())
+	w.sql(`DELETE FROM events WHERE event_id = ?`, row.GetEventId())
+	w.sql(`UPDATE deliveries SET state = 'pending', state_rank = 1 WHERE delivery_id = ?`, behind.GetId())
+
+	for _, repair := range []bool{false, true} {
+		named, summary := w.run(repair)
+		var got []string
+		for _, i := range named {
+			require.Equal(t, repair, i.GetRepaired())
+			got = append(got, short(i))
+		}
+		require.ElementsMatch(t, []string{
+			"IMBALANCE_KIND_NOT_INDEXED " + lost.GetId(), "IMBALANCE_KIND_LOG_BEHIND " + row.GetId(),
+			"IMBALANCE_KIND_LOG_BEHIND ", // the event of row
+			"IMBALANCE_KIND_LOG_BEHIND " + behind.GetId(),
+		}, got)
+		if repair {
+			require.EqualValues(t, 4, summary.GetRepaired())
+			require.Zero(t, summary.GetImbalances())
+		} else {
+			require.EqualValues(t, 4, summary.GetImbalances())
+		}
+	}
+	named, _ := w.run(false)
+	require.Empty(t, named)
+	ledger, err := w.log.Ledger(t.Context())
+	require.NoError(t, err)
+	for _, counts := range ledger {
+		require.EqualValues(t, 1, counts.Routed)
+	}
+}
+
+func (w *world) sql(statement string, args ...any) {
+	w.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+w.dbPath+"?_pragma=busy_timeout(10000)")
+	require.NoError(w.t, err)
+	defer func() { require.NoError(w.t, db.Close()) }()
+	_, err = db.ExecContext(w.t.Context(), statement, args...)
+	require.NoError(w.t, err)
+}
+
+func TestWithoutAnIndexTheRestIsCompared(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.event()
+	w.routed(d)
+	w.put(w.event(), waiting) // in a router's hands
+	w.index.away = fault.New(fault.Unavailable, "STORE_UNAVAILABLE", "away")
+	named, summary := w.run(false)
+	require.False(t, summary.GetIndexCompared())
+	require.Len(t, named, 1)
+	require.Equal(t, postriderv1.ImbalanceKind_IMBALANCE_KIND_NOWHERE, named[0].GetKind())
+}
+
+func TestWhenTheRecorderDoesNotCatchUpNothingIsSaid(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.routed(w.event())
+	_, err := w.journal.Consumer(t.Context(), "another")
+	require.NoError(t, err)
+	deps := reconcile.Deps{
+		Streams: w.client, Events: w.events, Journal: w.journal, Recorder: "another", Letters: w.letters, Log: w.log, Scheduler: w.index, Now: time.Now,
+	}
+	_, err = reconcile.New(reconcile.Config{CatchUp: time.Millisecond}, deps).Run(t.Context(), false, nil)
+	require.ErrorIs(t, err, reconcile.ErrRecorderBehind)
+}
