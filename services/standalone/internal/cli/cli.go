@@ -72,7 +72,7 @@ in ./var/admin.key (POSTRIDER_DATA_DIR names another folder).
 Exit codes:
 
   0  done
-  1  failed: an attempt, a signature, the program itself
+  1  failed: an attempt, a signature, a balance, the program itself
   2  wrong usage
   3  not found
   4  refused: no right, or a rule is broken
@@ -106,6 +106,8 @@ func (p *program) root() *cobra.Command {
 	add("run", p.upCommand(), p.encryptionKeyCommand())
 	add("events", p.publishCommand(), p.listenCommand(), p.deliveriesCommand(), p.deadLettersCommand())
 	add("manage", p.accountsCommand(), p.keysCommand(), p.webhooksCommand(), p.eventTypesCommand())
+	add("run", p.reconcileCommand())
+	add("events", p.ledgerCommand())
 	root.AddCommand(p.versionCommand())
 	return root
 }
