@@ -35,6 +35,7 @@ type webhookData struct {
 
 // data is the payload of operational events.
 type data struct {
+	Type      string       `json:"type"` // most profiles send the payload alone
 	AccountID string       `json:"account_id"`
 	Webhook   *webhookData `json:"webhook,omitempty"`
 
@@ -105,7 +106,7 @@ func (p *Publisher) about(kind string, w *postriderv1.Webhook, d *data) []*recor
 
 // events are the notice to the account, and to the operator's, if that is another.
 func (p *Publisher) events(kind, account string, d *data) []*recordv1.Notice {
-	d.AccountID = account
+	d.Type, d.AccountID = kind, account
 	body, err := json.Marshal(d)
 	if err != nil { // It holds strings, numbers and times only.
 		p.deps.Logger.Error("operational event cannot be written", "type", kind, "error", err)
