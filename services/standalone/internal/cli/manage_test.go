@@ -82,7 +82,7 @@ func TestAWebhookIsMadeChangedAndDeleted(t *testing.T) {
 	made := s.json(t, "webhooks", "create", "http://127.0.0.1:1/hook", "--events", "release.*,track.uploaded", "--name", "mine",
 		"--filter", "data.total > 100", "--scopes", `{"project_id":[12,13]}`, "--header", "X-Tenant: nine", "--attempt-timeout", "5s",
 		"--retry-delays", "1m,5m", "--retry-jitter", "0.2", "--retry-basis", "first_attempt", "--max-in-flight", "3",
-		"--rate-limit", "2.5", "--trace-context=false", "--annotation", "team=billing")
+		"--rate-limit", "2.5", "--trace-context=false", "--annotation", "team=billing", "--disable-failing-after", "24h")
 	require.Regexp(t, `^whsec_`, made["secret"])
 	w := made["webhook"].(map[string]any)
 	id := w["id"].(string)
@@ -107,6 +107,11 @@ func TestAWebhookIsMadeChangedAndDeleted(t *testing.T) {
 	require.Equal(t, map[string]any{"X-Tenant": "nine"}, v["headers"], "what is not named stays")
 	s.fails(t, exitRefused, "ETAG_MISMATCH", "webhooks", "update", id, "--name", "x", "--etag", w["etag"].(string))
 	s.fails(t, exitUsage, "name what is to change", "webhooks", "update", id)
+
+	require.Equal(t, "86400s", w["disable_failing_after"])
+	require.NotContains(t, s.json(t, "webhooks", "update", id, "--disable-failing-after", "0s"), "disable_failing_after")
+	require.Regexp(t, `(?m)^held +0`, s.ok(t, "webhooks", "backlog", id))
+	s.fails(t, exitNotFound, "no webhook wh_none", "webhooks", "backlog", "wh_none")
 
 	require.Regexp(t, `(?m)^state +paused \(operator\)$`, s.ok(t, "webhooks", "pause", id))
 	require.Regexp(t, `(?m)^state +active$`, s.ok(t, "webhooks", "resume", id))

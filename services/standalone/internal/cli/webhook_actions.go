@@ -178,3 +178,39 @@ func (p *program) webhooksExplain() *cobra.Command {
 	})
 	return c
 }
+
+func (p *program) webhooksBacklog() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "backlog WEBHOOK",
+		Short: "Count what waits for a webhook, and say since when it fails",
+		Long: "Count the deliveries that are held or wait for a webhook, with the age of the oldest, and say since when all\n" +
+			"of its attempts have failed, if they do.",
+		Example: "  postrider webhooks backlog wh_01HF7YAT00ZZZZZZZZZZZZZZZZ",
+		Args:    cobra.ExactArgs(1),
+	}
+	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
+		resp, err := cl.webhooks.GetWebhookBacklog(ctx, &postriderv1.GetWebhookBacklogRequest{AccountId: cl.account, WebhookId: args[0]})
+		if err != nil {
+			return err
+		}
+		return p.show(resp, func(t *table) {
+			t.row("WHY", "COUNT", "OLDEST EVENT", "NEXT ATTEMPT")
+			for _, b := range []struct {
+				why     string
+				backlog *postriderv1.Backlog
+			}{{"held", resp.GetHeld()}, {"waiting", resp.GetWaiting()}, {"parked", resp.GetParked()}, {"delayed", resp.GetDelayed()}} {
+				t.row(b.why, strconv.FormatInt(b.backlog.GetCount(), 10), stamp(b.backlog.GetOldestAcceptTime()), stamp(b.backlog.GetNextAttemptTime()))
+			}
+			if !resp.GetComplete() {
+				t.line("There are more than were counted.")
+			}
+			if f := resp.GetFailing(); f != nil {
+				t.line("")
+				t.field("failing since", stamp(f.GetStartTime()))
+				t.field("last failure", stamp(f.GetLastFailureTime())+" "+f.GetLastErrorClass())
+				t.field("disabled from", stamp(f.GetDisableTime()))
+			}
+		})
+	})
+	return c
+}

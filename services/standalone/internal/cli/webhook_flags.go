@@ -30,6 +30,7 @@ type webhookFlags struct {
 	traceContext bool
 	annotations  []string
 	options      string
+	failingAfter time.Duration
 }
 
 func (w *webhookFlags) add(f *pflag.FlagSet) {
@@ -47,6 +48,7 @@ func (w *webhookFlags) add(f *pflag.FlagSet) {
 	f.Float64Var(&w.rateLimit, "rate-limit", 0, "attempts per second; default: no limit")
 	f.BoolVar(&w.traceContext, "trace-context", true, "whether deliveries carry a W3C traceparent")
 	f.StringVar(&w.options, "options", "", "JSON object of what only some profiles know, such as {\"handshake\":\"required\"}")
+	f.DurationVar(&w.failingAfter, "disable-failing-after", 0, "time after which it is disabled if all attempts fail, 1h to 720h; default: the account's; 0s: that again")
 	f.StringArrayVar(&w.annotations, "annotation", nil, "key=value in your own terms; can be repeated")
 }
 
@@ -72,6 +74,12 @@ func (w *webhookFlags) webhook(f *pflag.FlagSet) (*postriderv1.Webhook, *fieldma
 		{"annotation", "annotations", func() (err error) {
 			out.Annotations, err = keyValues("--annotation", "=", nonEmpty(w.annotations))
 			return err
+		}},
+		{"disable-failing-after", "disable_failing_after", func() error {
+			if w.failingAfter != 0 {
+				out.DisableFailingAfter = durationpb.New(w.failingAfter)
+			}
+			return nil
 		}},
 		{"options", "options", func() (err error) { out.Options, err = parseOptions(w.options); return err }},
 	} {
