@@ -16,6 +16,7 @@ type client struct {
 	webhooks   postriderv1.WebhookServiceClient
 	eventTypes postriderv1.EventTypeServiceClient
 	deliveries postriderv1.DeliveryServiceClient
+	replays    postriderv1.ReplayServiceClient
 	ledger     postriderv1.LedgerServiceClient
 	events     postriderv1.EventServiceClient
 	account    string // for requests; empty: the key's own
@@ -53,6 +54,7 @@ func (p *program) connect() (*client, error) {
 		webhooks:   postriderv1.NewWebhookServiceClient(manage),
 		eventTypes: postriderv1.NewEventTypeServiceClient(manage),
 		deliveries: postriderv1.NewDeliveryServiceClient(manage),
+		replays:    postriderv1.NewReplayServiceClient(manage),
 		ledger:     postriderv1.NewLedgerServiceClient(manage),
 		events:     postriderv1.NewEventServiceClient(publish),
 		account:    p.globals.account,

@@ -13,8 +13,8 @@ func (p *program) deadLettersCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:     "dead-letters",
 		Aliases: []string{"dead-letter", "deadletters"},
-		Short:   "See deliveries that will not be tried again",
-	}, p.deadLettersList(), p.deadLettersShow())
+		Short:   "See deliveries that will not be tried again, and redrive them",
+	}, p.deadLettersList(), p.deadLettersShow(), p.deadLettersSummary(), p.deadLettersRedrive())
 }
 
 func (p *program) deadLettersList() *cobra.Command {
@@ -87,6 +87,7 @@ func (p *program) deadLettersShow() *cobra.Command {
 			t.field("type", d.GetEventType())
 			t.field("webhook", d.GetWebhookId())
 			t.field("died", stamp(d.GetCreateTime()))
+			t.field("expires", stamp(d.GetExpireTime()))
 			t.field("content type", d.GetContentType())
 			t.field("data", excerpt(d.GetData()))
 		})

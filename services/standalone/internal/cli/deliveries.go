@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
 
@@ -21,7 +22,7 @@ func (p *program) deliveriesCommand() *cobra.Command {
 		Long: `A delivery is one event for one webhook. It is pending, waiting (for its next attempt) or held
 (because its webhook is), until it is delivered, dead or cancelled. The log that these commands
 read is a moment behind.`,
-	}, p.deliveriesList(), p.deliveriesShow(), p.deliveriesAttempts(), p.deliveriesCancel(), p.deliveriesRetry(), p.deliveriesTail())
+	}, p.deliveriesList(), p.deliveriesShow(), p.deliveriesAttempts(), p.deliveriesCancel(), p.deliveriesRetry(), p.deliveriesReplay(), p.deliveriesTail())
 }
 
 // deliveryFilter are the flags that choose deliveries.
@@ -126,6 +127,9 @@ func (p *program) deliveriesShow() *cobra.Command {
 			t.field("type", d.GetEventType())
 			t.field("webhook", d.GetWebhookId())
 			t.field("attempts", strconv.Itoa(int(d.GetAttemptCount())))
+			if d.GetSeries() > 0 {
+				t.field("redriven", strconv.Itoa(int(d.GetSeries())))
+			}
 			t.field("last result", lastResult(d))
 			t.field("next attempt", stamp(d.GetNextAttemptTime()))
 			t.field("created", stamp(d.GetCreateTime()))
@@ -173,12 +177,20 @@ func (p *program) deliveriesAttempts() *cobra.Command {
 
 func (p *program) deliveriesCancel() *cobra.Command {
 	c := &cobra.Command{
-		Use:     "cancel DELIVERY",
-		Short:   "End a delivery that was not delivered",
-		Example: "  postrider deliveries cancel dlv_6tzpwd6c3nq2e7m5r8k1xg4v0b9h",
-		Args:    cobra.ExactArgs(1),
+		Use:   "cancel DELIVERY|EVENT",
+		Short: "End a delivery that was not delivered, or all of an event",
+		Example: `  postrider deliveries cancel dlv_6tzpwd6c3nq2e7m5r8k1xg4v0b9h
+  postrider deliveries cancel evt_01HF7YAT00ZZZZZZZZZZZZZZZZ`,
+		Args: cobra.ExactArgs(1),
 	}
 	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
+		if postrider.EventID(args[0]).Valid() {
+			resp, err := cl.deliveries.CancelEvent(ctx, &postriderv1.CancelEventRequest{AccountId: cl.account, EventId: args[0]})
+			if err != nil {
+				return err
+			}
+			return p.done(resp, "cancelled %s: %d removed, %d marked, which end unless they are delivered just now", args[0], resp.GetRemoved(), resp.GetMarked())
+		}
 		resp, err := cl.deliveries.CancelDelivery(ctx, &postriderv1.CancelDeliveryRequest{AccountId: cl.account, DeliveryId: args[0]})
 		if err != nil {
 			return err

@@ -81,6 +81,25 @@ func TestDeadLettersAreListedAndShownWithTheirData(t *testing.T) {
 	require.Regexp(t, `(?m)^cause +exhausted$`, s.ok(t, "dead-letters", "show", id))
 	require.Equal(t, `{"total":  120}`, s.ok(t, "dead-letters", "show", id, "--data"))
 	s.fails(t, exitNotFound, "no dead letter", "dead-letters", "show", "dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa")
+
+	require.Regexp(t, `(?m)^1 +exhausted +order.paid +`+w, s.ok(t, "dead-letters", "summary", "--webhook", w))
+	require.Regexp(t, `(?m)^deliveries +1$`, s.ok(t, "dead-letters", "redrive", "--webhook", w, "--dry-run"))
+	s.fails(t, exitUsage, "--all", "dead-letters", "redrive")
+	r.Respond(200)
+	require.Regexp(t, `(?m)^state +succeeded$`, s.ok(t, "dead-letters", "redrive", id, "--wait"))
+	s.await(t, "delivered", "deliveries", "show", id)
+	require.Regexp(t, `(?m)^redriven +1$`, s.ok(t, "deliveries", "show", id))
+
+	event := list(t, s.json(t, "deliveries", "list", "--webhook", w), "deliveries")[0]["event_id"].(string)
+	require.Regexp(t, `(?m)^deliveries +1$`, s.ok(t, "deliveries", "replay", "--since", "-1h", "--webhook", w, "--dry-run"))
+	require.Regexp(t, `(?m)^deliveries +1$`, s.ok(t, "deliveries", "replay", event, "--webhook", w, "--wait"))
+	s.fails(t, exitUsage, "--since", "deliveries", "replay")
+	jobs := s.ok(t, "replays", "list")
+	require.Regexp(t, `(?m)^rpl_\w+ +redrive +succeeded +1 +0 +100 `, jobs)
+	job := strings.Fields(strings.Split(jobs, "\n")[1])[0]
+	require.Regexp(t, `(?m)^kind +replay$`, s.ok(t, "replays", "show", job))
+	require.Regexp(t, `(?m)^state +succeeded$`, s.ok(t, "replays", "abort", job), "it has ended")
+	require.Contains(t, s.ok(t, "deliveries", "cancel", event), "0 removed")
 }
 
 func TestTailShowsEachChangeOnce(t *testing.T) {
