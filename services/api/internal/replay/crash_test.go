@@ -178,10 +178,10 @@ func (d deliveries) Publish(ctx context.Context, m *recordv1.Delivery, done func
 	if !d.power.use() {
 		return errKilled
 	}
-	return d.process.deliveries.Publish(ctx, m, done)
+	return d.deliveries.Publish(ctx, m, done)
 }
 
-func (d deliveries) Shards() int { return d.process.deliveries.Shards() }
+func (d deliveries) Shards() int { return d.deliveries.Shards() }
 
 type letters struct {
 	*deadletterstream.Stream
@@ -395,4 +395,37 @@ func TestARedriveWhoseProcessesAreKilledAtEveryStepLosesNoLetterAndCountsExactly
 			require.Equal(t, records, journalled)
 		})
 	}
+}
+
+// Of two processes one runs the job; when it falls silent the other takes it over, and the first,
+// which still lives, learns that it has lost it and makes nothing more.
+func TestAJobIsOneProcessesAtATimeAndIsTakenOverFromOneThatFallsSilent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const n = 12
+	last := w.publish(t, n)
+	id := postrider.NewReplayID()
+	job := &recordv1.Job{NextSequence: 1, LastSequence: last, Holder: "silent", Replay: &postriderv1.Replay{
+		Id: string(id), AccountId: string(account), Rate: 40, State: postriderv1.ReplayState_REPLAY_STATE_RUNNING,
+		Selection: &postriderv1.Replay_Events{Events: &postriderv1.EventSelection{StartTime: timestamppb.New(time.Now().Add(-time.Hour))}},
+	}}
+	rev, err := w.store.CreateJob(t.Context(), job)
+	require.NoError(t, err)
+	const unlimited = 1 << 40
+	w.run(t, t.Context(), unlimited)
+	w.run(t, t.Context(), unlimited)
+	for range 10 { // it is seen to live for longer than a lease, and nobody takes it
+		job.Beat++
+		rev, err = w.store.UpdateJob(t.Context(), job, rev)
+		require.NoError(t, err)
+		timer := time.NewTimer(40 * time.Millisecond)
+		<-timer.C
+	}
+	require.Eventually(t, func() bool { return replay.Ended(w.job(t, id)) }, patience, 5*time.Millisecond)
+	_, err = w.store.UpdateJob(t.Context(), job, rev)
+	require.ErrorIs(t, err, config.ErrConflict, "the silent one has lost it")
+	require.EqualValues(t, n*len(hooks), w.job(t, id).GetDeliveries())
+	stored := 0
+	require.NoError(t, w.deliveries.Scan(t.Context(), 0, func(*recordv1.Delivery) error { stored++; return nil }))
+	require.Equal(t, n*len(hooks), stored)
 }

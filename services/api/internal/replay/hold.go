@@ -172,8 +172,7 @@ func (h *hold) during(ctx context.Context, do func(context.Context) error) error
 			err := h.write(ctx)
 			if errors.Is(err, errLost) {
 				cancel()
-				<-done
-				return errLost
+				return errors.Join(errLost, <-done)
 			}
 			if err != nil && ctx.Err() == nil {
 				h.log.WarnContext(ctx, "replay's holder cannot be seen now", "error", err)
