@@ -148,7 +148,7 @@ func (s *Service) Start(ctx context.Context) error {
 		return fmt.Errorf("load configuration: %w", err)
 	}
 	s.settler.Start()
-	s.pipeline.Start()
+	s.pipeline.Start() //nolint:contextcheck // it outlasts ctx, which bounds the start
 	return s.shards.Start(ctx)
 }
 

@@ -34,7 +34,7 @@ func TestEveryTestThatAGuaranteeNamesExists(t *testing.T) {
 		if !strings.HasSuffix(path, "_test.go") {
 			return nil
 		}
-		source, err := os.ReadFile(path) //nolint:gosec // of this repository
+		source, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}

@@ -74,7 +74,7 @@ func holdDrill(t *testing.T, size holdSize) {
 		published := make(chan error, 1)
 		go func() { published <- p.publish(ctx, n*size.burst, (n+1)*size.burst) }()
 		hook := d.IntN(len(w.hooks))
-		got := strike(ctx, t, w, s, webhooks, hook, n*size.burst+1+d.IntN(size.burst-1), size.inFlight, d.between(0, 5*time.Millisecond), d.between(0, 30*time.Millisecond))
+		got := strike(t, w, s, webhooks, hook, n*size.burst+1+d.IntN(size.burst-1), size.inFlight, d.between(0, 5*time.Millisecond), d.between(0, 30*time.Millisecond))
 		t.Logf("strike %d at webhook %d: %s", n+1, hook, got)
 		require.NoError(t, <-published)
 		unrouted, attempting, records = unrouted+got.unrouted, attempting+got.unacked, records+got.records
@@ -110,10 +110,11 @@ func (m met) String() string {
 // strike waits until so many events are accepted and enough is in flight, and a moment more, then pauses the webhook and resumes it
 // after another.
 func strike(
-	ctx context.Context, t *testing.T, w *world, s *streams, webhooks postriderv1.WebhookServiceClient,
+	t *testing.T, w *world, s *streams, webhooks postriderv1.WebhookServiceClient,
 	hook, accepted, enough int, before, between time.Duration,
 ) met {
 	t.Helper()
+	ctx := t.Context()
 	await(t, time.Minute, time.Millisecond, func() string {
 		return fmt.Sprintf("%d events accepted, %d deliveries in flight", w.ledger.acceptedCount(), w.ledger.inFlight())
 	}, func() bool { return w.ledger.acceptedCount() >= accepted && w.ledger.inFlight() >= enough })

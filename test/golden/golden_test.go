@@ -152,7 +152,7 @@ func write(t *testing.T, messages map[string]proto.Message) {
 	for name, m := range messages {
 		raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 		require.NoError(t, err)
-		if before, err := os.ReadFile(filepath.Join(dir, name+".binpb")); err == nil && bytes.Equal(before, raw) { //nolint:gosec // in testdata
+		if before, err := os.ReadFile(filepath.Join(dir, name+".binpb")); err == nil && bytes.Equal(before, raw) {
 			continue // The form of the text changes with each build.
 		}
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name+".binpb"), raw, 0o600))
@@ -224,11 +224,11 @@ func value(fresh func() protoreflect.Value, f protoreflect.FieldDescriptor, dept
 		values := f.Enum().Values()
 		return protoreflect.ValueOfEnum(values.Get(values.Len() - 1).Number())
 	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
-		return protoreflect.ValueOfInt32(int32(1000 + n)) //nolint:gosec // small
+		return protoreflect.ValueOfInt32(int32(1000 + n))
 	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
-		return protoreflect.ValueOfUint32(uint32(1000 + n)) //nolint:gosec // small
+		return protoreflect.ValueOfUint32(uint32(1000 + n))
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
-		return protoreflect.ValueOfUint64(1<<40 + uint64(n)) //nolint:gosec // small
+		return protoreflect.ValueOfUint64(1<<40 + uint64(n))
 	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
 		return protoreflect.ValueOfInt64(1<<31 + n)
 	case protoreflect.FloatKind:

@@ -51,8 +51,9 @@ type Recorder struct {
 	watches map[*Watch]struct{}
 	left    map[string]*pending // of watches that were closed, by webhook
 
+	ctx  context.Context //nolint:containedctx // the recorder's own lifetime
 	stop context.CancelFunc
-	done chan struct{}
+	done chan struct{} // nil if it was not started
 }
 
 // pending is what was not reported of a webhook.
@@ -86,10 +87,12 @@ type Watch struct {
 // New returns a recorder that reports a webhook that goes on to fail once in every. Without a
 // reporter it does nothing.
 func New(reporter Reporter, every time.Duration, now func() time.Time, log *slog.Logger) *Recorder {
-	return &Recorder{
+	r := &Recorder{
 		reporter: reporter, every: every, now: now, log: log,
 		watches: map[*Watch]struct{}{}, left: map[string]*pending{},
 	}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	return r
 }
 
 // Start begins to report.
@@ -97,8 +100,7 @@ func (r *Recorder) Start() {
 	if r.reporter == nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r.stop, r.done = cancel, make(chan struct{})
+	r.done = make(chan struct{})
 	go func() {
 		defer close(r.done)
 		tick := time.NewTicker(min(flushEvery, r.every))
@@ -106,9 +108,9 @@ func (r *Recorder) Start() {
 		for {
 			select {
 			case <-tick.C:
-				r.Flush(ctx)
-			case <-ctx.Done():
-				farewell, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTime)
+				r.Flush(r.ctx)
+			case <-r.ctx.Done():
+				farewell, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), farewellTime)
 				r.Flush(farewell)
 				cancel()
 				return
@@ -119,8 +121,8 @@ func (r *Recorder) Start() {
 
 // Close reports what it can within a second and ends. Call it when every watch was closed.
 func (r *Recorder) Close() {
-	if r.stop != nil {
-		r.stop()
+	r.stop()
+	if r.done != nil {
 		<-r.done
 	}
 }
