@@ -27,7 +27,7 @@ func (r *rig) journalled(t *testing.T, account string, n int) []*recordv1.Routed
 	}
 	w := r.journal.NewWriter("test")
 	for _, e := range []*recordv1.JournalEntry{
-		{What: &recordv1.JournalEntry_Routed{Routed: &recordv1.Routed{Deliveries: made, MatchedTotal: int32(n)}}}, //nolint:gosec // a few
+		{What: &recordv1.JournalEntry_Routed{Routed: &recordv1.Routed{Deliveries: made, MatchedTotal: int32(n)}}},
 		{DeliveryId: made[0].GetDeliveryId(), WebhookId: made[0].GetWebhookId(), What: &recordv1.JournalEntry_Cancelled{Cancelled: &recordv1.Cancelled{}}},
 	} {
 		e.Time, e.AccountId, e.EventId, e.EventType = timestamppb.Now(), account, string(event), "release.live"

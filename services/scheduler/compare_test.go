@@ -43,7 +43,7 @@ func compare(t *testing.T, client schedulerv1.SchedulerServiceClient, h *hook, r
 	t.Helper()
 	req := &schedulerv1.CompareIndexRequest{Repair: repair}
 	for _, s := range sequences {
-		req.Records = append(req.Records, &schedulerv1.RecordPlace{Shard: int32(h.shard()), Sequence: s}) //nolint:gosec // a shard's number
+		req.Records = append(req.Records, &schedulerv1.RecordPlace{Shard: int32(h.shard()), Sequence: s})
 	}
 	resp, err := client.CompareIndex(t.Context(), req)
 	require.NoError(t, err)
