@@ -89,7 +89,7 @@ func TestMistakesInListen(t *testing.T) {
 	t.Parallel()
 	s := &shell{env: map[string]string{"POSTRIDER_SERVER": "127.0.0.1:1"}}
 	for words, args := range map[string][]string{
-		"--profile must be":      {"listen", "--profile", "stripe"},
+		"--profile must be":      {"listen", "--profile", "nobodys"},
 		"--respond: \"99\"":      {"listen", "--respond", "99"},
 		"--secret: ":             {"listen", "--secret", "nonsense"},
 		"[create events]":        {"listen", "--create"},
