@@ -21,9 +21,10 @@ func TestWhatTheIndexDoesNotHaveIsNamedAndPutBack(t *testing.T) {
 func compareAndRepair(t *testing.T, w *world, index scheduler.Index) {
 	t.Helper()
 	h := w.webhook()
+	// Only the rebuild at the start indexes this one; what is stored after it is not the rebuild's.
+	known := w.put(h.retry(waiting, time.Now().Add(time.Hour)))[0]
 	client := w.start(quick(), index)
-	known := w.schedule(client, h.retry(waiting, time.Now().Add(time.Hour)))[0].GetSequence()
-	w.eventually(func() bool { return len(compare(t, client, h, false, known).GetMissing()) == 0 }, "the index is filled")
+	w.eventually(func() bool { return len(compare(t, client, h, false, known).GetMissing()) == 0 }, "the index is rebuilt")
 
 	lost := h.retry(waiting, time.Now().Add(500*time.Millisecond))
 	asleep := h.retry(held, time.Now().Add(time.Hour))
