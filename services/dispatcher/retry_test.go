@@ -66,7 +66,8 @@ func TestAManualRetryThatSucceedsEndsWhatWaitsAndOneThatFailsLeavesItAsItWas(t *
 	_, err = w.standing(t, d)
 	require.ErrorIs(t, err, retrystream.ErrGone)
 	w.ledger.await(t, d.GetId(), "that it is delivered", func(e *recordv1.JournalEntry) bool { return e.GetAttempted().GetState() == "delivered" })
-	require.Equal(t, receiver.Next(t).Header.Get("Webhook-Id"), receiver.Next(t).Header.Get("Webhook-Id"))
+	first, second := receiver.Next(t), receiver.Next(t)
+	require.Equal(t, first.Header.Get("Webhook-Id"), second.Header.Get("Webhook-Id"))
 }
 
 func TestTwoManualRetriesAtOnceAreTwoAttempts(t *testing.T) {
@@ -89,7 +90,8 @@ func TestTwoManualRetriesAtOnceAreTwoAttempts(t *testing.T) {
 	}
 	receiver.AwaitCount(t, 2)
 	close(release)
-	require.NotEqual(t, <-ids, <-ids)
+	one, other := <-ids, <-ids
+	require.NotEqual(t, one, other)
 }
 
 func TestAManualRetryFindsADeadDeliveryAndOneThatWaitsNowhere(t *testing.T) {

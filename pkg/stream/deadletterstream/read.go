@@ -38,7 +38,7 @@ func (s *Stream) Select(ctx context.Context, account postrider.AccountID, webhoo
 	if webhook == "" {
 		webhook = "*"
 	} else if stream.CheckTokens(string(webhook)) != nil {
-		return nil, nil // nobody has such a webhook
+		return nil, nil //nolint:nilerr // nobody has such a webhook
 	}
 	var items []Item
 	read := 0
