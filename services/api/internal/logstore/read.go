@@ -36,7 +36,7 @@ func (s *SQLite) Delivery(ctx context.Context, account postrider.AccountID, id s
 // Deliveries reads a page of the account's deliveries, newest first.
 func (s *SQLite) Deliveries(ctx context.Context, q Query) ([]*Delivery, error) {
 	where, args := q.where()
-	rows, err := s.read.QueryContext(ctx, selectDeliveries+where+newestFirst, append(args, q.Limit)...) //nolint:gosec // where holds placeholders only
+	rows, err := s.read.QueryContext(ctx, selectDeliveries+where+newestFirst, append(args, q.Limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}

@@ -246,7 +246,9 @@ func TestARecordThatStandsAlreadyIsStored(t *testing.T) {
 	t.Parallel()
 	b := setup(t, &stores{
 		fail: map[string]int{"scheduler": 1},
-		put:  func(*recordv1.Retry) error { return &retrystream.SupersededError{Standing: retrystream.Record{Sequence: 7}} },
+		put: func(*recordv1.Retry) error {
+			return &retrystream.SupersededError{Standing: retrystream.Record{Sequence: 7}}
+		},
 	})
 	b.settle("a", true, false)
 	require.Equal(t, []string{"journal a", "done a"}, b.drain(t))
