@@ -37,6 +37,7 @@ func TestTheBacklogOfAWebhookIsCountedByItsRecords(t *testing.T) {
 	require.NotContains(t, got, held)
 	require.WithinDuration(t, soon, got[waiting].GetNextDueTime().AsTime(), time.Second)
 
+	w.known(client, one)
 	one.pause()
 	w.eventually(func() bool { return one.kinds()[held] == 26 }, "everything is held")
 	got = count(one)

@@ -28,6 +28,7 @@ func TestAPauseHoldsWhatWaitsAndAResumeReleasesIt(t *testing.T) {
 	w.schedule(client, retries...)
 	w.schedule(client, other.retries(10, waiting, time.Now().Add(time.Hour))...)
 
+	w.known(client, hook)
 	hook.pause()
 	w.eventually(func() bool { return hook.kinds()[held] == len(retries) }, "everything is held")
 	require.Equal(t, map[recordv1.RetryKind]int{waiting: 10}, other.kinds())
@@ -130,6 +131,7 @@ func TestAHeldRecordCarriesThePayloadThatItReferredTo(t *testing.T) {
 	gone.Delivery.EventSequence = sequence + 1000
 	gone.Delivery.Id = string(postrider.DeliveryIDFor("evt_gone", hook.id(), ""))
 	w.schedule(client, retry, gone)
+	w.known(client, hook)
 	hook.pause()
 	w.eventually(func() bool { return hook.kinds()[held] == 2 }, "both are held")
 	for _, r := range hook.records() {
@@ -162,10 +164,7 @@ func TestWhatRanPastAPauseOrAResumeIsPutRight(t *testing.T) {
 		hook := w.webhook()
 		hook.pause()
 		hook.resume()
-		w.eventually(func() bool {
-			_, err := client.Resume(t.Context(), &schedulerv1.ResumeRequest{AccountId: string(hook.account()), WebhookId: string(hook.id())})
-			return err == nil
-		}, "the scheduler knows that it is active")
+		w.known(client, hook)
 		retries := hook.retries(5, held, time.Now().Add(time.Hour))
 		w.schedule(client, retries...)
 		require.ElementsMatch(t, deliveries(retries), dueIDs(w.await(5)))

@@ -161,6 +161,7 @@ func TestRedisNeverComesBack(t *testing.T) {
 	}
 	// Holding and cancelling need no Redis either.
 	w.schedule(client, hook.retries(5, waiting, time.Now().Add(time.Hour))...)
+	w.known(client, hook)
 	hook.pause()
 	w.eventually(func() bool { return hook.kinds()[held] == 5 }, "all are held")
 	hook.resume()

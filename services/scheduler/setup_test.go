@@ -404,6 +404,16 @@ func (w *world) startStoppable(cfg scheduler.Config, index scheduler.Index) (sch
 	return schedulerv1.NewSchedulerServiceClient(conn), stop
 }
 
+// known waits until a scheduler knows that the webhook is active. Api processes wait for that before
+// they answer, so that nobody pauses a webhook that a scheduler has not heard of.
+func (w *world) known(client schedulerv1.SchedulerServiceClient, h *hook) {
+	w.t.Helper()
+	w.eventually(func() bool {
+		_, err := client.Resume(w.t.Context(), &schedulerv1.ResumeRequest{AccountId: string(h.account()), WebhookId: string(h.id())})
+		return err == nil
+	}, "the scheduler knows that it is active")
+}
+
 // serve serves what registers over a listener in memory.
 func (w *world) serve(register func(grpc.ServiceRegistrar)) (*grpc.ClientConn, func()) {
 	w.t.Helper()

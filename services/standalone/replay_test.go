@@ -85,6 +85,13 @@ func (u *user) deadLetters(t *testing.T) []*postriderv1.DeadLetter {
 	return resp.GetDeadLetters()
 }
 
+// awaitDeadLetters waits for as many dead letters: the log says that a delivery is dead a moment
+// before its letter is stored, and a redrive takes those that are there when it is asked for.
+func (u *user) awaitDeadLetters(t *testing.T, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(u.deadLetters(t)) == n }, patience, 10*time.Millisecond)
+}
+
 func TestEventsAreReplayedAsSelectedAndCountedBefore(t *testing.T) {
 	t.Parallel()
 	svc, _ := start(t, config(t.TempDir()))
@@ -170,6 +177,7 @@ func TestDeadLettersAreRedrivenAsSelectedAndDieAgain(t *testing.T) {
 		u.publish(t, "", `{}`)
 	}
 	u.awaitStates(t, n, dead)
+	u.awaitDeadLetters(t, n)
 	groups, err := u.deliveries.SummarizeDeadLetters(u.ctx(t), &postriderv1.SummarizeDeadLettersRequest{})
 	require.NoError(t, err)
 	require.EqualValues(t, n, groups.GetTotal())
@@ -251,6 +259,7 @@ func TestReplayAndRedriveGoOnAfterEverythingWasKilledAndCountExactly(t *testing.
 	}
 	replaying.awaitStates(t, n, delivered)
 	redriving.awaitStates(t, n, dead)
+	redriving.awaitDeadLetters(t, n)
 	bad.Respond(200)
 	const rate = 20 // two seconds' worth, in batches of ten
 	replay := replaying.replay(t, lastHour(), rate)
