@@ -65,6 +65,10 @@ func (s *StateServer) reportOnce(ctx context.Context, r *apiv1.WebhookOutcomes) 
 	if err != nil {
 		return err
 	}
+	if w := rec.GetWebhook(); w.GetState() == postriderv1.WebhookState_WEBHOOK_STATE_DISABLED && w.GetStateReason() == reasonFailing {
+		// A late report. The spell that the webhook was disabled for can be seen until it is active again.
+		return nil
+	}
 	limit, err := s.server.failingLimit(ctx, rec.GetWebhook())
 	if err != nil {
 		return err
