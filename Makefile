@@ -104,8 +104,9 @@ need/redis:
 
 ##@ Check
 
-# In the order of what is cheap to learn first.
-CHECKS = fmt/check lint verify build/nowork tidy/check test/race test/integration test/e2e test/compat chaos/short
+# In the order of what is cheap to learn first. test/integration runs everything that test/race does,
+# and more, so that is not run twice.
+CHECKS = fmt/check lint verify build/nowork tidy/check test/integration test/e2e test/compat chaos/short
 
 .PHONY: check check/names verify fmt fmt/check lint lint/go lint/imports lint/proto lint/breaking lint/shell lint/actions
 check: $(CHECKS) ## Run what a change must pass.
