@@ -23,6 +23,10 @@ import (
 // sentAtLayout is ISO 8601 with milliseconds and a numeric offset: UTC is +00:00, not Z.
 const sentAtLayout = "2006-01-02T15:04:05.000-07:00"
 
+// longestSentAt is how long sentAt is in a URL, at most: its colons are escaped, and so is the plus
+// of an offset to the east.
+const longestSentAt = len("2006-01-02T15%3A04%3A05.000%2B07%3A00")
+
 // The members of a call, in their order.
 const (
 	audataEvent    = "event"
@@ -151,7 +155,7 @@ func audataQuery(r *Rendered, in *Input, id, sender []byte) error {
 	}
 	q.pair(audataCallID, CallID(in.Delivery.GetId()))
 	r.after = q.dst
-	if len(r.before)+len(url.QueryEscape(sentAtLayout))+len(r.after) > MaxTargetBytes {
+	if len(r.before)+longestSentAt+len(r.after) > MaxTargetBytes {
 		return ErrURLTooLong
 	}
 	return nil
