@@ -265,9 +265,9 @@ func TestAReplayGoesOnAfterEverythingWasKilledAndCountsExactly(t *testing.T) {
 	u.awaitStates(t, 2*n, delivered)
 	require.Len(t, u.of(t, job.GetId()), n)
 	t.Logf("POSTs too many: %d", receiver.Count()-2*n)
-	// The server dies with the process, and forgets acks and message ids of a moment before: such
-	// events are routed again.
-	require.LessOrEqual(t, receiver.Count()-2*n, n+rate, "events that are routed again, a batch, and what was in flight")
+	// The server dies with the process, and forgets acks and message ids of a moment before, so that
+	// events are routed again: what the journal knows of their deliveries is not POSTed again.
+	require.LessOrEqual(t, receiver.Count()-2*n, rate, "a batch, and what was in flight")
 }
 
 func TestACancelledEventReachesNobodyAnyMoreAndCanBeReplayed(t *testing.T) {

@@ -47,13 +47,14 @@ type Memory struct {
 	mu        sync.Mutex
 	settled   [2]window
 	left      map[uint64]*Left
+	past      map[string]Past // of deliveries, by id, as the journal's tail leaves them
 	until     time.Time
 	delivered [2]map[string]struct{} // the second is the older
 }
 
 // NewMemory returns a memory that knows nothing.
 func NewMemory() *Memory {
-	return &Memory{left: map[uint64]*Left{}, delivered: [2]map[string]struct{}{{}, {}}}
+	return &Memory{left: map[uint64]*Left{}, past: map[string]Past{}, delivered: [2]map[string]struct{}{{}, {}}}
 }
 
 // Settle remembers that everything about a message is stored.
@@ -82,6 +83,29 @@ func (m *Memory) Left(source Source, sequence uint64, now time.Time) *Left {
 		m.left = map[uint64]*Left{}
 	}
 	return m.left[key(source, sequence)]
+}
+
+// Past is what predecessors journalled last of a delivery, whichever message it was in.
+type Past struct {
+	// Series that it was about.
+	Series int32
+	// Ended says that nothing was left to be done.
+	Ended bool
+	// Left is what may not have been handed over, nil if nothing is known of that.
+	Left *Left
+}
+
+// Past is what is known of a delivery whose message is new; ok is false if nothing is. A server that
+// dies forgets acks and message ids of a moment before, so an event is routed again, under other
+// sequences and the same delivery ids.
+func (m *Memory) Past(delivery string, now time.Time) (p Past, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.past) > 0 && now.After(m.until) {
+		m.past = map[string]Past{}
+	}
+	p, ok = m.past[delivery]
+	return p, ok
 }
 
 // Deliver remembers that a delivery that has had records of its own was delivered.
@@ -117,6 +141,7 @@ func (m *Memory) Load(e *recordv1.JournalEntry, now time.Time) {
 	defer m.mu.Unlock()
 	m.until = now.Add(keep)
 	l, ended := read(e)
+	m.remember(e, l, ended)
 	for source, sequence := range [...]uint64{Deliveries: e.GetDeliverySequence(), Due: e.GetDueSequence()} {
 		if sequence == 0 {
 			continue
@@ -131,6 +156,18 @@ func (m *Memory) Load(e *recordv1.JournalEntry, now time.Time) {
 	if a := e.GetAttempted(); a != nil && a.GetState() == string(postrider.Delivered) && e.GetDueSequence() != 0 {
 		m.deliver(e.GetDeliveryId())
 	}
+}
+
+// remember keeps the last entry of each delivery. Within a series an end stands, whatever comes later;
+// an attempt without a state, such as a test, says nothing.
+func (m *Memory) remember(e *recordv1.JournalEntry, l *Left, ended bool) {
+	if e.GetDeliveryId() == "" || e.GetAttempted() != nil && l == nil && !ended {
+		return
+	}
+	if before, ok := m.past[e.GetDeliveryId()]; ok && (before.Series > e.GetSeries() || before.Series == e.GetSeries() && before.Ended) {
+		return
+	}
+	m.past[e.GetDeliveryId()] = Past{Series: e.GetSeries(), Ended: ended, Left: l}
 }
 
 // read says what an entry leaves to be done for its message: nothing if the delivery ended by it

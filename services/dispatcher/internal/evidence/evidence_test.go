@@ -139,3 +139,48 @@ func TestDeliveredDeliveriesAreRemembered(t *testing.T) {
 	require.True(t, m.Delivered("dlv_x99999"))
 	require.True(t, m.Delivered("dlv_x40000"))
 }
+
+// A server that dies forgets acks and message ids, so a delivery comes in a message of another
+// sequence. What the journal's tail says of the delivery counts for it.
+func TestADeliveryIsKnownWhicheverMessageItComesIn(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	attempt := func(series int32, state string) *recordv1.JournalEntry {
+		return &recordv1.JournalEntry{DeliveryId: "dlv_1", Series: series, DeliverySequence: 7, What: &recordv1.JournalEntry_Attempted{
+			Attempted: &recordv1.Attempted{Number: 1, State: state},
+		}}
+	}
+	released := &recordv1.JournalEntry{DeliveryId: "dlv_1", Series: 1, What: &recordv1.JournalEntry_Released{Released: &recordv1.Released{Reason: "redriven"}}}
+	for name, c := range map[string]struct {
+		tail   []*recordv1.JournalEntry
+		known  bool
+		series int32
+		ended  bool
+		left   postrider.DeliveryState
+	}{
+		"delivered":                          {[]*recordv1.JournalEntry{attempt(0, "delivered")}, true, 0, true, ""},
+		"waiting":                            {[]*recordv1.JournalEntry{attempt(0, "waiting")}, true, 0, false, postrider.Waiting},
+		"waiting, then dead":                 {[]*recordv1.JournalEntry{attempt(0, "waiting"), attempt(0, "dead")}, true, 0, false, postrider.Dead},
+		"delivered, and then an old waiting": {[]*recordv1.JournalEntry{attempt(0, "delivered"), attempt(0, "waiting")}, true, 0, true, ""},
+		"dead, then redriven":                {[]*recordv1.JournalEntry{attempt(0, "dead"), released}, true, 1, false, ""},
+		"redriven, and then an old death":    {[]*recordv1.JournalEntry{released, attempt(0, "dead")}, true, 1, false, ""},
+		"a test":                             {[]*recordv1.JournalEntry{attempt(0, "")}, false, 0, false, ""},
+		"nothing":                            {nil, false, 0, false, ""},
+	} {
+		m := evidence.NewMemory()
+		for _, e := range c.tail {
+			m.Load(e, now)
+		}
+		p, ok := m.Past("dlv_1", now)
+		require.Equal(t, c.known, ok, name)
+		require.Equal(t, c.series, p.Series, name)
+		require.Equal(t, c.ended, p.Ended, name)
+		if c.left == "" {
+			require.Nil(t, p.Left, name)
+		} else {
+			require.Equal(t, c.left, p.Left.State, name)
+		}
+		_, ok = m.Past("dlv_1", now.Add(time.Hour))
+		require.False(t, ok, "%s: it is not remembered for ever", name)
+	}
+}

@@ -110,6 +110,8 @@ func (s *shard) settledBefore(j *job) bool {
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundSettled)
 	case j.source == evidence.Due && s.memory.Delivered(j.delivery.GetId()):
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundDelivered)
+	case s.past(j).Ended:
+		s.p.deps.Meters.Redelivered(s.p.ctx, foundDelivered)
 	default:
 		return false
 	}
@@ -127,9 +129,22 @@ func (s *shard) twin(j, other *job) {
 	s.nak(j.msg, twinPause)
 }
 
+// past is what predecessors journalled of a delivery that comes in a new message, because its event
+// was routed again. A later series has left this one behind: it has ended too.
+func (s *shard) past(j *job) evidence.Past {
+	if j.source != evidence.Deliveries || j.msg.Deliveries() > 1 {
+		return evidence.Past{}
+	}
+	p, ok := s.memory.Past(j.delivery.GetId(), time.Now())
+	if ok && p.Series > j.delivery.GetProgress().GetSeries() {
+		return evidence.Past{Ended: true}
+	}
+	return p
+}
+
 func (s *shard) left(j *job) *evidence.Left {
 	if j.msg.Deliveries() <= 1 {
-		return nil
+		return s.past(j).Left
 	}
 	return s.memory.Left(j.source, j.msg.Sequence(), time.Now())
 }
