@@ -46,14 +46,18 @@ func (s *shard) handle(source evidence.Source, m *stream.Msg) {
 		return
 	}
 	j := s.decode(source, m)
-	if j == nil || s.settledBefore(j) {
+	if j == nil {
+		return
+	}
+	past := s.past(j)
+	if s.settledBefore(j, past) {
 		return
 	}
 	if other := s.enter(j); other != nil {
 		s.twin(j, other)
 		return
 	}
-	if left := s.left(j); left != nil {
+	if left := s.left(j, past); left != nil {
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundLeft)
 		s.finish(j, left)
 		return
@@ -104,13 +108,13 @@ func (s *shard) decode(source evidence.Source, m *stream.Msg) *job {
 
 // settledBefore acknowledges a message of which everything is known to be stored: it came again
 // because its acknowledgement did not get there, or it was due and its delivery is delivered.
-func (s *shard) settledBefore(j *job) bool {
+func (s *shard) settledBefore(j *job, past evidence.Past) bool {
 	switch {
 	case j.msg.Deliveries() > 1 && s.memory.Settled(j.source, j.msg.Sequence()):
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundSettled)
 	case j.source == evidence.Due && s.memory.Delivered(j.delivery.GetId()):
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundDelivered)
-	case s.past(j).Ended:
+	case past.Ended:
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundDelivered)
 	default:
 		return false
@@ -142,9 +146,9 @@ func (s *shard) past(j *job) evidence.Past {
 	return p
 }
 
-func (s *shard) left(j *job) *evidence.Left {
+func (s *shard) left(j *job, past evidence.Past) *evidence.Left {
 	if j.msg.Deliveries() <= 1 {
-		return s.past(j).Left
+		return past.Left
 	}
 	return s.memory.Left(j.source, j.msg.Sequence(), time.Now())
 }
