@@ -17,7 +17,11 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/pkg/seal"
+	"github.com/postrider/postrider/test/fixture/ports"
 )
+
+// blockSize is how far apart the ports of two processes begin where the caller chose a base.
+const blockSize = 10
 
 // Services are the five services, in the order in which they are started; any order works.
 var Services = []string{"api", "scheduler", "router", "dispatcher", "ingest"}
@@ -32,7 +36,7 @@ type Options struct {
 	Replicas int
 	// Shards of the delivery streams. Default 4.
 	Shards int
-	// BasePort is the first port of a block of 10 for each process; 0 takes free ports.
+	// BasePort is the first port of a block of 10 for each process; 0 takes ports that are free.
 	BasePort int
 	// Env is added to the environment of every service.
 	Env map[string]string
@@ -47,8 +51,9 @@ type Cluster struct {
 	RedisURL string
 
 	opts      Options
-	ports     *ports
-	key       string // encryption keyset
+	nextPort  int            // of the next process, where the caller chose a base
+	reserved  []*ports.Block // the ports of all others
+	key       string         // encryption keyset
 	processes []*Process
 }
 
@@ -67,7 +72,7 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	c := &Cluster{AdminKey: "admin-key-of-the-test-cluster-0123456789", opts: opts, key: keyset, ports: &ports{base: opts.BasePort}}
+	c := &Cluster{AdminKey: "admin-key-of-the-test-cluster-0123456789", opts: opts, key: keyset, nextPort: opts.BasePort}
 	if err := c.start(ctx); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
@@ -108,7 +113,7 @@ func (c *Cluster) startAll(ctx context.Context) error {
 }
 
 func (c *Cluster) addNATS() error {
-	block, err := c.ports.block()
+	block, err := c.block()
 	if err != nil {
 		return err
 	}
@@ -131,7 +136,7 @@ jetstream { store_dir: %q, max_file_store: 64GB, sync_interval: 1s }
 }
 
 func (c *Cluster) addRedis() error {
-	block, err := c.ports.block()
+	block, err := c.block()
 	if err != nil {
 		return err
 	}
@@ -151,7 +156,7 @@ func (c *Cluster) addRedis() error {
 func (c *Cluster) addServices() error {
 	for _, service := range Services {
 		for i := range c.opts.Replicas {
-			block, err := c.ports.block()
+			block, err := c.block()
 			if err != nil {
 				return err
 			}
@@ -254,6 +259,21 @@ func urls(addresses []string) []string {
 	return addresses
 }
 
+// block is the first port of the next process.
+func (c *Cluster) block() (int, error) {
+	if c.opts.BasePort != 0 {
+		first := c.nextPort
+		c.nextPort += blockSize
+		return first, nil
+	}
+	b, err := ports.Reserve()
+	if err != nil {
+		return 0, err
+	}
+	c.reserved = append(c.reserved, b)
+	return b.First, nil
+}
+
 func (c *Cluster) add(p *Process) {
 	p.log = filepath.Join(c.opts.Dir, p.Name+".log")
 	c.processes = append(c.processes, p)
@@ -296,5 +316,9 @@ func (c *Cluster) Stop() error {
 			errs = errors.Join(errs, p.waitOrKill(time.Until(deadline)))
 		}
 	}
+	for _, b := range c.reserved {
+		b.Release()
+	}
+	c.reserved = nil
 	return errs
 }

@@ -98,7 +98,7 @@ func (p *Process) WaitReady(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		err := p.ready(ctx)
-		if err == nil {
+		if err == nil && p.Running() { // or it was another that answered at its port
 			return nil
 		}
 		select {
