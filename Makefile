@@ -43,8 +43,9 @@ generate: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-g
 	@bin/buf generate
 	@scripts/openapi > services/api/internal/openapi/.new && mv services/api/internal/openapi/.new services/api/internal/openapi/openapi.json
 
-docs: build ## Generate the documentation that is made from code.
+docs: build bin/buf ## Generate the documentation that is made from code.
 	@scripts/configuration-docs > docs/configuration.md
+	@scripts/api-reference > docs/api-reference.md
 
 .PHONY: cluster
 cluster: build bin/nats-server need/redis ## Run every service as processes of its own, state below var.
@@ -119,7 +120,8 @@ verify: build bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-gr
 	bin/buf generate --output "$$tmp"; \
 	git --no-pager diff --no-index --exit-code proto/gen/go "$$tmp/proto/gen/go" || { echo "generated code is stale: run make generate" >&2; exit 1; }; \
 	scripts/openapi | diff -u services/api/internal/openapi/openapi.json - || { echo "the OpenAPI document is stale: run make generate" >&2; exit 1; }; \
-	scripts/configuration-docs | diff -u docs/configuration.md - || { echo "docs/configuration.md is stale: run make docs" >&2; exit 1; }
+	scripts/configuration-docs | diff -u docs/configuration.md - || { echo "docs/configuration.md is stale: run make docs" >&2; exit 1; }; \
+	scripts/api-reference | diff -u docs/api-reference.md - || { echo "docs/api-reference.md is stale: run make docs" >&2; exit 1; }
 
 fmt: bin/golangci-lint bin/buf bin/shfmt ## Format Go, proto and shell.
 	@bin/golangci-lint fmt
