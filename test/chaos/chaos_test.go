@@ -8,7 +8,7 @@
 //
 // POSTRIDER_SEED repeats the choices of a run: which replica, which order, which instant. The
 // machine's own timing is never the same twice. POSTRIDER_CHAOS_DIR keeps logs and data;
-// POSTRIDER_CHAOS_BIN takes other binaries, such as some with a mistake that a drill is to find.
+// POSTRIDER_CHAOS_MATRIX names a file for the matrix as JSON; POSTRIDER_CHAOS_BIN takes other binaries, such as some with a mistake that a drill is to find.
 package chaos
 
 import (
@@ -28,7 +28,7 @@ import (
 	"github.com/postrider/postrider/test/cluster"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(drills{m}) }
 
 // shards is how many the deployments of the drills have.
 const shards = 4
