@@ -60,6 +60,12 @@ func (d dice) between(low, high time.Duration) time.Duration {
 // startCluster runs a deployment until the test ends; env is added to that of every service.
 func startCluster(t *testing.T, env map[string]string) *cluster.Cluster {
 	t.Helper()
+	return startAdjusted(t, env, nil)
+}
+
+// startAdjusted is startCluster with a change to each service's process.
+func startAdjusted(t *testing.T, env map[string]string, adjust func(*cluster.Cluster, *cluster.Process) error) *cluster.Cluster {
+	t.Helper()
 	bin, err := filepath.Abs(cmp.Or(os.Getenv("POSTRIDER_CHAOS_BIN"), "../../bin"))
 	require.NoError(t, err)
 	_, err = os.Stat(filepath.Join(bin, "dispatcher"))
@@ -68,7 +74,7 @@ func startCluster(t *testing.T, env map[string]string) *cluster.Cluster {
 	if keep := os.Getenv("POSTRIDER_CHAOS_DIR"); keep != "" {
 		dir = filepath.Join(keep, t.Name()) // logs and data stay there
 	}
-	c, err := cluster.Start(t.Context(), cluster.Options{Bin: bin, Dir: dir, Replicas: 2, Shards: shards, Env: env})
+	c, err := cluster.Start(t.Context(), cluster.Options{Bin: bin, Dir: dir, Replicas: 2, Shards: shards, Env: env, Adjust: adjust})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if err := c.Stop(); err != nil {

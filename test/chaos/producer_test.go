@@ -23,6 +23,10 @@ import (
 type producer struct {
 	w     *world
 	batch int
+	// late says that the events may have been accepted longer ago than the record itself knows
+	// their keys. Where a receipt says that the deduplication window is degraded, the event may then
+	// be another one than the first.
+	late bool
 
 	calls      atomic.Int64 // under way: batches, events and streams
 	repeats    atomic.Int64 // publishes that were not the first of their event
@@ -277,6 +281,10 @@ func (p *producer) accepted(n int, r *postriderv1.Receipt) {
 	}
 	if r.GetDedupWindow() == postriderv1.DedupWindow_DEDUP_WINDOW_DEGRADED {
 		p.degraded.Add(1)
+		if p.late {
+			p.w.ledger.acceptAgain(n, r.GetEventId(), time.Now())
+			return
+		}
 	}
 	p.w.ledger.accept(n, r.GetEventId(), time.Now())
 }
