@@ -107,10 +107,13 @@ func (s *shard) decode(source evidence.Source, m *stream.Msg) *job {
 }
 
 // settledBefore acknowledges a message of which everything is known to be stored: it came again
-// because its acknowledgement did not get there, or it was due and its delivery is delivered.
+// because its acknowledgement did not get there, its event was routed again, or it was due and its
+// delivery is delivered.
 func (s *shard) settledBefore(j *job, past evidence.Past) bool {
 	switch {
 	case j.msg.Deliveries() > 1 && s.memory.Settled(j.source, j.msg.Sequence()):
+		s.p.deps.Meters.Redelivered(s.p.ctx, foundSettled)
+	case j.source == evidence.Deliveries && s.memory.Begun(j.delivery.GetId()):
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundSettled)
 	case j.source == evidence.Due && s.memory.Delivered(j.delivery.GetId()):
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundDelivered)

@@ -33,7 +33,7 @@ func (s *shard) settle(j *job, st settle.Settlement) {
 // settled ends a job of which everything is stored. The memory comes before the acknowledgement:
 // if that is lost, the message comes again and is known.
 func (s *shard) settled(j *job) {
-	s.memory.Settle(j.source, j.msg.Sequence())
+	s.memory.Settle(j.source, j.msg.Sequence(), j.delivery.GetId())
 	s.ack(j.msg)
 	s.leave(j)
 }
