@@ -97,7 +97,7 @@ func TestWhatWaitsForAWebhookIsCancelledAndTheWebhookLivesOn(t *testing.T) {
 	u.publish(t, "", `{"later":true}`)
 	u.awaitStates(t, 1, delivered)
 	require.Equal(t, before+1, r.Count(), "what was cancelled is not attempted")
-	u.awaitStates(t, n+1, waiting) // the other webhook's
+	u.awaitStates(t, n+2, waiting) // the other webhook's
 	resp, err := u.deliveries.ListDeliveries(u.ctx(t), &postriderv1.ListDeliveriesRequest{State: waiting})
 	require.NoError(t, err)
 	for _, d := range resp.GetDeliveries() {
