@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
+	"github.com/postrider/postrider/pkg/fault"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
 
@@ -142,7 +142,7 @@ func (p *producer) untilAccepted(ctx context.Context, c *chunk) {
 		p.calls.Add(1)
 		err := c.send(call, c)
 		p.calls.Add(-1)
-		if err != nil && !passing(status.Code(err)) {
+		if err != nil && !passing(fault.Status(err).Code()) {
 			p.refuse("events %v: %v", c.numbers, err)
 			c.numbers = nil
 		}
@@ -193,7 +193,7 @@ func (p *producer) singly(ctx context.Context, c *chunk) error {
 				p.accepted(n, resp.GetReceipt())
 				return
 			}
-			if !passing(status.Code(err)) {
+			if !passing(fault.Status(err).Code()) {
 				p.refuse("event %d: %v", n, err)
 				return
 			}
