@@ -53,7 +53,7 @@ cluster: build bin/nats-server need/redis ## Run every service as processes of i
 
 ##@ Test
 
-.PHONY: test test/race test/integration test/e2e test/compat test/fuzz chaos chaos/short bench bench/packages
+.PHONY: test test/race test/integration test/e2e test/compat test/fuzz chaos chaos/broken chaos/short bench bench/packages
 test: ## Run the tests that need nothing but Go.
 	@$(go_test) $(PACKAGES) $(quiet)
 
@@ -81,7 +81,10 @@ test/fuzz: ## Run every fuzz target for FUZZTIME.
 	@scripts/fuzz $(FUZZTIME) $(PACKAGES)
 
 chaos: build bin/nats-server need/redis ## Kill, flush and restart things under load, and count what arrived.
-	@$(go_test) -tags chaos -count 1 -timeout 60m -v -skip '^TestShort' ./test/chaos/...
+	@$(go_test) -tags chaos -count 1 -timeout 60m -v -skip '^Test(Short|Broken)' ./test/chaos/...
+
+chaos/broken: build bin/nats-server need/redis ## Swap two steps of an order rule in the code, and see that a drill catches it.
+	@$(go_test) -tags chaos -count 1 -timeout 20m -v -run '^TestBroken' ./test/chaos/...
 
 chaos/short: build bin/nats-server need/redis ## Run the same drills small, side by side, in about a minute.
 	@$(go_test) -tags chaos -count 1 -timeout 10m -parallel 3 -run '^(TestShort|TestLedger)' ./test/chaos/...
