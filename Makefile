@@ -86,7 +86,7 @@ chaos: build bin/nats-server need/redis ## Kill, flush and restart things under 
 chaos/broken: build bin/nats-server need/redis ## Swap two steps of an order rule in the code, and see that a drill catches it.
 	@$(go_test) -tags chaos -count 1 -timeout 20m -v -run '^TestBroken' ./test/chaos/...
 
-chaos/short: build bin/nats-server need/redis ## Run the same drills small, side by side, in about a minute.
+chaos/short: build bin/nats-server need/redis ## Run the same drills small, side by side, in a few minutes.
 	@$(go_test) -tags chaos -count 1 -timeout 10m -parallel 3 -run '^(TestShort|TestLedger)' ./test/chaos/...
 
 bench: build bin/nats-server need/redis ## Measure the whole system against a plain net/http loop; ARGS=-quick for a short run.

@@ -85,6 +85,7 @@ func crashDrill(t *testing.T, bin string, points []crashPoint, size killSize) {
 		t.Logf("%s: %s", points[i].name, k)
 	}
 	calm()
+	t.Logf("%d of %d crash points were met", len(kills), len(points))
 	bound := 0
 	for _, k := range kills {
 		if k.service == "dispatcher" {

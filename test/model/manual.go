@@ -155,10 +155,12 @@ func (Manual) Broken(s ManualState) string {
 	return ""
 }
 
-// Unfinished holds what must be in the end: an end that is known, and attempts by hand that were all
-// made, unless they were refused or died.
-func (w Manual) Unfinished(s ManualState) string {
-	if s.record.sequence != 0 || s.due {
+// Unfinished holds what must be in the end: an end that the journal knows, and nothing that waits.
+func (Manual) Unfinished(s ManualState) string {
+	switch {
+	case !s.delivered && s.ended == 0:
+		return "the delivery has not ended"
+	case s.record.sequence != 0 || s.due:
 		return "an ended delivery still waits"
 	}
 	return ""
