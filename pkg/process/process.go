@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"strconv"
 
 	"github.com/nats-io/nats.go"
@@ -107,7 +106,7 @@ func run(ctx context.Context, name string, log *slog.Logger, cfg Config, build f
 		return err
 	}
 	defer nc.Close()
-	streams, err := stream.New(nc, cfg.Streams)
+	streams, err := stream.New(nc, cfg.Streams, stream.WithTracer(tel.Tracer("postrider/stream")))
 	if err != nil {
 		return err
 	}
@@ -142,9 +141,4 @@ func instance() string {
 }
 
 // Version is the version of the main module, as the toolchain stamped it.
-func Version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "devel"
-}
+func Version() string { return telemetry.Version() }

@@ -101,6 +101,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("configure dispatcher: %w", err)
 	}
 	s := &Service{deps: deps, client: client}
+	tracer := deps.Telemetry.Tracer("postrider/dispatcher")
 	s.registry = registry.New(registry.Options{
 		Opener: deps.Sealer, RetryScale: cfg.RetryTimeScale, DefaultTimeout: cfg.AttemptTimeout, DefaultMaxInFlight: cfg.MaxInFlight,
 	})
@@ -108,9 +109,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s.writer = deps.Journal.NewWriter("dispatcher")
 	s.settler = settle.New(settle.Deps{
 		Journal: s.writer, Scheduler: deps.Scheduler, Records: deps.Retries, DeadLetters: deps.DeadLetters,
-		Meters: counts, Logger: deps.Logger,
+		Meters: counts, Tracer: tracer, Logger: deps.Logger,
 	})
-	maker := attempt.New(client, deps.Telemetry.Tracer("postrider/dispatcher"), process.Version())
+	maker := attempt.New(client, tracer, process.Version())
 	s.pipeline = pipeline.New(cfg.Pipeline, pipeline.Deps{
 		Mirror: s.mirror, Registry: s.registry, Maker: maker, Payloads: payload.New(deps.Events, int(cfg.PayloadCache)),
 		Settler: s.settler, Deliveries: deps.Deliveries, Retries: deps.Retries, Journal: deps.Journal,

@@ -147,7 +147,7 @@ func (s *Service) connect(ctx context.Context, b *base, name string) (*stream.Cl
 	if err != nil {
 		return nil, err
 	}
-	streams, err := stream.New(nc, s.cfg.Streams)
+	streams, err := stream.New(nc, s.cfg.Streams, stream.WithTracer(b.telemetry.Tracer("postrider/stream")))
 	if err != nil {
 		nc.Close()
 		return nil, err

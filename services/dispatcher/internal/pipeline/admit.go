@@ -57,6 +57,7 @@ func (s *shard) handle(source evidence.Source, m *stream.Msg) {
 		s.twin(j, other)
 		return
 	}
+	j.begin(s.p.ctx)
 	if left := s.left(j, past); left != nil {
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundLeft)
 		s.finish(j, left)

@@ -195,6 +195,7 @@ func (s *shard) enter(j *job) (other *job) {
 
 // leave ends what enter began.
 func (s *shard) leave(j *job) {
+	j.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.jobs, j.delivery.GetId())

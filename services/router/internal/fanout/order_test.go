@@ -9,11 +9,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/match"
 	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	"github.com/postrider/postrider/services/router/internal/fanout"
 	"github.com/postrider/postrider/services/router/internal/index"
@@ -76,6 +78,10 @@ type message struct {
 
 func (m *message) Data() []byte     { return m.data }
 func (m *message) Sequence() uint64 { return 1 }
+
+func (m *message) Begin(ctx context.Context, _ stream.Work) (context.Context, trace.Span) {
+	return ctx, nil
+}
 
 func (m *message) Ack() error {
 	m.mu.Lock()
