@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
@@ -68,6 +70,7 @@ type Telemetry struct {
 	meters   metric.MeterProvider
 	tracers  trace.TracerProvider
 	tracing  bool
+	list     *inventory // of what was made; nil if nothing is recorded
 	handler  http.Handler
 	shutdown []func(context.Context) error
 }
@@ -81,7 +84,7 @@ func New(cfg Config, service string) (*Telemetry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up telemetry: %w", err)
 	}
-	t := &Telemetry{tracers: tracenoop.NewTracerProvider()}
+	t := &Telemetry{tracers: tracenoop.NewTracerProvider(), list: &inventory{by: make(map[string]Instrument)}}
 	if err := t.meter(res); err != nil {
 		return nil, fmt.Errorf("set up metrics: %w", err)
 	}
@@ -99,6 +102,26 @@ func describe(service string) (*resource.Resource, error) {
 	return resource.New(context.Background(), resource.WithFromEnv(), resource.WithAttributes(
 		semconv.ServiceName(service), semconv.ServiceNamespace("postrider"), semconv.ServiceVersion(Version()),
 	))
+}
+
+// observeBuild shows which program runs.
+func observeBuild(m metric.Meter) error {
+	commit := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				commit = s.Value
+			}
+		}
+	}
+	set := metric.WithAttributeSet(attribute.NewSet(
+		attribute.String("version", Version()), attribute.String("commit", commit), attribute.String("go_version", runtime.Version())))
+	_, err := m.Int64ObservableGauge("postrider.build.info", metric.WithDescription("1, for the program that runs."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(1, set)
+			return nil
+		}))
+	return err
 }
 
 // Version is the version of the main module, as the toolchain stamped it.
@@ -137,6 +160,9 @@ func (t *Telemetry) meter(res *resource.Resource) error {
 	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter), sdkmetric.WithResource(res), sdkmetric.WithView(httpViews()...))
 	t.meters = provider
 	t.shutdown = append(t.shutdown, provider.Shutdown)
+	if err := observeBuild(t.Meter("postrider/telemetry")); err != nil {
+		return err
+	}
 	t.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		EnableOpenMetrics:   true,
 		MaxRequestsInFlight: 4,
@@ -171,7 +197,13 @@ func (t *Telemetry) trace(cfg Config, res *resource.Resource) error {
 func (t *Telemetry) Tracing() bool { return t.tracing }
 
 // Meter returns the meter of a package.
-func (t *Telemetry) Meter(name string) metric.Meter { return t.meters.Meter(name) }
+func (t *Telemetry) Meter(name string) metric.Meter {
+	m := t.meters.Meter(name)
+	if t.list == nil {
+		return m
+	}
+	return &meterOf{Meter: m, list: t.list}
+}
 
 // Tracer returns the tracer of a package.
 func (t *Telemetry) Tracer(name string) trace.Tracer { return t.tracers.Tracer(name) }

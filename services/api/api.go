@@ -135,6 +135,7 @@ type Service struct {
 	writer  *journal.Writer
 	replays *replay.Runner
 	ledger  *ledger.Server
+	gauges  *stream.Gauges
 	rest    http.Handler
 
 	closeREST func() error
@@ -175,7 +176,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Index: s.index, Fresh: s.mirror.Fresh, Origin: cfg.origin(), PublicURL: string(cfg.PublicURL), AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
 		Events: deps.Events, Replays: s.replays, Notices: s.notices, FailingLimit: cfg.DisableFailingAfter,
 	})
-	if err = s.openLedger(); err == nil {
+	if err = errors.Join(s.openMetrics(), s.openLedger()); err == nil {
 		err = s.openREST(ctx)
 	}
 	if err != nil {
@@ -188,12 +189,12 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 // in memory, so that authentication and error mapping are those of every other call.
 func (s *Service) openREST(ctx context.Context) error {
 	listener, option := rpc.InMemory()
-	server, err := rpc.NewServer(rpc.ServerConfig{}, s.deps.Logger, append(s.Guards(), rpc.WithListener(listener), rpc.WithName("rest-gateway"), rpc.WithTelemetry(s.deps.Telemetry))...) //nolint:contextcheck // each call brings its own to the interceptors
+	server, err := rpc.NewServer(rpc.ServerConfig{}, s.deps.Logger, append(s.Guards(), rpc.WithListener(listener), rpc.WithName("rest-gateway"), rpc.WithTelemetry(s.deps.Telemetry), rpc.WithTrust(nil))...) //nolint:contextcheck // each call brings its own to the interceptors
 	if err != nil {
 		return err
 	}
 	s.Register(server.Registrar())
-	conn, err := rpc.Dial(rpc.ClientConfig{Target: rpc.InMemoryTarget}, option)
+	conn, err := rpc.Dial(rpc.ClientConfig{Target: rpc.InMemoryTarget}, option, rpc.ClientTelemetry(s.deps.Telemetry))
 	if err != nil {
 		return err
 	}
@@ -201,7 +202,10 @@ func (s *Service) openREST(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	s.rest = newFront(rest, s.surfaces(conn))
+	s.rest = s.deps.Telemetry.HTTP(newFront(rest, s.surfaces(conn)), func(r *http.Request) bool {
+		p, err := s.auth.Authenticate(r.Header.Get("Authorization"))
+		return err == nil && p.Admin
+	})
 	s.loops.Add(server)
 	s.closeREST = sync.OnceValue(conn.Close)
 	return nil
@@ -247,13 +251,17 @@ func (s *Service) Start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, s.mirror.Stop(ctx))
 	}
+	s.loops.Add(service.Loop("gauges", func(ctx context.Context) error {
+		s.gauges.Watch(ctx, entries, "")
+		return nil
+	}))
 	s.loops.Add(service.Loop("recorder", rec.Run), service.Loop("notices", s.notices.Run), service.Loop("replays", s.replays.Run))
 	return s.loops.Start(ctx)
 }
 
 // Stop stops recording and closes what New opened. It may be called without Start, and twice.
 func (s *Service) Stop(ctx context.Context) error {
-	return errors.Join(s.loops.Stop(ctx), s.writer.Close(ctx), s.closeREST(), s.barrier.Stop(ctx), s.mirror.Stop(ctx), s.log.Close())
+	return errors.Join(s.gauges.Close(), s.loops.Stop(ctx), s.writer.Close(ctx), s.closeREST(), s.barrier.Stop(ctx), s.mirror.Stop(ctx), s.log.Close())
 }
 
 // Register adds the management services of the public API to a server with Guards.

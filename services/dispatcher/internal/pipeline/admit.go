@@ -75,6 +75,7 @@ func (s *shard) nak(m *stream.Msg, delay time.Duration) {
 // ack ends a message about which there is nothing to store.
 func (s *shard) ack(m *stream.Msg) {
 	if err := m.Ack(); err != nil {
+		s.p.deps.Meters.NotAcknowledged(s.p.ctx)
 		s.p.deps.Logger.DebugContext(s.p.ctx, "message not acknowledged", slog.Any("error", err))
 	}
 }

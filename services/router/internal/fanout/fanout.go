@@ -74,6 +74,7 @@ type Deps struct {
 	Delays     Delays
 	Logger     *slog.Logger
 	Meter      metric.Meter
+	Class      func(account string) string // of service, for metrics
 	Now        func() time.Time
 }
 
@@ -168,7 +169,7 @@ func (f *Fanout) Handle(msg Message) {
 	now := f.deps.Now()
 	f.deps.Index.Match(postrider.AccountID(ev.GetAccountId()), Attributes(ev), &f.result)
 	fl := &flight{fanout: f, msg: msg, ctx: ctx, span: span, parts: f.plan(ev, msg.Sequence(), now)}
-	f.metrics.routed(f.work, len(f.result.Matched), now.Sub(ev.GetAcceptTime().AsTime()))
+	f.metrics.routed(ctx, f.deps.Class(ev.GetAccountId()), len(f.result.Matched), now.Sub(ev.GetAcceptTime().AsTime()))
 	f.track(fl)
 	fl.send()
 }

@@ -103,7 +103,7 @@ func TestAnEventIsAckedOnlyWhenEverythingIsStored(t *testing.T) {
 	s := &stores{calls: make(chan call, 16)}
 	f, err := fanout.New(fanout.Config{EmbedLimit: 4096, Heartbeat: time.Hour, Pause: time.Millisecond}, fanout.Deps{
 		Index: hooks{{ID: "wh_1"}, {ID: "wh_2"}}, Deliveries: s, Journal: s, Logger: logtest.New(t),
-		Meter: noop.NewMeterProvider().Meter(""), Now: time.Now,
+		Meter: noop.NewMeterProvider().Meter(""), Class: func(string) string { return "standard" }, Now: time.Now,
 	})
 	require.NoError(t, err)
 	f.Start(t.Context())
