@@ -159,7 +159,8 @@ func TestNothingIsRecordedForNobody(t *testing.T) {
 func TestLogsCarryTheTrace(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	log := telemetry.Logger(telemetry.Default(), &out).With(slog.String("service", "ingest"))
+	log, level := telemetry.Logger(telemetry.Default(), &out)
+	log = log.With(slog.String("service", "ingest"))
 	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})
 	log.InfoContext(trace.ContextWithSpanContext(t.Context(), span), "with")
 	log.DebugContext(t.Context(), "too little")
@@ -174,13 +175,18 @@ func TestLogsCarryTheTrace(t *testing.T) {
 	require.Equal(t, "0200000000000000", with["span_id"])
 	require.Equal(t, "ingest", with["service"])
 	require.NotContains(t, without, "trace_id")
+
+	level.Set(slog.LevelDebug)
+	out.Reset()
+	log.DebugContext(t.Context(), "enough now")
+	require.Contains(t, out.String(), "enough now")
 }
 
 // Logs for people are text, and the level is the configured one.
 func TestTextLogs(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	log := telemetry.Logger(telemetry.Config{LogLevel: "debug", LogFormat: telemetry.FormatText}, &out)
+	log, _ := telemetry.Logger(telemetry.Config{LogLevel: "debug", LogFormat: telemetry.FormatText}, &out)
 	log.WithGroup("g").DebugContext(t.Context(), "hello", slog.Int("n", 1))
 	require.Contains(t, out.String(), "level=DEBUG msg=hello g.n=1")
 }

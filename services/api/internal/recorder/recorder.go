@@ -80,7 +80,21 @@ func (r *Recorder) Run(ctx context.Context) error {
 	err := r.recordAll(ctx, ended)
 	cancel()
 	<-ended
+	r.giveBack()
 	return errors.Join(ignoreCancel(err), ignoreCancel(pullErr))
+}
+
+// giveBack returns what was taken and not begun, so that it need not wait for the ack wait to pass
+// when this log is recorded again.
+func (r *Recorder) giveBack() {
+	for {
+		select {
+		case m := <-r.queue:
+			_ = m.Nak(0) // a lost one comes again later
+		default:
+			return
+		}
+	}
 }
 
 // recordAll records batch after batch until pulling has ended or ctx has.
