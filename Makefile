@@ -43,9 +43,14 @@ generate: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-g
 	@bin/buf generate
 	@scripts/openapi > services/api/internal/openapi/.new && mv services/api/internal/openapi/.new services/api/internal/openapi/openapi.json
 
-docs: build bin/buf ## Generate the documentation that is made from code.
+docs: build bin/buf docs/dashboards ## Generate the documentation that is made from code.
 	@scripts/configuration-docs > docs/configuration.md
 	@scripts/api-reference > docs/api-reference.md
+	@POSTRIDER_WRITE_DOCS=1 go test -count 1 -run '^TestTheMetricsPageIsTrue$$' ./services/standalone
+
+.PHONY: docs/dashboards
+docs/dashboards: ## Write the dashboards of deploy/grafana.
+	@GOWORK=off go -C test/alerts run ./cmd/dashboards "$(CURDIR)/deploy/grafana/dashboards"
 
 .PHONY: cluster
 cluster: build bin/nats-server need/redis ## Run every service as processes of its own, state below var.
@@ -107,6 +112,11 @@ need/redis:
 	@command -v redis-server >/dev/null || { echo "redis-server is not installed" >&2; exit 1; }
 
 ##@ Check
+
+# A module of its own, so that Prometheus' thousand packages are in nobody else's build.
+.PHONY: check/alerts
+check/alerts: ## Check rules, runbooks and dashboards against the metrics, and that alerts fire when they should.
+	@GOWORK=off go -C test/alerts test -count 1 .
 
 # In the order of what is cheap to learn first. test/integration runs everything that test/race does,
 # and more, so that is not run twice.
