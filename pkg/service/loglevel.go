@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -61,7 +62,7 @@ func (l *levels) put(r *http.Request) error {
 	case "debug", "info", "warn", "error":
 		_ = level.UnmarshalText([]byte(name)) // it knows these
 	default:
-		return fmt.Errorf("level: must be debug, info, warn or error")
+		return errors.New("level: must be debug, info, warn or error")
 	}
 	hold := levelFor
 	if text := r.URL.Query().Get("for"); text != "" {

@@ -38,7 +38,7 @@ func TestStopsUnderLoadLoseAndRepeatNothing(t *testing.T) {
 		go func() {
 			defer func() { ended <- struct{}{} }()
 			for i := 0; load.Err() == nil; i++ {
-				publishUntilAccepted(a, load, fmt.Sprintf("%d-%d", n, i), &accepted)
+				publishUntilAccepted(load, a, fmt.Sprintf("%d-%d", n, i), &accepted)
 			}
 		}()
 	}
@@ -72,7 +72,7 @@ func TestStopsUnderLoadLoseAndRepeatNothing(t *testing.T) {
 
 // publishUntilAccepted repeats an event under its key until it is accepted, also beyond the end of
 // the load: an event that got no answer may be stored.
-func publishUntilAccepted(a *system.Account, load context.Context, key string, accepted *atomic.Int64) {
+func publishUntilAccepted(load context.Context, a *system.Account, key string, accepted *atomic.Int64) {
 	for {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(load), 10*time.Second)
 		_, err := a.Events.PublishEvent(ctx, &postriderv1.PublishEventRequest{

@@ -210,7 +210,7 @@ func TestHeadersThatAreRecordedAreBounded(t *testing.T) {
 	require.LessOrEqual(t, proto.Size(r.Record), 32*(128+512+16)+2048)
 }
 
-func traceparent(t *testing.T, b *bench, ctx context.Context, w *registry.Webhook, number int32) (traceID, spanID string) {
+func traceparent(ctx context.Context, t *testing.T, b *bench, w *registry.Webhook, number int32) (traceID, spanID string) {
 	t.Helper()
 	in := &attempt.Input{Delivery: delivery(), Webhook: w, Data: []byte("{}"), Number: number, Trigger: attempt.TriggerSchedule}
 	prepared, _, err := b.maker.Prepare(ctx, in)
@@ -235,16 +235,16 @@ func TestReceiversCanJoinTheTrace(t *testing.T) {
 	w := b.webhook(t, nil)
 
 	// Nothing is recorded: a first attempt goes on with the publisher's trace, a later one has its own.
-	first, span := traceparent(t, b, t.Context(), w, 1)
+	first, span := traceparent(t.Context(), t, b, w, 1)
 	require.Equal(t, accepted[3:35], first)
 	require.NotEqual(t, accepted[36:52], span)
-	second, _ := traceparent(t, b, t.Context(), w, 2)
+	second, _ := traceparent(t.Context(), t, b, w, 2)
 	require.NotEqual(t, first, second)
 	require.Len(t, second, 32)
 	require.Empty(t, spans.GetSpans())
 
 	// The attempt is recorded: the receiver is given its span.
-	joined, below := traceparent(t, b, work, w, 2)
+	joined, below := traceparent(work, t, b, w, 2)
 	require.Equal(t, process.SpanContext().TraceID().String(), joined)
 	recorded := spans.GetSpans()
 	require.Len(t, recorded, 1)
@@ -255,7 +255,7 @@ func TestReceiversCanJoinTheTrace(t *testing.T) {
 
 	silent := b.webhook(t, func(w *postriderv1.Webhook) { w.TraceContext = new(false) })
 	for _, ctx := range []context.Context{t.Context(), work} {
-		none, _ := traceparent(t, b, ctx, silent, 1)
+		none, _ := traceparent(ctx, t, b, silent, 1)
 		require.Empty(t, none)
 	}
 }
