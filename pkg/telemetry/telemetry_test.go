@@ -92,14 +92,10 @@ func TestSpansReachTheCollector(t *testing.T) {
 func TestWhatIsRecorded(t *testing.T) {
 	t.Parallel()
 	cfg := telemetry.Default()
-	cfg.OTLPEndpoint, cfg.TraceRatio = "http://127.0.0.1:1", 0
+	cfg.OTLPEndpoint, cfg.TraceRatio = collectortest.Start(t).Endpoint, 0
 	tel, err := telemetry.New(cfg, "dispatcher")
 	require.NoError(t, err)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-		cancel()
-		_ = tel.Shutdown(ctx)
-	})
+	shutdown(t, tel)
 	sampled, ok := telemetry.ParseTraceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	require.True(t, ok)
 	for name, tt := range map[string]struct {
