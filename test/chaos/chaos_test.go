@@ -60,11 +60,17 @@ func (d dice) between(low, high time.Duration) time.Duration {
 // startCluster runs a deployment until the test ends; env is added to that of every service.
 func startCluster(t *testing.T, env map[string]string) *cluster.Cluster {
 	t.Helper()
-	return startAdjusted(t, env, nil)
+	return startClusterOf(t, cluster.Options{Env: env})
 }
 
 // startAdjusted is startCluster with a change to each service's process.
 func startAdjusted(t *testing.T, env map[string]string, adjust func(*cluster.Cluster, *cluster.Process) error) *cluster.Cluster {
+	t.Helper()
+	return startClusterOf(t, cluster.Options{Env: env, Adjust: adjust})
+}
+
+// startClusterOf is startCluster with more of a say.
+func startClusterOf(t *testing.T, opts cluster.Options) *cluster.Cluster {
 	t.Helper()
 	bin, err := filepath.Abs(cmp.Or(os.Getenv("POSTRIDER_CHAOS_BIN"), "../../bin"))
 	require.NoError(t, err)
@@ -74,7 +80,8 @@ func startAdjusted(t *testing.T, env map[string]string, adjust func(*cluster.Clu
 	if keep := os.Getenv("POSTRIDER_CHAOS_DIR"); keep != "" {
 		dir = filepath.Join(keep, t.Name()) // logs and data stay there
 	}
-	c, err := cluster.Start(t.Context(), cluster.Options{Bin: bin, Dir: dir, Replicas: 2, Shards: shards, Env: env, Adjust: adjust})
+	opts.Bin, opts.Dir, opts.Replicas, opts.Shards = bin, dir, 2, shards
+	c, err := cluster.Start(t.Context(), opts)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if err := c.Stop(); err != nil {

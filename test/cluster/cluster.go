@@ -40,11 +40,18 @@ type Options struct {
 	BasePort int
 	// Env is added to the environment of every service.
 	Env map[string]string
-	// NATSConfig is added to the NATS server's configuration.
+	// NATSConfig is added to the configuration of every NATS server.
 	NATSConfig string
 	// Adjust may change each service's process before its first start, such as its environment,
 	// whose later entries win; the stores run by then.
 	Adjust func(c *Cluster, p *Process) error
+	// NATSNodes is how many NATS servers there are, 1 or 3. Default 1. Streams have as many replicas.
+	NATSNodes int
+	// NATSStore is the folder of what NATS stores, by server; nil for one below Dir.
+	NATSStore func(server string) string
+	// NATSThrough, if set, gives the address at which a process reaches a NATS server in place of
+	// the server's own.
+	NATSThrough func(process, address string) (string, error)
 }
 
 // Cluster is what runs.
@@ -54,6 +61,7 @@ type Cluster struct {
 	RedisURL string
 
 	opts      Options
+	nats      []string       // addresses of the servers
 	nextPort  int            // of the next process, where the caller chose a base
 	reserved  []*ports.Block // the ports of all others
 	key       string         // encryption keyset
@@ -67,6 +75,12 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	}
 	if opts.Shards == 0 {
 		opts.Shards = 4
+	}
+	if opts.NATSNodes == 0 {
+		opts.NATSNodes = 1
+	}
+	if opts.NATSStore == nil {
+		opts.NATSStore = func(server string) string { return filepath.Join(opts.Dir, server) }
 	}
 	keyset, err := seal.Generate()
 	if err != nil {
@@ -120,28 +134,75 @@ func (c *Cluster) startAll(ctx context.Context) error {
 	return nil
 }
 
+// addNATS adds the NATS servers; several form one JetStream cluster.
 func (c *Cluster) addNATS() error {
-	block, err := c.block()
-	if err != nil {
-		return err
+	blocks := make([]int, c.opts.NATSNodes)
+	var routes, clients []string
+	for i := range blocks {
+		block, err := c.block()
+		if err != nil {
+			return err
+		}
+		blocks[i] = block
+		c.nats = append(c.nats, natsAddress(block))
+		clients = append(clients, "nats://"+natsAddress(block))
+		routes = append(routes, "nats://"+natsAddress(block+natsRoute))
 	}
-	config := fmt.Sprintf(`
-listen: 127.0.0.1:%d
-http: 127.0.0.1:%d
+	c.NATSURL = strings.Join(clients, ",")
+	for i, block := range blocks {
+		name := "nats"
+		ready := "/healthz?js-enabled-only=true"
+		cluster := ""
+		if len(blocks) > 1 {
+			name = fmt.Sprintf("nats-%d", i+1)
+			ready = "/healthz" // the node has caught up with the others
+			cluster = fmt.Sprintf("cluster { name: postrider, listen: %q, routes: [ %s ] }", natsAddress(block+natsRoute), strings.Join(routes, ", "))
+		}
+		config := fmt.Sprintf(`
+server_name: %s
+listen: %q
+http: %q
 max_payload: 4MB
 jetstream { store_dir: %q, max_file_store: 64GB, sync_interval: 1s }
-%s`, block, block+1, filepath.Join(c.opts.Dir, "nats"), c.opts.NATSConfig)
-	path := filepath.Join(c.opts.Dir, "nats.conf")
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
-		return err
+%s
+%s`, name, natsAddress(block), natsAddress(block+natsMonitor), c.opts.NATSStore(name), cluster, c.opts.NATSConfig)
+		path := filepath.Join(c.opts.Dir, name+".conf")
+		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+			return err
+		}
+		c.add(&Process{
+			Name: name, Service: "nats", Path: filepath.Join(c.opts.Bin, "nats-server"), Args: []string{"-c", path},
+			ready: httpReady("http://" + natsAddress(block+natsMonitor) + ready),
+		})
 	}
-	c.NATSURL = fmt.Sprintf("nats://127.0.0.1:%d", block)
-	c.add(&Process{
-		Name: "nats", Service: "nats", Path: filepath.Join(c.opts.Bin, "nats-server"), Args: []string{"-c", path},
-		ready: httpReady(fmt.Sprintf("http://127.0.0.1:%d/healthz?js-enabled-only=true", block+1)),
-	})
 	return nil
 }
+
+// Offsets of a NATS server's ports in its block.
+const (
+	natsMonitor = 1
+	natsRoute   = 2
+)
+
+func natsAddress(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
+
+// natsURL is where a process reaches the NATS servers.
+func (c *Cluster) natsURL(process string) (string, error) {
+	var list []string
+	for _, address := range c.nats {
+		if c.opts.NATSThrough != nil {
+			var err error
+			if address, err = c.opts.NATSThrough(process, address); err != nil {
+				return "", err
+			}
+		}
+		list = append(list, "nats://"+address)
+	}
+	return strings.Join(list, ","), nil
+}
+
+// NATSStore is the folder of what a NATS server stores.
+func (c *Cluster) NATSStore(p *Process) string { return c.opts.NATSStore(p.Name) }
 
 // AddRedis adds a Redis server that keeps nothing unless it is asked to save; when it is started
 // again it has what was saved last, or nothing. The caller starts it; the first is the cluster's
@@ -181,7 +242,11 @@ func (c *Cluster) addServices() error {
 	}
 	for _, service := range Services {
 		for _, p := range c.Of(service) {
-			p.Env = c.environment(p)
+			url, err := c.natsURL(p.Name)
+			if err != nil {
+				return err
+			}
+			p.Env = c.environment(p, url)
 			if c.opts.Adjust != nil {
 				if err := c.opts.Adjust(c, p); err != nil {
 					return err
@@ -202,15 +267,16 @@ const (
 	internalPort = 4
 )
 
-func (c *Cluster) environment(p *Process) []string {
+func (c *Cluster) environment(p *Process, natsURL string) []string {
 	at := func(offset int) string { return "127.0.0.1:" + strconv.Itoa(p.port+offset) }
 	env := map[string]string{
-		"POSTRIDER_INSTANCE":       p.Name,
-		"POSTRIDER_NATS_URL":       c.NATSURL,
-		"POSTRIDER_STREAMS_SHARDS": strconv.Itoa(c.opts.Shards),
-		"POSTRIDER_GRPC_LISTEN":    at(grpcPort),
-		"POSTRIDER_HEALTH_LISTEN":  at(healthPort),
-		"POSTRIDER_METRICS_LISTEN": at(metricsPort),
+		"POSTRIDER_INSTANCE":         p.Name,
+		"POSTRIDER_NATS_URL":         natsURL,
+		"POSTRIDER_STREAMS_REPLICAS": strconv.Itoa(c.opts.NATSNodes),
+		"POSTRIDER_STREAMS_SHARDS":   strconv.Itoa(c.opts.Shards),
+		"POSTRIDER_GRPC_LISTEN":      at(grpcPort),
+		"POSTRIDER_HEALTH_LISTEN":    at(healthPort),
+		"POSTRIDER_METRICS_LISTEN":   at(metricsPort),
 	}
 	set := func(services, name, value string) {
 		if slices.Contains(strings.Fields(services), p.Service) {
@@ -309,6 +375,16 @@ func (c *Cluster) Of(service string) []*Process {
 		}
 	}
 	return list
+}
+
+// Process is the process of a name, or nil.
+func (c *Cluster) Process(name string) *Process {
+	for _, p := range c.processes {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
 }
 
 // Processes lists everything, in the order of the start.

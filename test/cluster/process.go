@@ -143,6 +143,12 @@ func (p *Process) Pause() { p.signal(syscall.SIGSTOP) }
 // Continue lets a paused process go on.
 func (p *Process) Continue() { p.signal(syscall.SIGCONT) }
 
+// Stop asks the process to stop and waits for its end; an error says that it had to be killed.
+func (p *Process) Stop(grace time.Duration) error {
+	p.Terminate()
+	return p.waitOrKill(grace)
+}
+
 func (p *Process) signal(sig syscall.Signal) {
 	if p.Running() {
 		_ = p.cmd.Process.Signal(sig) // it may have ended meanwhile, which is what was wanted

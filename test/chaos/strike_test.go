@@ -1,0 +1,121 @@
+//go:build chaos
+
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// loadSize is how big the load is around each blow at what the record is kept in.
+type loadSize struct {
+	burst    int // events published around each blow, again and again until it was mended
+	batch    int
+	inFlight int // deliveries that must be in flight at each blow
+}
+
+// blow takes something away, for a while, and brings it back.
+type blow struct {
+	name   string
+	busy   func(ctx context.Context) (int, error) // how much it would meet of its own; nil: what dispatchers have
+	strike func(ctx context.Context)
+	down   time.Duration // between the two
+	mend   func(ctx context.Context)
+}
+
+// blowTimeout bounds one blow with the burst around it.
+const blowTimeout = 5 * time.Minute
+
+// underLoad publishes a burst of events and strikes in its midst: when a seeded share of it has
+// receipts, a seeded moment later, and then at once when enough is in flight and there is something
+// for the blow itself to meet. It returns when the burst has its receipts. What the strike met is known
+// from right before it.
+func underLoad(t *testing.T, d dice, w *world, s *streams, r *row, p *producer, size loadSize, b blow) met {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), blowTimeout)
+	defer cancel()
+	from := w.ledger.acceptedCount()
+	instant := from + size.burst/10 + d.IntN(size.burst/2)
+	moment := d.between(0, 5*time.Millisecond)
+	mended := make(chan struct{})
+	published := p.publishUntil(ctx, mended, from, size.burst)
+
+	var m met
+	var own int
+	var err error
+	if b.busy == nil {
+		b.busy = func(context.Context) (int, error) { return m.unacked, nil }
+	}
+	state := func() string {
+		return fmt.Sprintf("%d events accepted, %s (%v)", w.ledger.acceptedCount()-from, m, err)
+	}
+	await(t, time.Minute, time.Millisecond, state, func() bool { return w.ledger.acceptedCount() >= instant })
+	require.True(t, pause(ctx, moment))
+	await(t, time.Minute, time.Millisecond, state, func() bool {
+		if m, err = meet(ctx, w, s); err == nil {
+			own, err = b.busy(ctx)
+		}
+		return err == nil && own > 0 && m.inFlight >= size.inFlight
+	})
+	r.strike(t, w, b.name)
+	struck := time.Now()
+	b.strike(ctx)
+	require.True(t, pause(ctx, time.Until(struck.Add(b.down))))
+	b.mend(ctx)
+	back := time.Since(struck)
+	close(mended)
+	require.NoError(t, <-published)
+	t.Logf("%s met %s, %d of its own; mended after %s, the burst had all receipts after %s",
+		b.name, m, own, back.Round(time.Millisecond), time.Since(struck).Round(time.Millisecond))
+	return m
+}
+
+// meet is what a strike would meet now.
+func meet(ctx context.Context, w *world, s *streams) (m met, err error) {
+	m.inFlight = w.ledger.inFlight()
+	if m.unrouted, err = s.unrouted(ctx); err != nil {
+		return m, err
+	}
+	if m.unacked, err = s.unacked(ctx, allShards()); err != nil {
+		return m, err
+	}
+	m.records, err = s.waiting(ctx)
+	return m, err
+}
+
+func allShards() []int {
+	all := make([]int, shards)
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// conclude waits for the end of everything that was accepted, and holds the ledger, the logs and
+// the number of duplicates to their rules.
+func conclude(t *testing.T, w *world, s *streams, r *row, p *producer) {
+	t.Helper()
+	settle(t, w, s)
+	logs := readLogs(t, w)
+	sum := w.ledger.total()
+	t.Logf("ledger: accepted %d events (%d publishes repeated, %d receipts marked duplicate, %d with a degraded window), "+
+		"expected %d deliveries, arrived %d (%d not in the first request), missing %d, unexpected %d, duplicates %d, bound %d",
+		sum.accepted, p.repeats.Load(), p.duplicates.Load(), p.degraded.Load(),
+		sum.expected, sum.arrived, sum.retried, len(sum.missing), len(sum.strangers), sum.duplicates, r.Bound)
+	for _, f := range sum.faults {
+		t.Error(f)
+	}
+	explain(t, w, "missing", sum.missing)
+	explain(t, w, "never accepted, or not wanted, but arrived", sum.strangers)
+	for i, log := range logs {
+		if !log.agrees(sum.expected) {
+			t.Errorf("the log of api-%d does not say of every delivery that it is delivered: %v; %d unknown, such as %v; %v",
+				i+1, log.states, len(log.unknown), log.unknown[:min(3, len(log.unknown))], log.err)
+		}
+	}
+	report(t, w, r)
+}
