@@ -77,7 +77,7 @@ func setup(t *testing.T) *rig {
 	require.NoError(t, err)
 	r.events, err = eventstream.Ensure(t.Context(), c, eventstream.Default())
 	require.NoError(t, err)
-	r.queue, err = deliverystream.Ensure(t.Context(), c)
+	r.queue, err = deliverystream.Ensure(t.Context(), c, deliverystream.Default())
 	require.NoError(t, err)
 	r.retries, err = retrystream.Ensure(t.Context(), c, retrystream.Default())
 	require.NoError(t, err)

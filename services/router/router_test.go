@@ -65,7 +65,7 @@ func setup(t *testing.T) *bench {
 	require.NoError(t, err)
 	b.events, err = eventstream.Ensure(t.Context(), b.client, eventstream.Default())
 	require.NoError(t, err)
-	b.deliveries, err = deliverystream.Ensure(t.Context(), b.client)
+	b.deliveries, err = deliverystream.Ensure(t.Context(), b.client, deliverystream.Default())
 	require.NoError(t, err)
 	b.retries, err = retrystream.Ensure(t.Context(), b.client, retrystream.Default())
 	require.NoError(t, err)

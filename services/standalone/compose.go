@@ -49,7 +49,7 @@ func (s *Service) openStores(ctx context.Context, b *base, name string) (*stores
 	var errs [6]error
 	st.config, errs[0] = config.Ensure(ctx, st.streams)
 	st.events, errs[1] = eventstream.Ensure(ctx, st.streams, s.cfg.Events)
-	st.deliveries, errs[2] = deliverystream.Ensure(ctx, st.streams)
+	st.deliveries, errs[2] = deliverystream.Ensure(ctx, st.streams, s.cfg.Deliveries)
 	st.retries, errs[3] = retrystream.Ensure(ctx, st.streams, s.cfg.Retries)
 	st.journal, errs[4] = journal.Ensure(ctx, st.streams, s.cfg.Journal)
 	st.deadLetters, errs[5] = deadletterstream.Ensure(ctx, st.streams, s.cfg.DeadLetters)

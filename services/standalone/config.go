@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/pkg/service"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
@@ -42,6 +43,7 @@ type Config struct {
 	NATS        NATSConfig              `conf:"nats"`
 	Streams     stream.Config           `conf:"streams"`
 	Events      eventstream.Config      `conf:"events"`
+	Deliveries  deliverystream.Config   `conf:"deliveries"`
 	Retries     retrystream.Config      `conf:"retries"`
 	Journal     journal.Config          `conf:"journal"`
 	DeadLetters deadletterstream.Config `conf:"dead-letters"`
@@ -83,6 +85,7 @@ func Default() Config {
 		NATS:        NATSConfig{SyncInterval: time.Second},
 		Streams:     stream.Default(),
 		Events:      eventstream.Default(),
+		Deliveries:  deliverystream.Default(),
 		Retries:     retrystream.Default(),
 		Journal:     journal.Default(),
 		DeadLetters: deadletterstream.Default(),

@@ -33,29 +33,27 @@ type Streams struct {
 	publishers []*stream.Publisher
 }
 
-// Option changes what the streams may hold.
-type Option func(*jetstream.StreamConfig)
-
-// WithMaxBytes bounds the backlog of each shard, so that it cannot take the disk from the streams
-// that outcomes are stored in. Without it the server's disk is the bound.
-func WithMaxBytes(n int64) Option {
-	return func(cfg *jetstream.StreamConfig) { cfg.MaxBytes = n }
+// Config is what the streams may hold.
+type Config struct {
+	// MaxBytes bounds the backlog of each shard, so that it cannot take the disk from the streams
+	// that outcomes are stored in. Without it the server's disk is the bound.
+	MaxBytes int64 `conf:"max-bytes" help:"most bytes of deliveries that wait for their first attempt on one shard, above which routing waits; -1 for no limit"`
 }
 
+// Default sets no limit.
+func Default() Config { return Config{MaxBytes: -1} }
+
 // Ensure creates the streams, or brings their limits to the configuration.
-func Ensure(ctx context.Context, c *stream.Client, opts ...Option) (*Streams, error) {
+func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Streams, error) {
 	s := &Streams{c: c, shards: c.Config().Shards}
 	for shard := range s.shards {
 		prefix := "deliveries." + strconv.Itoa(shard) + "."
-		cfg := jetstream.StreamConfig{
+		_, err := c.EnsureStream(ctx, jetstream.StreamConfig{
 			Name: name(shard), Description: "deliveries before their first outcome", Subjects: []string{prefix + "*.*"},
 			Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
-			MaxMsgSize: maxSize, AllowDirect: true,
-		}
-		for _, opt := range opts {
-			opt(&cfg)
-		}
-		if _, err := c.EnsureStream(ctx, cfg); err != nil {
+			MaxBytes: cfg.MaxBytes, MaxMsgSize: maxSize, AllowDirect: true,
+		})
+		if err != nil {
 			return nil, err
 		}
 		s.prefixes = append(s.prefixes, prefix)

@@ -20,14 +20,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func open(t testing.TB, shards int, opts ...deliverystream.Option) *deliverystream.Streams {
+func open(t testing.TB, shards int, limits deliverystream.Config) *deliverystream.Streams {
 	t.Helper()
 	cfg := stream.Default()
 	cfg.Shards = shards
 	c, err := stream.New(natstest.Start(t).Connect(t), cfg)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	s, err := deliverystream.Ensure(t.Context(), c, opts...)
+	s, err := deliverystream.Ensure(t.Context(), c, limits)
 	require.NoError(t, err)
 	return s
 }
@@ -35,7 +35,7 @@ func open(t testing.TB, shards int, opts ...deliverystream.Option) *deliverystre
 func TestADeliveryIsStoredOnceOnTheShardOfItsWebhook(t *testing.T) {
 	t.Parallel()
 	const shards, webhooks = 4, 20
-	s := open(t, shards)
+	s := open(t, shards, deliverystream.Default())
 	done := make(chan error, 2*webhooks)
 	want := map[string]*recordv1.Delivery{}
 	for i := range webhooks {
@@ -95,7 +95,7 @@ func publish(t *testing.T, s *deliverystream.Streams, d *recordv1.Delivery) erro
 
 func TestScanSeesWhatIsNotAcknowledged(t *testing.T) {
 	t.Parallel()
-	s := open(t, 1)
+	s := open(t, 1, deliverystream.Default())
 	for i := range 5 {
 		require.NoError(t, publish(t, s, &recordv1.Delivery{Id: fmt.Sprintf("dlv_%d", i), AccountId: "acc_1", WebhookId: "wh_1"}))
 	}
@@ -122,7 +122,7 @@ func TestScanSeesWhatIsNotAcknowledged(t *testing.T) {
 
 func TestAFullShardRefusesAndProvesThatNothingWasStored(t *testing.T) {
 	t.Parallel()
-	s := open(t, 1, deliverystream.WithMaxBytes(4096))
+	s := open(t, 1, deliverystream.Config{MaxBytes: 4096})
 	var err error
 	for i := 0; err == nil && i < 20; i++ {
 		err = publish(t, s, &recordv1.Delivery{Id: fmt.Sprintf("dlv_%d", i), AccountId: "acc_1", WebhookId: "wh_1", Data: make([]byte, 500)})
@@ -133,7 +133,7 @@ func TestAFullShardRefusesAndProvesThatNothingWasStored(t *testing.T) {
 
 func TestIDsThatWouldChangeTheSubjectAreRefused(t *testing.T) {
 	t.Parallel()
-	s := open(t, 1)
+	s := open(t, 1, deliverystream.Default())
 	for _, id := range []string{"", "a.b", "*", "wh_>", "a b", "ü"} {
 		err := s.Publish(t.Context(), &recordv1.Delivery{Id: "dlv_1", AccountId: "acc_1", WebhookId: id}, nil)
 		require.ErrorIs(t, err, stream.ErrRefused, "webhook %q", id)
@@ -151,7 +151,7 @@ func TestTheEncodingOfADeliveryStays(t *testing.T) {
 }
 
 func BenchmarkPublish(b *testing.B) {
-	s := open(b, 1)
+	s := open(b, 1, deliverystream.Default())
 	d := &recordv1.Delivery{AccountId: "acc_01J0000000000000000000000", WebhookId: "wh_01J0000000000000000000000", Data: make([]byte, 1024)}
 	done := make(chan error, 1<<16)
 	b.ReportAllocs()

@@ -28,6 +28,7 @@ type options struct {
 	Internal      rpc.ServerConfig        `conf:"internal-grpc"`
 	HTTPListen    string                  `conf:"http-listen" help:"where REST listens"`
 	Events        eventstream.Config      `conf:"events"`
+	Deliveries    deliverystream.Config   `conf:"deliveries"`
 	Journal       journal.Config          `conf:"journal"`
 	DeadLetters   deadletterstream.Config `conf:"dead-letters"`
 	Router        rpc.ClientConfig        `conf:"router"`
@@ -48,7 +49,7 @@ func (o *options) Validate() error {
 func main() {
 	opts := &options{
 		Process: process.Default(), API: api.Default(), Internal: rpc.ServerConfig{Listen: ":9091"}, HTTPListen: ":8080",
-		Events: eventstream.Default(), Journal: journal.Default(), DeadLetters: deadletterstream.Default(),
+		Events: eventstream.Default(), Deliveries: deliverystream.Default(), Journal: journal.Default(), DeadLetters: deadletterstream.Default(),
 		Router:     rpc.ClientConfig{Target: "dns:///router:9090"},
 		Dispatcher: rpc.ClientConfig{Target: "dns:///dispatcher:9090"},
 		Scheduler:  rpc.ClientConfig{Target: "dns:///scheduler:9090"},
@@ -85,7 +86,7 @@ func open(ctx context.Context, opts *options, base *process.Base) (api.Deps, err
 	store, err1 := config.Ensure(ctx, base.Streams)
 	events, err2 := eventstream.Ensure(ctx, base.Streams, opts.Events)
 	entries, err3 := journal.Ensure(ctx, base.Streams, opts.Journal)
-	deliveries, err9 := deliverystream.Ensure(ctx, base.Streams)
+	deliveries, err9 := deliverystream.Ensure(ctx, base.Streams, opts.Deliveries)
 	letters, err4 := deadletterstream.Ensure(ctx, base.Streams, opts.DeadLetters)
 	sealer, err5 := seal.Parse(opts.EncryptionKey.Reveal())
 	router, err6 := rpc.Dial(opts.Router, rpc.ClientTelemetry(base.Telemetry))

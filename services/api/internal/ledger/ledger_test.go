@@ -57,7 +57,7 @@ func open(t *testing.T, s *source, now func() time.Time) *ledger.Counter {
 	c, err := stream.New(natstest.Start(t).Connect(t), stream.Default())
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	queue, err := deliverystream.Ensure(t.Context(), c)
+	queue, err := deliverystream.Ensure(t.Context(), c, deliverystream.Default())
 	require.NoError(t, err)
 	retries, err := retrystream.Ensure(t.Context(), c, retrystream.Default())
 	require.NoError(t, err)

@@ -88,7 +88,7 @@ func newWorld(t *testing.T) *world {
 	ctx := t.Context()
 	w.events, err = eventstream.Ensure(ctx, c, eventstream.Default())
 	require.NoError(t, err)
-	w.deliveries, err = deliverystream.Ensure(ctx, c)
+	w.deliveries, err = deliverystream.Ensure(ctx, c, deliverystream.Default())
 	require.NoError(t, err)
 	retries := retrystream.Default()
 	w.retries, err = retrystream.Ensure(ctx, c, retries)

@@ -65,7 +65,7 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	w.events, err = eventstream.Ensure(t.Context(), c, eventstream.Default())
 	require.NoError(t, err)
-	w.deliveries, err = deliverystream.Ensure(t.Context(), c)
+	w.deliveries, err = deliverystream.Ensure(t.Context(), c, deliverystream.Default())
 	require.NoError(t, err)
 	w.retries, err = retrystream.Ensure(t.Context(), c, retrystream.Default())
 	require.NoError(t, err)

@@ -26,6 +26,7 @@ type options struct {
 	Process     process.Config          `conf:""`
 	Dispatcher  dispatcher.Config       `conf:"dispatcher"`
 	Events      eventstream.Config      `conf:"events"`
+	Deliveries  deliverystream.Config   `conf:"deliveries"`
 	Retries     retrystream.Config      `conf:"retries"`
 	Journal     journal.Config          `conf:"journal"`
 	DeadLetters deadletterstream.Config `conf:"dead-letters"`
@@ -39,7 +40,7 @@ func (o *options) Validate() error { return conf.NotEmpty("encryption-key", o.En
 
 func main() {
 	opts := &options{
-		Process: process.Default(), Dispatcher: dispatcher.Default(), Events: eventstream.Default(), Retries: retrystream.Default(),
+		Process: process.Default(), Dispatcher: dispatcher.Default(), Events: eventstream.Default(), Deliveries: deliverystream.Default(), Retries: retrystream.Default(),
 		Journal: journal.Default(), DeadLetters: deadletterstream.Default(),
 		Scheduler: rpc.ClientConfig{Target: "dns:///localhost:9090"}, API: rpc.ClientConfig{Target: "dns:///localhost:9090"},
 	}
@@ -50,7 +51,7 @@ func main() {
 func build(ctx context.Context, opts *options, base *process.Base) error {
 	_, err0 := config.Ensure(ctx, base.Streams)
 	events, err1 := eventstream.Ensure(ctx, base.Streams, opts.Events)
-	deliveries, err2 := deliverystream.Ensure(ctx, base.Streams)
+	deliveries, err2 := deliverystream.Ensure(ctx, base.Streams, opts.Deliveries)
 	retries, err3 := retrystream.Ensure(ctx, base.Streams, opts.Retries)
 	entries, err4 := journal.Ensure(ctx, base.Streams, opts.Journal)
 	letters, err5 := deadletterstream.Ensure(ctx, base.Streams, opts.DeadLetters)

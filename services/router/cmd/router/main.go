@@ -19,12 +19,13 @@ import (
 )
 
 type options struct {
-	Process   process.Config     `conf:""`
-	Router    router.Config      `conf:"router"`
-	Events    eventstream.Config `conf:"events"`
-	Retries   retrystream.Config `conf:"retries"`
-	Journal   journal.Config     `conf:"journal"`
-	Scheduler rpc.ClientConfig   `conf:"scheduler"`
+	Process    process.Config        `conf:""`
+	Router     router.Config         `conf:"router"`
+	Events     eventstream.Config    `conf:"events"`
+	Deliveries deliverystream.Config `conf:"deliveries"`
+	Retries    retrystream.Config    `conf:"retries"`
+	Journal    journal.Config        `conf:"journal"`
+	Scheduler  rpc.ClientConfig      `conf:"scheduler"`
 }
 
 // Validate has nothing to add to what the parts check.
@@ -32,7 +33,7 @@ func (*options) Validate() error { return nil }
 
 func main() {
 	opts := &options{
-		Process: process.Default(), Router: router.Default(), Events: eventstream.Default(),
+		Process: process.Default(), Router: router.Default(), Events: eventstream.Default(), Deliveries: deliverystream.Default(),
 		Retries: retrystream.Default(), Journal: journal.Default(),
 		Scheduler: rpc.ClientConfig{Target: "dns:///localhost:9090"},
 	}
@@ -43,7 +44,7 @@ func main() {
 func build(ctx context.Context, opts *options, base *process.Base) error {
 	_, err0 := config.Ensure(ctx, base.Streams)
 	events, err1 := eventstream.Ensure(ctx, base.Streams, opts.Events)
-	deliveries, err2 := deliverystream.Ensure(ctx, base.Streams)
+	deliveries, err2 := deliverystream.Ensure(ctx, base.Streams, opts.Deliveries)
 	retries, err3 := retrystream.Ensure(ctx, base.Streams, opts.Retries)
 	entries, err4 := journal.Ensure(ctx, base.Streams, opts.Journal)
 	scheduler, err5 := rpc.Dial(opts.Scheduler, rpc.ClientTelemetry(base.Telemetry))
