@@ -45,6 +45,8 @@ type Options struct {
 	// Adjust may change each service's process before its first start, such as its environment,
 	// whose later entries win; the stores run by then.
 	Adjust func(c *Cluster, p *Process) error
+	// NATSSync is when NATS syncs what it stores to disk. Default "1s".
+	NATSSync string
 	// NATSNodes is how many NATS servers there are, 1 or 3. Default 1. Streams have as many replicas.
 	NATSNodes int
 	// NATSStore is the folder of what NATS stores, by server; nil for one below Dir.
@@ -78,6 +80,9 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	}
 	if opts.NATSNodes == 0 {
 		opts.NATSNodes = 1
+	}
+	if opts.NATSSync == "" {
+		opts.NATSSync = "1s"
 	}
 	if opts.NATSStore == nil {
 		opts.NATSStore = func(server string) string { return filepath.Join(opts.Dir, server) }
@@ -163,9 +168,9 @@ server_name: %s
 listen: %q
 http: %q
 max_payload: 4MB
-jetstream { store_dir: %q, max_file_store: 64GB, sync_interval: 1s }
+jetstream { store_dir: %q, max_file_store: 64GB, sync_interval: %s }
 %s
-%s`, name, natsAddress(block), natsAddress(block+natsMonitor), c.opts.NATSStore(name), cluster, c.opts.NATSConfig)
+%s`, name, natsAddress(block), natsAddress(block+natsMonitor), c.opts.NATSStore(name), c.opts.NATSSync, cluster, c.opts.NATSConfig)
 		path := filepath.Join(c.opts.Dir, name+".conf")
 		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 			return err

@@ -111,6 +111,9 @@ func (p *Process) WaitReady(ctx context.Context) error {
 	}
 }
 
+// Ready asks the process once whether it is ready; an error says why it is not.
+func (p *Process) Ready(ctx context.Context) error { return p.ready(ctx) }
+
 // Kill ends the process with SIGKILL and waits until it is gone.
 func (p *Process) Kill() {
 	p.signal(syscall.SIGKILL)
