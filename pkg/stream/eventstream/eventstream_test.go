@@ -185,6 +185,20 @@ func TestARestoredStreamIsAnotherIncarnation(t *testing.T) {
 	require.NotEqual(t, restored.Incarnation(), again().Incarnation(), "a stream made anew is another too")
 }
 
+// A restore that took nothing away that the checkpoint knows of is told by whoever restores.
+func TestARestoreThatIsToldIsAnotherIncarnation(t *testing.T) {
+	t.Parallel()
+	s, c := open(t, natstest.Start(t), eventstream.Default())
+	require.NoError(t, s.Checkpoint(t.Context(), 3))
+	require.NoError(t, eventstream.Restored(t.Context(), c.JetStream()))
+	restored, err := eventstream.Ensure(t.Context(), c, eventstream.Default())
+	require.NoError(t, err)
+	require.NotEqual(t, s.Incarnation(), restored.Incarnation())
+	again, err := eventstream.Ensure(t.Context(), c, eventstream.Default())
+	require.NoError(t, err)
+	require.Equal(t, restored.Incarnation(), again.Incarnation(), "it is told once")
+}
+
 func TestAServerThatTakesTooLittleIsRefusedAtTheStart(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t, natstest.WithOptions(func(o *server.Options) { o.MaxPayload = 1 << 20 }))

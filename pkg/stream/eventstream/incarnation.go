@@ -13,7 +13,10 @@ import (
 	"github.com/postrider/postrider/pkg/stream/bucket"
 )
 
-const originKey = "origin"
+const (
+	checkpoints = "checkpoints" // the bucket
+	originKey   = "origin"
+)
 
 // origin is the stored value that tells one EVENTS from another.
 type origin struct {
@@ -31,7 +34,7 @@ func (o origin) String() string {
 // not enough: a restored stream keeps it, although sequences that were given out are given out
 // again. What gives the restore away is a checkpoint above the last sequence. So a restore is seen
 // at the next start of a process, and only if it took away more than was routed since the last
-// checkpoint; operators restart the services after one.
+// checkpoint; whoever restores says so, by Restored.
 func (s *Stream) settle(ctx context.Context, info *jetstream.StreamInfo) error {
 	const rounds = 10
 	for range rounds {
@@ -68,6 +71,32 @@ func (s *Stream) settle(ctx context.Context, info *jetstream.StreamInfo) error {
 	return fmt.Errorf("write incarnation: %w", bucket.ErrConflict)
 }
 
+// Restored says that EVENTS was put back from a backup, with the bucket of its checkpoints: from the
+// next start of each process on it is another incarnation. It is called while no process runs.
+func Restored(ctx context.Context, js jetstream.JetStream) error {
+	kv, err := js.KeyValue(ctx, checkpoints)
+	if err != nil {
+		return fmt.Errorf("say that EVENTS was restored: %w", err)
+	}
+	entry, err := kv.Get(ctx, originKey)
+	if err != nil {
+		return fmt.Errorf("read incarnation: %w", err)
+	}
+	var stored origin
+	if err := json.Unmarshal(entry.Value(), &stored); err != nil {
+		return fmt.Errorf("read incarnation: %w", err)
+	}
+	stored.Epoch++
+	value, err := json.Marshal(stored)
+	if err != nil {
+		return err
+	}
+	if _, err := kv.Update(ctx, originKey, value, entry.Revision()); err != nil {
+		return fmt.Errorf("write incarnation: %w", err)
+	}
+	return nil
+}
+
 // judge says which incarnation the stream is, given the one that was stored last.
 func (s *Stream) judge(ctx context.Context, stored origin, info *jetstream.StreamInfo) (origin, error) {
 	now := origin{Created: info.Created.UnixNano(), Epoch: stored.Epoch}
@@ -96,7 +125,7 @@ func (s *Stream) openCheckpoints(ctx context.Context) error {
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for {
-		b, err := bucket.Ensure(ctx, s.c, bucket.Spec{Name: "checkpoints", Description: "how far routing is"})
+		b, err := bucket.Ensure(ctx, s.c, bucket.Spec{Name: checkpoints, Description: "how far routing is"})
 		if err == nil {
 			s.checkpoints = b
 			return nil

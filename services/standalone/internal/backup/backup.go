@@ -1,0 +1,204 @@
+// Package backup takes the record out of NATS, while everything runs, and puts it into an empty
+// one. It knows which streams and buckets there are and in which order they must be taken; their
+// contents it never looks at. The archives are the server's own, as the nats command line makes
+// them.
+package backup
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/postrider/postrider/pkg/stream/eventstream"
+)
+
+// order is that in which streams are taken. What moves from one to another while they are taken must
+// be in the later one, or in both, never in neither; so each stands before those that its messages
+// move on to.
+//
+// A redrive is the one that goes back, from DEADLETTERS to RETRIES: none may run meanwhile.
+var order = []string{
+	"KV_jobs",     // a replay's checkpoint before the deliveries that it has made since
+	"EVENTS",      // with how far routing is, before what it was routed to
+	"DELIVERIES_", // before where an outcome leads
+	"RETRIES_",
+	"DEADLETTERS",
+	"JOURNAL",
+	// A webhook that is not there takes its deliveries with it, so the configuration comes after
+	// them; and what an object refers to, or reserved, after the object.
+	"KV_cancellations", "KV_failing", "KV_notices", "KV_webhooks", "KV_event_types", "KV_keys", "KV_accounts", "KV_names",
+	"KV_counters", "KV_idempotency", "KV_topology", "KV_checkpoints",
+}
+
+// withConsumers is the stream whose consumer goes along: it says what is routed. The others begin
+// anew: a work queue holds nothing but what is unfinished, and a delivery log that is built again
+// wants the whole journal. Leases and registrations (KV_shards, KV_members, KV_announced) are of
+// processes that will not be there.
+const withConsumers = "EVENTS"
+
+// place is where a stream stands in the order; false if it is not to be taken.
+func place(stream string) (int, bool) {
+	i := slices.IndexFunc(order, func(name string) bool {
+		return stream == name || strings.HasSuffix(name, "_") && strings.HasPrefix(stream, name)
+	})
+	return i, i >= 0
+}
+
+// Files of a backup. The manifest is written last: without it a backup is not whole.
+const (
+	manifestFile = "manifest.json"
+	dataSuffix   = ".archive"
+	metaSuffix   = ".json"
+)
+
+// Manifest says what a backup holds.
+type Manifest struct {
+	// Started is when the first stream was taken, Finished when the last was whole.
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished"`
+	// Streams in the order in which they were taken.
+	Streams []Stream `json:"streams"`
+}
+
+// Stream is one stream of a backup.
+type Stream struct {
+	Name     string `json:"name"`
+	Messages uint64 `json:"messages"`
+	// LastSequence of EVENTS is the last event that is in the backup.
+	LastSequence uint64 `json:"last_sequence"`
+}
+
+// Take writes a backup into a new folder. It may run while everything runs, but no redrive may.
+func Take(ctx context.Context, nc *nats.Conn, dir string) (*Manifest, error) {
+	names, err := streamNames(ctx, nc)
+	if err != nil {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { _, ok := place(name); return !ok })
+	if !slices.Contains(names, "EVENTS") {
+		return nil, errors.New("there is no stream EVENTS: no Postrider has run on this NATS")
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		i, _ := place(a)
+		j, _ := place(b)
+		return cmp.Or(cmp.Compare(i, j), cmp.Compare(a, b))
+	})
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("a backup goes into a new folder: %w", err)
+	}
+	m := &Manifest{Started: time.Now().UTC()}
+	for _, name := range names {
+		s, err := take(ctx, nc, dir, name)
+		if err != nil {
+			return nil, fmt.Errorf("take %s: %w", name, err)
+		}
+		m.Streams = append(m.Streams, s)
+	}
+	m.Finished = time.Now().UTC()
+	return m, write(filepath.Join(dir, manifestFile), m)
+}
+
+// take writes one stream's archive and what describes it.
+func take(ctx context.Context, nc *nats.Conn, dir, name string) (Stream, error) {
+	data, err := create(filepath.Join(dir, name+dataSuffix))
+	if err != nil {
+		return Stream{}, err
+	}
+	a, err := snapshot(ctx, nc, name, name == withConsumers, data)
+	if err := errors.Join(err, closeFile(data)); err != nil {
+		return Stream{}, err
+	}
+	var st state
+	if err := json.Unmarshal(a.State, &st); err != nil {
+		return Stream{}, err
+	}
+	return Stream{Name: name, Messages: st.Messages, LastSequence: st.LastSequence}, write(filepath.Join(dir, name+metaSuffix), a)
+}
+
+func create(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator names the folder
+}
+
+// closeFile closes a file that is on the disk then.
+func closeFile(f *os.File) error { return errors.Join(f.Sync(), f.Close()) }
+
+func write(path string, what any) error {
+	text, err := json.MarshalIndent(what, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := create(path)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	return errors.Join(err, closeFile(f))
+}
+
+func read(path string, into any) error {
+	text, err := os.ReadFile(path) //nolint:gosec // the operator names the folder
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
+}
+
+// Restore puts a backup into a NATS that holds no Postrider. No service may run. In the end EVENTS
+// is said to be another than the one that was taken: keys in Redis that were finished after the
+// backup name events that are gone.
+func Restore(ctx context.Context, nc *nats.Conn, dir string) (*Manifest, error) {
+	m := &Manifest{}
+	if err := read(filepath.Join(dir, manifestFile), m); err != nil {
+		return nil, fmt.Errorf("%s is no whole backup: %w", dir, err)
+	}
+	there, err := streamNames(ctx, nc)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range there {
+		if slices.ContainsFunc(m.Streams, func(s Stream) bool { return s.Name == name }) {
+			return nil, fmt.Errorf("there is a stream %s already: a backup is restored into an empty NATS, before any service is started", name)
+		}
+	}
+	for _, s := range m.Streams {
+		if err := put(ctx, nc, dir, s); err != nil {
+			return nil, fmt.Errorf("restore %s: %w", s.Name, err)
+		}
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, err
+	}
+	return m, eventstream.Restored(ctx, js)
+}
+
+// put restores one stream.
+func put(ctx context.Context, nc *nats.Conn, dir string, s Stream) error {
+	var a about
+	if err := read(filepath.Join(dir, s.Name+metaSuffix), &a); err != nil {
+		return err
+	}
+	data, err := os.Open(filepath.Join(dir, s.Name+dataSuffix)) //nolint:gosec // the operator names the folder
+	if err != nil {
+		return err
+	}
+	defer func() { _ = data.Close() }() // it was only read
+	st, err := restore(ctx, nc, s.Name, a, data)
+	if err != nil {
+		return err
+	}
+	if st.Messages != s.Messages {
+		return fmt.Errorf("it has %d messages, the backup has %d", st.Messages, s.Messages)
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+package backup_test
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+
+	"github.com/postrider/postrider/pkg/config"
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
+	"github.com/postrider/postrider/pkg/stream/journal"
+	"github.com/postrider/postrider/services/standalone/internal/backup"
+	"github.com/postrider/postrider/test/fixture/natstest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, nc *nats.Conn) (*stream.Client, *eventstream.Stream) {
+	t.Helper()
+	c, err := stream.New(nc, stream.Default())
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	events, err := eventstream.Ensure(t.Context(), c, eventstream.Default())
+	require.NoError(t, err)
+	_, err = deliverystream.Ensure(t.Context(), c, deliverystream.Default())
+	require.NoError(t, err)
+	_, err = journal.Ensure(t.Context(), c, journal.Default())
+	require.NoError(t, err)
+	_, err = config.Ensure(t.Context(), c)
+	require.NoError(t, err)
+	return c, events
+}
+
+func publish(t *testing.T, events *eventstream.Stream, n int) {
+	t.Helper()
+	stored := make(chan error, n)
+	for i := range n {
+		ev := &recordv1.Event{
+			Id: string(postrider.NewEventID()), AccountId: "acc_1", Type: "a.b", DedupKey: strconv.Itoa(i), AcceptTime: timestamppb.Now(),
+			Data: make([]byte, 10<<10), // so that an archive is many chunks
+		}
+		require.NoError(t, events.Publish(t.Context(), ev, func(_ eventstream.Stored, err error) { stored <- err }))
+	}
+	for range n {
+		require.NoError(t, <-stored)
+	}
+}
+
+// What is restored is what was taken, with how far routing was; and EVENTS is another incarnation.
+func TestARestoreBringsBackWhatWasTaken(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Start(t).NC(t)
+	c, events := open(t, nc)
+	publish(t, events, 100)
+	_, err := events.Router(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, events.Checkpoint(t.Context(), 40))
+	_, err = c.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHERS"})
+	require.NoError(t, err)
+
+	dir := filepath.Join(t.TempDir(), "backup")
+	taken, err := backup.Take(t.Context(), nc, dir)
+	require.NoError(t, err)
+	require.Equal(t, "EVENTS", taken.Streams[1].Name)
+	_, err = backup.Take(t.Context(), nc, dir)
+	require.ErrorContains(t, err, "new folder")
+
+	_, err = backup.Restore(t.Context(), nc, dir)
+	require.ErrorContains(t, err, "already", "only into an empty one")
+
+	empty := natstest.Start(t).NC(t)
+	_, err = backup.Restore(t.Context(), empty, dir)
+	require.NoError(t, err)
+	js, err := jetstream.New(empty)
+	require.NoError(t, err)
+	_, err = js.Stream(t.Context(), "OTHERS")
+	require.Error(t, err, "what is not Postrider's is left alone")
+	consumer, err := js.Consumer(t.Context(), "EVENTS", "router")
+	require.NoError(t, err, "it comes with how far routing was")
+	require.EqualValues(t, 100, consumer.CachedInfo().NumPending)
+
+	_, restored := open(t, empty)
+	usage, err := restored.Usage(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 100, usage.Messages)
+	require.NotEqual(t, events.Incarnation(), restored.Incarnation())
+}
+
+func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
+	t.Parallel()
+	nc := natstest.Start(t).NC(t)
+	dir := t.TempDir()
+	_, err := backup.Restore(t.Context(), nc, dir)
+	require.ErrorContains(t, err, "no whole backup")
+
+	_, err = backup.Take(t.Context(), nc, filepath.Join(dir, "new"))
+	require.ErrorContains(t, err, "no stream EVENTS")
+	_, err = os.Stat(filepath.Join(dir, "new"))
+	require.ErrorIs(t, err, os.ErrNotExist)
+
+	_, events := open(t, nc)
+	publish(t, events, 50)
+	whole := filepath.Join(dir, "whole")
+	_, err = backup.Take(t.Context(), nc, whole)
+	require.NoError(t, err)
+	archive := filepath.Join(whole, "EVENTS.archive")
+	info, err := os.Stat(archive)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(archive, info.Size()/2))
+	_, err = backup.Restore(t.Context(), natstest.Start(t).NC(t), whole)
+	require.ErrorContains(t, err, "restore EVENTS")
+}
