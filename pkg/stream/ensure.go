@@ -77,6 +77,13 @@ func orUnlimited[T int32 | int64](n T) T {
 	return n
 }
 
+// Retry is for owners whose start is more than a stream or a bucket: it calls fn until it succeeds,
+// fails for good, or 30 s are up, if ctx has no deadline of its own. Just after it was made, a bucket
+// of three replicas has no leader for a moment.
+func (c *Client) Retry(ctx context.Context, fn func(context.Context) error) error {
+	return c.retry(ctx, fn)
+}
+
 // retry calls fn until it succeeds, fails for good, or time is up.
 func (c *Client) retry(ctx context.Context, fn func(context.Context) error) error {
 	if _, ok := ctx.Deadline(); !ok {

@@ -35,26 +35,39 @@ func Ensure(ctx context.Context, c *stream.Client) (shards int, err error) {
 		return 0, err
 	}
 	want := layout{Version: 1, Shards: c.Config().Shards}
-	value, err := json.Marshal(want)
+	var stored layout
+	err = c.Retry(ctx, func(ctx context.Context) error {
+		stored, err = store(ctx, kv, want)
+		return err
+	})
 	if err != nil {
 		return 0, err
-	}
-	if _, err = kv.Create(ctx, key, value); err == nil {
-		return want.Shards, nil
-	}
-	if !errors.Is(err, jetstream.ErrKeyExists) {
-		return 0, fmt.Errorf("store number of shards: %w", err)
-	}
-	entry, err := kv.Get(ctx, key)
-	if err != nil {
-		return 0, fmt.Errorf("read number of shards: %w", err)
-	}
-	var stored layout
-	if err := json.Unmarshal(entry.Value(), &stored); err != nil {
-		return 0, fmt.Errorf("read number of shards: %w", err)
 	}
 	if stored.Shards != want.Shards {
 		return 0, fmt.Errorf("configured for %d shards, but the streams have %d: set streams-shards to %d", want.Shards, stored.Shards, stored.Shards)
 	}
 	return stored.Shards, nil
+}
+
+// store stores a layout if there is none, and returns the one that stands.
+func store(ctx context.Context, kv jetstream.KeyValue, want layout) (layout, error) {
+	value, err := json.Marshal(want)
+	if err != nil {
+		return layout{}, err
+	}
+	if _, err = kv.Create(ctx, key, value); err == nil {
+		return want, nil
+	}
+	if !errors.Is(err, jetstream.ErrKeyExists) {
+		return layout{}, fmt.Errorf("store number of shards: %w", err)
+	}
+	entry, err := kv.Get(ctx, key)
+	if err != nil {
+		return layout{}, fmt.Errorf("read number of shards: %w", err)
+	}
+	var stored layout
+	if err := json.Unmarshal(entry.Value(), &stored); err != nil {
+		return layout{}, fmt.Errorf("read number of shards: %w", err)
+	}
+	return stored, nil
 }
