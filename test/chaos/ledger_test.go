@@ -22,6 +22,7 @@ type entry struct {
 	accepted time.Time // when the producer had the receipt; zero: it has none
 	arrived  time.Time // of the first request that was answered 2xx
 	requests int       // up to and with that one
+	excused  bool      // may be gone
 	repeats  []time.Time
 }
 
@@ -125,7 +126,7 @@ func (l *ledger) request(p pair, at time.Time, policy func(requests int) int) (s
 	status = policy(e.requests)
 	if status/100 == 2 {
 		e.arrived = at
-		if !e.accepted.IsZero() {
+		if !e.accepted.IsZero() && !e.excused {
 			l.open--
 		}
 	}
@@ -140,6 +141,47 @@ func (l *ledger) body(p pair, number int, body []byte) {
 	if known, ok := l.numbers[p.event]; !own || ok && known != number {
 		l.fault("webhook %d got %s with a body that is not its own", p.hook, p.event)
 	}
+}
+
+// excuse enters that an event may be gone with all its deliveries, because it was accepted after the
+// backup that everything was restored from. Whatever of it arrives all the same is no stranger.
+func (l *ledger) excuse(number int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, hook := range l.wants(number) {
+		e := l.entry(pair{hook, l.events[number]})
+		e.excused = true
+		l.expected--
+		if e.arrived.IsZero() {
+			l.open--
+		}
+	}
+}
+
+// kept lists the deliveries that are expected.
+func (l *ledger) kept() []pair {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []pair
+	for p, e := range l.entries {
+		if !e.accepted.IsZero() && !e.excused {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// arrivedBetween is how many deliveries arrived in a time.
+func (l *ledger) arrivedBetween(from, to time.Time) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, e := range l.entries {
+		if e.arrived.After(from) && e.arrived.Before(to) {
+			n++
+		}
+	}
+	return n
 }
 
 // inFlight is how many deliveries are accepted and have not arrived.
@@ -198,6 +240,9 @@ func (l *ledger) total() sums {
 		switch {
 		case e.accepted.IsZero():
 			s.strangers = append(s.strangers, p)
+			continue
+		case e.excused:
+			s.duplicates += len(e.repeats)
 			continue
 		case e.arrived.IsZero():
 			s.missing = append(s.missing, p)

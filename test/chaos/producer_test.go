@@ -33,8 +33,9 @@ type producer struct {
 	duplicates atomic.Int64 // receipts marked so: an earlier try had been stored
 	degraded   atomic.Int64 // receipts whose window was not whole
 
-	mu      sync.Mutex
-	refused []string // answers that no repeat can change
+	mu        sync.Mutex
+	refused   []string       // answers that no repeat can change
+	sequences map[int]uint64 // in EVENTS, by number, as receipts say
 }
 
 // Times of a producer. A call that gets no answer is given up and made again.
@@ -286,6 +287,12 @@ func (p *producer) accepted(n int, r *postriderv1.Receipt) {
 			return
 		}
 	}
+	p.mu.Lock()
+	if p.sequences == nil {
+		p.sequences = map[int]uint64{}
+	}
+	p.sequences[n] = r.GetSequence()
+	p.mu.Unlock()
 	p.w.ledger.accept(n, r.GetEventId(), time.Now())
 }
 

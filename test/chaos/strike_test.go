@@ -5,6 +5,7 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -118,4 +119,29 @@ func conclude(t *testing.T, w *world, s *streams, r *row, p *producer) {
 		}
 	}
 	report(t, w, r)
+	if t.Failed() {
+		t.Log("left in work queues:", s.left(t.Context()))
+	}
+}
+
+// left is what work queues hold and what their consumers make of it, of those that hold anything.
+func (s *streams) left(ctx context.Context) string {
+	text := ""
+	for n := range shards {
+		for _, name := range []string{"DELIVERIES_", "RETRIES_"} {
+			st, err := s.js.Stream(ctx, name+strconv.Itoa(n))
+			if err != nil {
+				return err.Error()
+			}
+			con, err := st.Consumer(ctx, "dispatcher")
+			if err != nil {
+				return err.Error()
+			}
+			if state, info := st.CachedInfo().State, con.CachedInfo(); state.Msgs > 0 {
+				text += fmt.Sprintf("\n  %s%d: %d messages from %d to %d; %d pending, %d not acknowledged, acknowledged up to %d, given out up to %d",
+					name, n, state.Msgs, state.FirstSeq, state.LastSeq, info.NumPending, info.NumAckPending, info.AckFloor.Stream, info.Delivered.Stream)
+			}
+		}
+	}
+	return text
 }

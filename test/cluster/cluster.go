@@ -206,6 +206,12 @@ func (c *Cluster) natsURL(process string) (string, error) {
 	return strings.Join(list, ","), nil
 }
 
+// Bin is the folder of the binaries.
+func (c *Cluster) Bin() string { return c.opts.Bin }
+
+// Dir is the folder of data and logs.
+func (c *Cluster) Dir() string { return c.opts.Dir }
+
 // NATSStore is the folder of what a NATS server stores.
 func (c *Cluster) NATSStore(p *Process) string { return c.opts.NATSStore(p.Name) }
 
