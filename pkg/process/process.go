@@ -13,8 +13,10 @@ import (
 	"os"
 	"strconv"
 	"time"
+	_ "time/tzdata" // an image holds no files but the binary
 
 	"github.com/nats-io/nats.go"
+	_ "golang.org/x/crypto/x509roots/fallback" // used where the system has no certificate authorities, as in an image
 
 	"github.com/postrider/postrider/pkg/conf"
 	"github.com/postrider/postrider/pkg/natsconn"

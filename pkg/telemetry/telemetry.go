@@ -124,8 +124,14 @@ func observeBuild(m metric.Meter) error {
 	return err
 }
 
+// version is set by the linker where images are built: there is no repository beside the sources.
+var version string
+
 // Version is the version of the main module, as the toolchain stamped it.
 func Version() string {
+	if version != "" {
+		return version
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}
