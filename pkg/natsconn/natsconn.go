@@ -77,7 +77,7 @@ func Connect(cfg Config, name string, log *slog.Logger) (*nats.Conn, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
-	opts := append(options(name, cfg.ReconnectWait, cfg.PingInterval, log), nats.Timeout(min(cfg.ConnectTimeout, 5*time.Second)))
+	opts := append(options(name, cfg.ReconnectWait, cfg.PingInterval, log), inbox(name), nats.Timeout(min(cfg.ConnectTimeout, 5*time.Second)))
 	secured, err := security(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
@@ -103,6 +103,13 @@ func Connect(cfg Config, name string, log *slog.Logger) (*nats.Conn, error) {
 			return nil, fmt.Errorf("connect to NATS within %s: %w", cfg.ConnectTimeout, err)
 		}
 	}
+}
+
+// inbox gives a service's replies subjects of their own, _INBOX.<service>.>, where service is the
+// name up to the first slash: a server that knows its users lets each see its own replies alone.
+func inbox(name string) nats.Option {
+	service, _, _ := strings.Cut(name, "/")
+	return nats.CustomInboxPrefix("_INBOX." + service)
 }
 
 // passing reports whether an error of the first connect may go away by itself.

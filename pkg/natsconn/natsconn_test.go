@@ -117,8 +117,9 @@ func TestInProcess(t *testing.T) {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	nc, err := natsconn.Connect(fast(s.URL), "drain", logtest.New(t))
+	nc, err := natsconn.Connect(fast(s.URL), "drain/1", logtest.New(t))
 	require.NoError(t, err)
+	require.Regexp(t, `^_INBOX\.drain\.[^.]+$`, nc.NewInbox(), "replies are the service's own")
 	handling, release := make(chan struct{}), make(chan struct{})
 	_, err = nc.Subscribe("work", func(*nats.Msg) {
 		close(handling)
