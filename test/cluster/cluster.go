@@ -40,6 +40,8 @@ type Options struct {
 	BasePort int
 	// Env is added to the environment of every service.
 	Env map[string]string
+	// EnvOf is added to the environment of every replica of a service. May be nil.
+	EnvOf func(service string) map[string]string
 	// NATSConfig is added to the configuration of every NATS server.
 	NATSConfig string
 	// Adjust may change each service's process before its first start, such as its environment,
@@ -54,6 +56,8 @@ type Options struct {
 	// NATSThrough, if set, gives the address at which a process reaches a NATS server in place of
 	// the server's own.
 	NATSThrough func(process, address string) (string, error)
+	// RedisArgs are added to the Redis server's command line.
+	RedisArgs []string
 }
 
 // Cluster is what runs.
@@ -105,7 +109,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.addNATS(); err != nil {
 		return err
 	}
-	_, address, err := c.AddRedis("redis")
+	_, address, err := c.AddRedis("redis", c.opts.RedisArgs...)
 	if err != nil {
 		return err
 	}
@@ -308,6 +312,9 @@ func (c *Cluster) environment(p *Process, natsURL string) []string {
 	set("api", "API_ALLOW_HTTP", "true")
 	set("dispatcher", "DISPATCHER_EGRESS_ALLOW_NETWORKS", "127.0.0.0/8,::1/128")
 	maps.Copy(env, c.opts.Env)
+	if c.opts.EnvOf != nil {
+		maps.Copy(env, c.opts.EnvOf(p.Service))
+	}
 	list := os.Environ()
 	for name, value := range env {
 		list = append(list, name+"="+value)

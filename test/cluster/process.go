@@ -220,7 +220,8 @@ func redisReady(address string) func(context.Context) error {
 		if _, err := io.ReadFull(conn, answer); err != nil {
 			return err
 		}
-		if string(answer) != "+PONG\r\n" {
+		// A server that wants to know who asks is there too.
+		if string(answer) != "+PONG\r\n" && string(answer) != "-NOAUTH" {
 			return fmt.Errorf("redis answered %q", answer)
 		}
 		return nil

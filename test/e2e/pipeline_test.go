@@ -34,8 +34,10 @@ const (
 // album is the data of most events here; it must arrive byte for byte.
 var album = `{"title":"My Album"}`
 
-func TestPipeline(t *testing.T) {
-	system.Forms(t, map[string]func(*testing.T, *system.System){
+func TestPipeline(t *testing.T) { system.Forms(t, pipeline()) }
+
+func pipeline() map[string]func(*testing.T, *system.System) {
+	return map[string]func(*testing.T, *system.System){
 		"an event reaches every webhook that wants it and no other, signed": reachesWhoWantsIt,
 		"data arrive byte for byte":                                         bytesAreKept,
 		"a receiver that fails four times gets five attempts":               failsFourTimes,
@@ -53,7 +55,7 @@ func TestPipeline(t *testing.T) {
 		"a 2xx that arrives after the cancel wins, a failure does not":      cancelInFlight,
 		"a webhook test tells how it went":                                  testTells,
 		"explain match says why":                                            explainSaysWhy,
-	})
+	}
 }
 
 func reachesWhoWantsIt(t *testing.T, s *system.System) {

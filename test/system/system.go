@@ -129,23 +129,25 @@ func scaled(env map[string]string) map[string]string {
 // Forms runs scenarios over both forms of the system, each started once.
 func Forms(t *testing.T, scenarios map[string]func(t *testing.T, s *System)) {
 	t.Helper()
-	run := func(t *testing.T, s *System) {
-		t.Helper()
-		for name, scenario := range scenarios {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				scenario(t, s)
-			})
-		}
-	}
 	t.Run("one process", func(t *testing.T) {
 		_, s := StartStandalone(t, nil)
-		run(t, s)
+		Run(t, s, scenarios)
 	})
 	t.Run("separate processes", func(t *testing.T) {
 		_, s := StartCluster(t, cluster.Options{})
-		run(t, s)
+		Run(t, s, scenarios)
 	})
+}
+
+// Run runs scenarios side by side over one system.
+func Run(t *testing.T, s *System, scenarios map[string]func(t *testing.T, s *System)) {
+	t.Helper()
+	for name, scenario := range scenarios {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			scenario(t, s)
+		})
+	}
 }
 
 // Admin is a context with the admin key.
