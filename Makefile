@@ -52,6 +52,28 @@ docs: build bin/buf docs/dashboards ## Generate the documentation that is made f
 docs/dashboards: ## Write the dashboards of deploy/grafana.
 	@GOWORK=off go -C test/alerts run ./cmd/dashboards "$(CURDIR)/deploy/grafana/dashboards"
 
+.PHONY: images sbom licences nats/permissions
+# The module of what is deployed is outside of the workspace, and so are its dependencies.
+in_deploy = GOWORK=off go -C deploy
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+
+images: $(BINARIES:%=image/%) ## Build every container image as an OCI layout into var/images, without an engine.
+
+image/%: ## Build one image, such as image/router.
+	@$(in_deploy) run ./cmd/image -root '$(CURDIR)' -out '$(CURDIR)/var/images' -version '$(VERSION)' -revision '$(REVISION)' $*
+
+sbom: build bin/cyclonedx-gomod ## Write what is in each binary, as CycloneDX, into var/sbom.
+	@mkdir -p var/sbom
+	@for b in $(BINARIES); do bin/cyclonedx-gomod bin -json -output var/sbom/$$b.cdx.json bin/$$b; done
+
+licences: build ## Check that the licences of everything in the binaries are among those that we accept.
+	@$(in_deploy) run ./cmd/licences $(BINARIES:%='$(CURDIR)/bin/%')
+
+nats/permissions: ## Write what each service may do on NATS, from its table.
+	@$(in_deploy) run ./cmd/nats-permissions > var/permissions.conf
+	@cp var/permissions.conf deploy/nats/permissions.conf
+
 .PHONY: cluster
 cluster: build bin/nats-server need/redis ## Run every service as processes of its own, state below var.
 	@go run ./test/cmd/cluster $(ARGS)
@@ -120,7 +142,7 @@ check/alerts: ## Check rules, runbooks and dashboards against the metrics, and t
 
 # In the order of what is cheap to learn first. test/integration runs everything that test/race does,
 # and more, so that is not run twice.
-CHECKS = fmt/check lint verify build/nowork tidy/check test/integration test/e2e test/compat chaos/short
+CHECKS = fmt/check lint verify build/nowork tidy/check check/manifests licences test/integration test/e2e test/compat chaos/short
 
 .PHONY: check check/names verify fmt fmt/check lint lint/go lint/imports lint/proto lint/breaking lint/shell lint/actions
 check: $(CHECKS) ## Run what a change must pass.
@@ -170,6 +192,13 @@ lint/shell: bin/shfmt ## Lint shell scripts.
 lint/actions: bin/actionlint ## Lint the CI workflow.
 	@bin/actionlint
 
+.PHONY: check/manifests
+check/manifests: ## Check images, manifests and the compose file without a cluster and without an engine.
+	@$(in_deploy) vet ./...
+	@$(in_deploy) mod tidy -diff
+	@$(in_deploy) run ./cmd/nats-permissions | diff -u deploy/nats/permissions.conf - || { echo "permissions.conf is stale: run make nats/permissions" >&2; exit 1; }
+	@$(in_deploy) test ./...
+
 .PHONY: build/nowork tidy tidy/check vuln
 # Each of these tells of every module before it fails.
 each_module = failed=; for m in $(MODULES); do ( $(1) ) || failed="$$failed $$m"; done; \
@@ -212,6 +241,11 @@ $(eval $(call tool,protoc-gen-go,protoc,google.golang.org/protobuf/cmd/protoc-ge
 $(eval $(call tool,protoc-gen-go-grpc,protoc,google.golang.org/grpc/cmd/protoc-gen-go-grpc))
 $(eval $(call tool,protoc-gen-grpc-gateway,protoc,github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway))
 $(eval $(call tool,shfmt,format,mvdan.cc/sh/v3/cmd/shfmt))
+
+# Not among the tools: it is large, and no check needs it.
+bin/cyclonedx-gomod: tools/sbom/go.mod tools/sbom/go.sum
+	@echo "building cyclonedx-gomod"
+	@GOWORK=off go -C tools/sbom build -trimpath -o '$(CURDIR)/$@' github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 
 .PHONY: tools
 tools: $(TOOLS) ## Build the pinned tools into bin.

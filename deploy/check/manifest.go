@@ -97,9 +97,12 @@ func (o Object) ours() bool {
 		text(o, "spec", "template", "spec", "containers", 0, "name") == "service"
 }
 
-func (o Object) pod() map[string]any       { return fields(o, "spec", "template", "spec") }
-func (o Object) container() map[string]any { return fields(o, "spec", "template", "spec", "containers", 0) }
-func (o Object) labels() map[string]any    { return fields(o, "spec", "template", "metadata", "labels") }
+func (o Object) pod() map[string]any { return fields(o, "spec", "template", "spec") }
+func (o Object) container() map[string]any {
+	return fields(o, "spec", "template", "spec", "containers", 0)
+}
+
+func (o Object) labels() map[string]any { return fields(o, "spec", "template", "metadata", "labels") }
 
 //go:embed testdata/schemas.json
 var schemaFile []byte

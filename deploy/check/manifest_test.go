@@ -14,8 +14,8 @@ import (
 
 const root = "../../"
 
-// context is what the manifests of an overlay are held against.
-func context(t *testing.T, namespace string) check.Context {
+// against is what the manifests of an overlay are held against.
+func against(t *testing.T, namespace string) check.Context {
 	t.Helper()
 	schemas, err := check.NewSchemas()
 	require.NoError(t, err)
@@ -71,7 +71,7 @@ func TestOverlays(t *testing.T) {
 	} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			for _, fault := range check.Faults(context(t, namespace), render(t, path)) {
+			for _, fault := range check.Faults(against(t, namespace), render(t, path)) {
 				t.Error(fault)
 			}
 		})
@@ -102,7 +102,7 @@ func TestComponents(t *testing.T) {
 			require.NoError(t, os.WriteFile(dir+"/kustomization.yaml", []byte(overlay), 0o600))
 			objects, err := check.Render(dir)
 			require.NoError(t, err)
-			for _, fault := range check.Faults(context(t, ""), objects) {
+			for _, fault := range check.Faults(against(t, ""), objects) {
 				t.Error(fault)
 			}
 		})
@@ -114,7 +114,7 @@ func TestTheRulesBite(t *testing.T) {
 	t.Parallel()
 	objects, err := json.Marshal(render(t, "overlays/production"))
 	require.NoError(t, err)
-	c := context(t, "postrider")
+	c := against(t, "postrider")
 	for name, plant := range map[string]struct{ from, to, want string }{
 		"a misspelt field":                 {`"terminationGracePeriodSeconds"`, `"terminationGracePeriod"`, "additional properties 'terminationGracePeriod' not allowed"},
 		"a wrong type":                     {`"minReadySeconds":5`, `"minReadySeconds":"5"`, "got string, want integer"},

@@ -30,11 +30,11 @@ var kinds = []string{
 
 // resources are the files of the operators' CRDs, by module.
 var resources = map[string][]string{
-	"github.com/kedacore/keda/v2@v2.21.0":                           {"config/crd/bases/keda.sh_scaledobjects.yaml"},
-	"sigs.k8s.io/gateway-api@v1.4.0":                                {"config/crd/standard/gateway.networking.k8s.io_httproutes.yaml", "config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml"},
-	"github.com/external-secrets/external-secrets@v1.3.2":           {"config/crds/bases/external-secrets.io_externalsecrets.yaml"},
-	"github.com/prometheus-operator/prometheus-operator@v0.85.0":    {"example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"},
-	"github.com/cert-manager/cert-manager@v1.21.2":                  {"deploy/crds/cert-manager.io_certificates.yaml"},
+	"github.com/kedacore/keda/v2@v2.21.0":                        {"config/crd/bases/keda.sh_scaledobjects.yaml"},
+	"sigs.k8s.io/gateway-api@v1.4.0":                             {"config/crd/standard/gateway.networking.k8s.io_httproutes.yaml", "config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml"},
+	"github.com/external-secrets/external-secrets@v1.3.2":        {"config/crds/bases/external-secrets.io_externalsecrets.yaml"},
+	"github.com/prometheus-operator/prometheus-operator@v0.85.0": {"example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"},
+	"github.com/cert-manager/cert-manager@v1.21.2":               {"deploy/crds/cert-manager.io_certificates.yaml"},
 }
 
 type object = map[string]any
