@@ -95,6 +95,7 @@ type Server struct {
 	postriderv1.UnimplementedDeliveryServiceServer
 	postriderv1.UnimplementedSigningKeyServiceServer
 	postriderv1.UnimplementedReplayServiceServer
+	postriderv1.UnimplementedLogServiceServer
 	deps Deps
 }
 
@@ -109,6 +110,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	postriderv1.RegisterDeliveryServiceServer(r, s)
 	postriderv1.RegisterSigningKeyServiceServer(r, s)
 	postriderv1.RegisterReplayServiceServer(r, s)
+	postriderv1.RegisterLogServiceServer(r, s)
 }
 
 // Rules is the scope that each method needs.
@@ -132,6 +134,9 @@ func Rules() map[string]postrider.Scope {
 		"SummarizeDeadLetters")
 	add("ReplayService", postrider.ScopeManage, "CreateReplay", "RedriveDeadLetters", "AbortReplay")
 	add("ReplayService", postrider.ScopeRead, "GetReplay", "ListReplays")
+	add("LogService", postrider.ScopeAdmin, "RebuildLog")
+	add("LogService", postrider.ScopeManage, "ExpungeEvent")
+	add("LogService", postrider.ScopeRead, "LookUp", "ListRecordedEvents", "GetFlightRecord", "GetLogStatus")
 	add("SigningKeyService", postrider.ScopeManage, "RotateSigningKey", "UploadClientKey", "DeleteClientKey")
 	add("SigningKeyService", postrider.ScopeRead, "GetSigningKey", "ListSigningKeys", "ListClientKeys")
 	return rules
