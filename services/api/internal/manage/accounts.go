@@ -31,7 +31,7 @@ const (
 var (
 	subdomainForm  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) // RFC 1123 label
 	accountClasses = []string{"free", "standard", "premium", "internal"}
-	accountFields  = []string{"display_name", "subdomain", "time_zone", "unknown_type_policy", "dedup_window", "account_class", "allow_http", "disable_failing_after", "strict_json"}
+	accountFields  = []string{"display_name", "subdomain", "time_zone", "unknown_type_policy", "dedup_window", "account_class", "allow_http", "disable_failing_after", "strict_json", "log_retention"}
 )
 
 // CreateAccount makes an account.
@@ -82,6 +82,11 @@ func (s *Server) checkAccount(acc *postriderv1.Account) []fault.Violation {
 	longest := min(defaultDedup, s.deps.MaxDedup)
 	v.check(window >= minDedup && window <= longest, "account.dedup_window", fmt.Sprintf("must be from %s to %s", minDedup, longest))
 	v.check(slices.Contains(accountClasses, acc.GetAccountClass()), "account.account_class", "must be free, standard, premium or internal")
+	if d := acc.GetLogRetention(); d != nil {
+		keep := d.AsDuration()
+		v.check(keep >= 24*time.Hour && (s.deps.LogRetention == 0 || keep <= s.deps.LogRetention), "account.log_retention",
+			"must be a day at least, and no longer than the deployment keeps the log")
+	}
 	if d := acc.GetDisableFailingAfter(); d != nil {
 		v.check(checkFailingLimit(d.AsDuration(), true), "account.disable_failing_after", failingLimitRule+", or 0 for never")
 	}

@@ -32,6 +32,13 @@ type DeliveryLog interface {
 	Delivery(ctx context.Context, account postrider.AccountID, id string) (*logstore.Delivery, error)
 	Deliveries(ctx context.Context, q logstore.Query) ([]*logstore.Delivery, error)
 	Attempts(ctx context.Context, account postrider.AccountID, deliveryID string, skip, limit int) ([]*logstore.Attempt, error)
+	AttemptOwner(ctx context.Context, account postrider.AccountID, attemptID string) (deliveryID string, start time.Time, err error)
+	Moves(ctx context.Context, account postrider.AccountID, deliveryID string, limit int) ([]*logstore.Move, error)
+	Event(ctx context.Context, account postrider.AccountID, id string) (*logstore.Event, error)
+	RecordedEvents(ctx context.Context, q logstore.EventQuery) ([]*logstore.Event, error)
+	Redact(ctx context.Context, account postrider.AccountID, eventID string) (attempts int, err error)
+	Incomplete() int64
+	Kind() string
 }
 
 // DeadLetters is what the API reads of the record of dead letters.
@@ -41,6 +48,7 @@ type DeadLetters interface {
 	Select(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, from uint64, limit, bytes int) ([]deadletterstream.Item, error)
 	LastSequence(ctx context.Context) (uint64, error)
 	MaxAge() time.Duration
+	Erase(ctx context.Context, sequence uint64) error
 }
 
 // Events is what the API reads of the record of events.
@@ -49,6 +57,7 @@ type Events interface {
 	Find(ctx context.Context, account postrider.AccountID, id postrider.EventID) (*recordv1.Event, uint64, error)
 	Select(ctx context.Context, sel eventstream.Selection) ([]eventstream.Selected, error)
 	Usage(ctx context.Context) (eventstream.Usage, error)
+	Erase(ctx context.Context, sequence uint64) (bool, error)
 }
 
 // Replays runs the jobs that the API stores.
@@ -83,6 +92,10 @@ type Deps struct {
 	Replays     Replays
 	// FailingLimit is how long webhooks may fail whose account does not say; 0 for ever.
 	FailingLimit time.Duration
+	Recorder     Recorder
+	Journal      Journal
+	Entries      Entries
+	LogRetention time.Duration // how long the log keeps what happened; 0 for ever
 	Logger       *slog.Logger
 	Now          func() time.Time
 }
