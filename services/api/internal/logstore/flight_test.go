@@ -150,6 +150,9 @@ func testWhatIsOldAndEndedExpires(t *testing.T, open opener) {
 		accepted(old, postrider.Delivered, &recordv1.Routed{}), accepted(waiting, postrider.Waiting, &recordv1.Routed{}),
 		accepted(young, postrider.Delivered, &recordv1.Routed{}), accepted(emptied, postrider.Dead, &recordv1.Routed{}),
 	)
+	test := accepted(waiting, postrider.Delivered, &recordv1.Routed{})[1]
+	test.DeliveryId, test.GetAttempted().Trigger, test.GetAttempted().AttemptId = "dlv_test", logstore.TriggerTest, "att_"+string(eventAt(start, 9))[4:]
+	entries = append(entries, test)
 	require.NoError(t, s.Apply(t.Context(), entries))
 	before := start.Add(48 * time.Hour)
 	require.NoError(t, s.Prune(t.Context(), before))
@@ -171,6 +174,8 @@ func testWhatIsOldAndEndedExpires(t *testing.T, open opener) {
 	require.ErrorIs(t, err, logstore.ErrNotFound)
 	_, _, err = s.AttemptOwner(t.Context(), account, "att_"+string(waiting)[4:])
 	require.NoError(t, err)
+	_, _, err = s.AttemptOwner(t.Context(), account, test.GetAttempted().GetAttemptId())
+	require.ErrorIs(t, err, logstore.ErrNotFound, "of a test")
 	require.NoError(t, s.Apply(t.Context(), accepted(emptied, postrider.Dead, &recordv1.Routed{})), "what comes again is recorded again")
 }
 

@@ -212,9 +212,12 @@ func (p *Postgres) Redact(ctx context.Context, account postrider.AccountID, even
 	return n, wrap(err, "redact the attempts of %s", eventID)
 }
 
-// Expire deletes some of what has ended.
+// Expire deletes some of what has ended, unless another process does so just now.
 func (p *Postgres) Expire(ctx context.Context, account postrider.AccountID, before time.Time) (more bool, err error) {
 	err = p.transact(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
+		if mine, err := tryLock(ctx, tx); err != nil || !mine {
+			return err
+		}
 		more, err = p.expire(ctx, tx, account, before)
 		return err
 	})

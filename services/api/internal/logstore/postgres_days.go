@@ -39,7 +39,7 @@ func partition(table string, d int32) string { return table + "_" + strconv.Itoa
 // advisory locks of this package.
 const (
 	lockPartitions = 0x706f7374_00000001 // who makes or drops partitions
-	lockPrune      = 0x706f7374_00000002 // who adds the ledger up
+	lockPrune      = 0x706f7374_00000002 // who keeps the log small
 )
 
 // days are the partitions that are known to be there.
@@ -118,6 +118,10 @@ func (p *Postgres) Prune(ctx context.Context, before time.Time) error {
 	if before.IsZero() {
 		return nil
 	}
+	err := p.transact(ctx, func(ctx context.Context, tx *sql.Tx) error { return p.expireOldTests(ctx, tx, before) })
+	if err != nil {
+		return wrap(err, "expire tests")
+	}
 	old, err := p.oldDays(ctx, before)
 	if err != nil {
 		return wrap(err, "list old partitions")
@@ -190,11 +194,16 @@ func (p *Postgres) dropDay(ctx context.Context, n int32) error {
 	return err
 }
 
+// tryLock makes a transaction the one that keeps the log small, until it ends; false if another one is.
+func tryLock(ctx context.Context, tx *sql.Tx) (mine bool, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT pg_try_advisory_xact_lock($1)`, int64(lockPrune)).Scan(&mine)
+	return mine, err
+}
+
 // compact adds the rows of the ledger up. One process does at a time.
 func (p *Postgres) compact(ctx context.Context) error {
 	return p.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		var mine bool
-		if err := tx.QueryRowContext(ctx, `SELECT pg_try_advisory_xact_lock($1)`, int64(lockPrune)).Scan(&mine); err != nil || !mine {
+		if mine, err := tryLock(ctx, tx); err != nil || !mine {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, `WITH gone AS (DELETE FROM ledger RETURNING account_id, term, count)

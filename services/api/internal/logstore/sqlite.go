@@ -225,5 +225,11 @@ func (s *SQLite) Expire(ctx context.Context, account postrider.AccountID, before
 	return more, wrap(err, "expire the log of %s", account)
 }
 
-// Prune has nothing to do: a file has no parts that could be dropped, and its counters stay few.
-func (*SQLite) Prune(context.Context, time.Time) error { return nil }
+// Prune removes old tests: a file has no parts that could be dropped, and its counters stay few.
+func (s *SQLite) Prune(ctx context.Context, before time.Time) error {
+	if before.IsZero() {
+		return nil
+	}
+	err := s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error { return s.expireOldTests(ctx, tx, before) })
+	return wrap(err, "expire tests")
+}
