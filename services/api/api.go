@@ -48,12 +48,12 @@ import (
 
 // Config is the api service's own configuration.
 type Config struct {
-	LogURL         conf.Secret   `conf:"log-url" help:"where the delivery log is: postgres://user:password@host/database, which all api processes share; empty: the SQLite file"`
+	LogURL         conf.Secret   `conf:"log-url" help:"where the delivery log is: postgres://user:password@host/database, which all api processes share; file:/path reads a file; empty: the SQLite file"`
 	LogFile        string        `conf:"log-file" help:"SQLite file of the delivery log; each api process has its own"`
 	LogConnections int           `conf:"log-connections" help:"most connections to PostgreSQL, for each process"`
 	LogRetention   time.Duration `conf:"log-retention" help:"how long the delivery log keeps what happened to events whose deliveries have ended; 0 for ever"`
-	Recorder  string `conf:"recorder" help:"what the names of the journal's consumers that fill delivery logs begin with"`
-	AllowHTTP bool   `conf:"allow-http" help:"whether webhooks of accounts that do not say may use http URLs"`
+	Recorder       string        `conf:"recorder" help:"what the names of the journal's consumers that fill delivery logs begin with"`
+	AllowHTTP      bool          `conf:"allow-http" help:"whether webhooks of accounts that do not say may use http URLs"`
 
 	PublicURL publicurl.Base `conf:"public-url" help:"URL below which clients see the paths of this service, such as https://hooks.example.com; empty: scheme and host of each request"`
 	Origin    string         `conf:"origin" help:"DNS name by which receivers are asked for their consent (CloudEvents handshake); empty: the host of api-public-url, or localhost"`
@@ -129,20 +129,20 @@ type Deps struct {
 
 // Service is the api service.
 type Service struct {
-	cfg     Config
-	deps    Deps
-	auth    *access.Authenticator
-	index   *webhookindex.Index
-	mirror  *config.Mirror
-	barrier *config.Barrier
-	log     logstore.Store
+	cfg      Config
+	deps     Deps
+	auth     *access.Authenticator
+	index    *webhookindex.Index
+	mirror   *config.Mirror
+	barrier  *config.Barrier
+	log      logstore.Store
 	recorder *recorder.Recorder
-	manage  *manage.Server
-	notices *notice.Publisher
-	writer  *journal.Writer
-	replays *replay.Runner
-	ledger  *ledger.Server
-	rest    http.Handler
+	manage   *manage.Server
+	notices  *notice.Publisher
+	writer   *journal.Writer
+	replays  *replay.Runner
+	ledger   *ledger.Server
+	rest     http.Handler
 
 	closeREST func() error
 	loops     service.Group

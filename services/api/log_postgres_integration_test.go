@@ -42,8 +42,10 @@ func TestReplicasShareALogInPostgreSQL(t *testing.T) {
 		total += n
 	}
 	recorded := func(r *replica) bool {
-		resp, err := postriderv1.NewLedgerServiceClient(r.conn).GetLedger(as(t.Context(), key), &postriderv1.GetLedgerRequest{})
-		return err == nil && resp.GetLedger().GetDead() == int64(total)
+		resp, err := postriderv1.NewDeliveryServiceClient(r.conn).ListDeliveries(as(t.Context(), key), &postriderv1.ListDeliveriesRequest{
+			PageSize: 1000, State: postriderv1.DeliveryState_DELIVERY_STATE_DEAD,
+		})
+		return err == nil && len(resp.GetDeliveries()) == total
 	}
 	both := func(why string) {
 		t.Helper()

@@ -121,7 +121,10 @@ func benchmarkLog(b *testing.B, s logstore.Store, serverCPU func() time.Duration
 		{"deliveries with an outcome", list(logstore.Query{Outcome: postrider.Retryable})},
 		{"dead deliveries of a webhook", list(logstore.Query{WebhookID: "wh_0", State: postrider.Dead})},
 		{"a call id", list(logstore.Query{CallID: delivery.UUID().String()})},
-		{"a delivery", func(ctx context.Context) (int, error) { _, err := s.Delivery(ctx, account, string(delivery)); return 1, err }},
+		{"a delivery", func(ctx context.Context) (int, error) {
+			_, err := s.Delivery(ctx, account, string(delivery))
+			return 1, err
+		}},
 		{"an attempt", func(ctx context.Context) (int, error) {
 			_, _, err := s.AttemptOwner(ctx, account, "att_"+string(event)[4:])
 			return 1, err

@@ -19,18 +19,18 @@ func TestQueriesUseTheirIndex(t *testing.T) {
 		query Query
 		want  string
 	}{
-		"all":                  {Query{}, "deliveries_by_time (account_id=?)"},
-		"by state":             {Query{State: "dead"}, "deliveries_by_state (account_id=? AND state=?)"},
+		"all":                         {Query{}, "deliveries_by_time (account_id=?)"},
+		"by state":                    {Query{State: "dead"}, "deliveries_by_state (account_id=? AND state=?)"},
 		"by a state that most are in": {Query{State: "delivered"}, "deliveries_by_time (account_id=?)"},
-		"by type":    {Query{EventType: "a.b"}, "deliveries_by_type (account_id=? AND event_type=?)"},
-		"by status":  {Query{StatusCode: 500}, "deliveries_by_status (account_id=? AND last_status_code=?)"},
+		"by type":                     {Query{EventType: "a.b"}, "deliveries_by_type (account_id=? AND event_type=?)"},
+		"by status":                   {Query{StatusCode: 500}, "deliveries_by_status (account_id=? AND last_status_code=?)"},
 		"by a status that most have":  {Query{StatusCode: 204}, "deliveries_by_time (account_id=?)"},
-		"by outcome": {Query{Outcome: "gone"}, "deliveries_by_outcome (account_id=? AND last_outcome=?)"},
-		"by type and state": {Query{EventType: "a.b", State: "dead"}, "(account_id=? AND "},
-		"by event":             {Query{EventID: "evt_1"}, "deliveries_by_event (event_id=?)"},
-		"by webhook":           {Query{WebhookID: "wh_1"}, "deliveries_by_webhook (webhook_id=?)"},
-		"by event and webhook": {Query{EventID: "evt_1", WebhookID: "wh_1"}, "deliveries_by_event (event_id=?)"},
-		"by call id":           {Query{CallID: "1de6b22c-2fef-861f-be73-8dbad5c52c32"}, "sqlite_autoindex_deliveries_1 (delivery_id>? AND delivery_id<?)"},
+		"by outcome":                  {Query{Outcome: "gone"}, "deliveries_by_outcome (account_id=? AND last_outcome=?)"},
+		"by type and state":           {Query{EventType: "a.b", State: "dead"}, "(account_id=? AND "},
+		"by event":                    {Query{EventID: "evt_1"}, "deliveries_by_event (event_id=?)"},
+		"by webhook":                  {Query{WebhookID: "wh_1"}, "deliveries_by_webhook (webhook_id=?)"},
+		"by event and webhook":        {Query{EventID: "evt_1", WebhookID: "wh_1"}, "deliveries_by_event (event_id=?)"},
+		"by call id":                  {Query{CallID: "1de6b22c-2fef-861f-be73-8dbad5c52c32"}, "sqlite_autoindex_deliveries_1 (delivery_id>? AND delivery_id<?)"},
 	} {
 		c.query.Account, c.query.Limit = "acc_1", 10
 		where, args := c.query.where(true)

@@ -26,7 +26,7 @@ var migrations embed.FS
 type SQLite struct {
 	reader
 
-	write                            *sql.DB // one connection
+	write                           *sql.DB // one connection
 	event, delivery, attempt, aMove *sql.Stmt
 }
 

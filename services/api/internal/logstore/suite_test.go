@@ -15,20 +15,20 @@ type opener func(t testing.TB) logstore.Store
 
 // suite is what both stores are held to.
 var suite = map[string]func(t *testing.T, open opener){
-	"AnEventIsFoundByWhatItWasPublishedWith": testAnEventIsFoundByWhatItWasPublishedWith,
-	"MovesAreListedOnceInOrder": testMovesAreListedOnceInOrder,
-	"WhatIsExpungedIsGoneAndStaysKnown": testWhatIsExpungedIsGoneAndStaysKnown,
-	"WhatIsOldAndEndedExpires": testWhatIsOldAndEndedExpires,
-	"ALogThatWasDroppedSaysSoUntilItIsComplete": testALogThatWasDroppedSaysSoUntilItIsComplete,
-	"PagesNeitherRepeatNorSkipWhileRowsArrive": testPagesNeitherRepeatNorSkipWhileRowsArrive,
-	"ApplyGivesOneResultForEveryOrderAndRepetition": testApplyGivesOneResultForEveryOrderAndRepetition,
-	"DeliveriesArePagedNewestFirstAndFiltered": testDeliveriesArePagedNewestFirstAndFiltered,
-	"AnotherAccountSeesNothing": testAnotherAccountSeesNothing,
-	"ATestAttemptIsRecordedWithoutADelivery": testATestAttemptIsRecordedWithoutADelivery,
-	"TheLatestSeriesDecidesInEveryOrderAndRepetition": testTheLatestSeriesDecidesInEveryOrderAndRepetition,
+	"AnEventIsFoundByWhatItWasPublishedWith":                             testAnEventIsFoundByWhatItWasPublishedWith,
+	"MovesAreListedOnceInOrder":                                          testMovesAreListedOnceInOrder,
+	"WhatIsExpungedIsGoneAndStaysKnown":                                  testWhatIsExpungedIsGoneAndStaysKnown,
+	"WhatIsOldAndEndedExpires":                                           testWhatIsOldAndEndedExpires,
+	"ALogThatWasDroppedSaysSoUntilItIsComplete":                          testALogThatWasDroppedSaysSoUntilItIsComplete,
+	"PagesNeitherRepeatNorSkipWhileRowsArrive":                           testPagesNeitherRepeatNorSkipWhileRowsArrive,
+	"ApplyGivesOneResultForEveryOrderAndRepetition":                      testApplyGivesOneResultForEveryOrderAndRepetition,
+	"DeliveriesArePagedNewestFirstAndFiltered":                           testDeliveriesArePagedNewestFirstAndFiltered,
+	"AnotherAccountSeesNothing":                                          testAnotherAccountSeesNothing,
+	"ATestAttemptIsRecordedWithoutADelivery":                             testATestAttemptIsRecordedWithoutADelivery,
+	"TheLatestSeriesDecidesInEveryOrderAndRepetition":                    testTheLatestSeriesDecidesInEveryOrderAndRepetition,
 	"ARedrivenDeliveryIsPendingAgainAndAFailedManualRetryChangesNothing": testARedrivenDeliveryIsPendingAgainAndAFailedManualRetryChangesNothing,
-	"TheLedgerCountsRowsHoweverTheEntriesCome": testTheLedgerCountsRowsHoweverTheEntriesCome,
-	"ADeliveryThatRoutingDidNotNameIsNotRouted": testADeliveryThatRoutingDidNotNameIsNotRouted,
+	"TheLedgerCountsRowsHoweverTheEntriesCome":                           testTheLedgerCountsRowsHoweverTheEntriesCome,
+	"ADeliveryThatRoutingDidNotNameIsNotRouted":                          testADeliveryThatRoutingDidNotNameIsNotRouted,
 }
 
 func run(t *testing.T, open opener) {

@@ -57,7 +57,15 @@ type Recorder struct {
 	entries metric.Int64Counter
 	lag     metric.Float64Gauge
 	pending metric.Int64Gauge
+	doomed  int // how often the log was seen about to be dropped, of late
 }
+
+const (
+	// aboutToDrop is Incomplete of a log that somebody drops within seconds.
+	aboutToDrop = -2
+	// dropWithin is how often a log is seen so before it is taken for one whose dropper has died.
+	dropWithin = 30
+)
 
 // Bounds of one transaction. A message holds up to 64 entries. The more a transaction holds, the
 // less it writes for each: the pages of an index whose keys are random are written once for all.
@@ -191,8 +199,16 @@ func (r *Recorder) watch(ctx context.Context, token string, cancel context.Cance
 // complete lets a log answer that has recorded what the journal held when it was begun.
 func (r *Recorder) complete(ctx context.Context) error {
 	token, place := r.deps.Store.Token(), r.deps.Store.Incomplete()
+	if place != aboutToDrop {
+		r.doomed = 0
+	}
 	if place == 0 {
 		return nil
+	}
+	if place == aboutToDrop {
+		if r.doomed++; r.doomed < dropWithin {
+			return nil
+		}
 	}
 	floor, pending, err := r.deps.Journal.Recorded(ctx, durable(r.deps.Name, token))
 	if err != nil {
@@ -255,11 +271,10 @@ func (r *Recorder) measure(ctx context.Context) error {
 
 // Rebuild drops the log; whoever runs on it then fills it again from the journal's beginning. First
 // the log is told to answer no more, and time is given for every process to learn that: between the
-// two an empty log could be taken for the truth. A crash before the drop leaves the log as it was,
-// and it answers again.
+// two an empty log could be taken for the truth. After a crash before the drop the log is as it was,
+// and answers again within a minute.
 func (r *Recorder) Rebuild(ctx context.Context) (messages int64, err error) {
-	const unknown = -1
-	if err := r.deps.Store.SetIncomplete(ctx, r.deps.Store.Token(), unknown); err != nil {
+	if err := r.deps.Store.SetIncomplete(ctx, r.deps.Store.Token(), aboutToDrop); err != nil {
 		return 0, err
 	}
 	timer := time.NewTimer(2 * watchEvery)
