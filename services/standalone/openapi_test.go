@@ -216,7 +216,8 @@ func (d *described) deliveries(t *testing.T) {
 	d.call(t, 404, "GET", "/v1/log:lookUp?id=nothing", "")
 	d.call(t, 200, "GET", "/v1/log/events?page_size=2&event_type=release.live", "")
 	d.call(t, 200, "GET", "/v1/log/flight?reveal=true&id="+at(t, first, "id"), "")
-	d.call(t, 503, "POST", "/v1/log/events/"+at(t, first, "event_id")+":expunge", `{}`) // too fresh
+	d.call(t, 200, "POST", "/v1/log/events/"+at(t, first, "event_id")+":expunge", `{}`)
+	d.call(t, 404, "POST", "/v1/log/events/evt_01HF7YAT00ZZZZZZZZZZZZZZZZ:expunge", `{}`)
 	d.call(t, 403, "POST", "/v1/log:rebuild", `{}`)
 	d.call(t, 404, "POST", "/v1/deliveries/dlv_none:cancel", `{}`)
 	d.call(t, 404, "POST", "/v1/deliveries/dlv_none:retry", `{}`)

@@ -3,6 +3,7 @@
 package logstore
 
 import (
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -74,13 +75,26 @@ func TestPostgreSQLsQueriesUseTheirIndex(t *testing.T) {
 	}
 }
 
+// fillForPlans records so much that the planner tells one index from another.
 func fillForPlans(t *testing.T, s *Postgres) {
 	t.Helper()
-	id := string(postrider.NewEventID())
-	require.NoError(t, s.Apply(t.Context(), []*recordv1.JournalEntry{{
-		Time: timestamppb.Now(), AccountId: "acc_1", EventId: id, EventType: "a.b",
-		What: &recordv1.JournalEntry_Routed{Routed: &recordv1.Routed{Deliveries: []*recordv1.RoutedDelivery{{DeliveryId: "dlv_1", WebhookId: "wh_1"}}}},
-	}}))
+	const events, each, webhooks = 400, 10, 100
+	var entries []*recordv1.JournalEntry
+	for n := range events {
+		id := postrider.NewEventID()
+		routed := &recordv1.Routed{MatchedTotal: each}
+		for i := range each {
+			webhook := fmt.Sprintf("wh_%d", (n*each+i)%webhooks)
+			routed.Deliveries = append(routed.Deliveries, &recordv1.RoutedDelivery{
+				DeliveryId: string(postrider.DeliveryIDFor(id, postrider.WebhookID(webhook), "")), WebhookId: webhook,
+			})
+		}
+		entries = append(entries, &recordv1.JournalEntry{
+			Time: timestamppb.Now(), AccountId: "acc_1", EventId: string(id), EventType: fmt.Sprintf("a.%d", n%5),
+			What: &recordv1.JournalEntry_Routed{Routed: routed},
+		})
+	}
+	require.NoError(t, s.Apply(t.Context(), entries))
 	_, err := s.db.ExecContext(t.Context(), "ANALYZE")
 	require.NoError(t, err)
 }
