@@ -43,8 +43,14 @@ generate: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-g
 	@bin/buf generate
 	@scripts/openapi > services/api/internal/openapi/.new && mv services/api/internal/openapi/.new services/api/internal/openapi/openapi.json
 
-docs: build ## Generate the documentation that is made from code.
+docs: build bin/buf docs/dashboards ## Generate the documentation that is made from code.
 	@scripts/configuration-docs > docs/configuration.md
+	@scripts/api-reference > docs/api-reference.md
+	@POSTRIDER_WRITE_DOCS=1 go test -count 1 -run '^TestTheMetricsPageIsTrue$$' ./services/standalone
+
+.PHONY: docs/dashboards
+docs/dashboards: ## Write the dashboards of deploy/grafana.
+	@GOWORK=off go -C test/alerts run ./cmd/dashboards "$(CURDIR)/deploy/grafana/dashboards"
 
 .PHONY: cluster
 cluster: build bin/nats-server need/redis ## Run every service as processes of its own, state below var.
@@ -52,7 +58,7 @@ cluster: build bin/nats-server need/redis ## Run every service as processes of i
 
 ##@ Test
 
-.PHONY: test test/race test/integration test/e2e test/compat test/fuzz chaos chaos/short bench bench/packages
+.PHONY: test test/race test/integration test/e2e test/compat test/fuzz chaos chaos/broken chaos/short bench bench/packages
 test: ## Run the tests that need nothing but Go.
 	@$(go_test) $(PACKAGES) $(quiet)
 
@@ -80,9 +86,12 @@ test/fuzz: ## Run every fuzz target for FUZZTIME.
 	@scripts/fuzz $(FUZZTIME) $(PACKAGES)
 
 chaos: build bin/nats-server need/redis ## Kill, flush and restart things under load, and count what arrived.
-	@$(go_test) -tags chaos -count 1 -timeout 60m -v -skip '^TestShort' ./test/chaos/...
+	@$(go_test) -tags chaos -count 1 -timeout 60m -v -skip '^Test(Short|Broken)' ./test/chaos/...
 
-chaos/short: build bin/nats-server need/redis ## Run the same drills small, side by side, in about a minute.
+chaos/broken: build bin/nats-server need/redis ## Swap two steps of an order rule in the code, and see that a drill catches it.
+	@$(go_test) -tags chaos -count 1 -timeout 20m -v -run '^TestBroken' ./test/chaos/...
+
+chaos/short: build bin/nats-server need/redis ## Run the same drills small, side by side, in a few minutes.
 	@$(go_test) -tags chaos -count 1 -timeout 10m -parallel 3 -run '^(TestShort|TestLedger)' ./test/chaos/...
 
 bench: build bin/nats-server need/redis ## Measure the whole system against a plain net/http loop; ARGS=-quick for a short run.
@@ -108,6 +117,11 @@ need/redis:
 
 ##@ Check
 
+# A module of its own, so that Prometheus' thousand packages are in nobody else's build.
+.PHONY: check/alerts
+check/alerts: ## Check rules, runbooks and dashboards against the metrics, and that alerts fire when they should.
+	@GOWORK=off go -C test/alerts test -count 1 .
+
 # In the order of what is cheap to learn first. test/integration runs everything that test/race does,
 # and more, so that is not run twice.
 CHECKS = fmt/check lint verify build/nowork tidy/check test/integration test/e2e test/compat chaos/short
@@ -123,7 +137,8 @@ verify: build bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-gr
 	bin/buf generate --output "$$tmp"; \
 	git --no-pager diff --no-index --exit-code proto/gen/go "$$tmp/proto/gen/go" || { echo "generated code is stale: run make generate" >&2; exit 1; }; \
 	scripts/openapi | diff -u services/api/internal/openapi/openapi.json - || { echo "the OpenAPI document is stale: run make generate" >&2; exit 1; }; \
-	scripts/configuration-docs | diff -u docs/configuration.md - || { echo "docs/configuration.md is stale: run make docs" >&2; exit 1; }
+	scripts/configuration-docs | diff -u docs/configuration.md - || { echo "docs/configuration.md is stale: run make docs" >&2; exit 1; }; \
+	scripts/api-reference | diff -u docs/api-reference.md - || { echo "docs/api-reference.md is stale: run make docs" >&2; exit 1; }
 
 fmt: bin/golangci-lint bin/buf bin/shfmt ## Format Go, proto and shell.
 	@bin/golangci-lint fmt

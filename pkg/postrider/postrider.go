@@ -92,3 +92,22 @@ const (
 	ScopePayloads Scope = "payloads"
 	ScopeAdmin   Scope = "admin"
 )
+
+// Classes of accounts, for metrics and objectives. An account's class changes nothing about its
+// deliveries, but for whether its producers are the operator's own.
+const (
+	AccountFree     = "free"
+	AccountStandard = "standard"
+	AccountPremium  = "premium"
+	AccountInternal = "internal"
+)
+
+// AccountClass is a class as metrics name it: standard for accounts that have none, and for words
+// that only a later version knows.
+func AccountClass(class string) string {
+	switch class {
+	case AccountFree, AccountPremium, AccountInternal:
+		return class
+	}
+	return AccountStandard
+}

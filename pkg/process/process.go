@@ -11,8 +11,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -83,12 +83,13 @@ func Main(name string, args []string, lookup func(string) (string, bool), stdout
 	if common.Instance == "" {
 		common.Instance = instance()
 	}
-	log := telemetry.Logger(common.Telemetry, stderr).With("service", name)
+	log, level := telemetry.Logger(common.Telemetry, stderr)
+	log = log.With("service", name, "instance", common.Instance)
 	// What libraries say on their own goes to the same place: once per process, and only here.
 	slog.SetDefault(log)
 	telemetry.LogErrors(log)
 	ctx := context.Background()
-	if err := run(ctx, name, log, *common, build); err != nil {
+	if err := run(ctx, name, log, level, *common, build); err != nil {
 		log.ErrorContext(ctx, "ended", "error", err)
 		return ExitFailure
 	}
@@ -96,7 +97,7 @@ func Main(name string, args []string, lookup func(string) (string, bool), stdout
 }
 
 // run opens what the service is built on, builds it, and runs it until it is told to stop.
-func run(ctx context.Context, name string, log *slog.Logger, cfg Config, build func(context.Context, *Base) error) (err error) {
+func run(ctx context.Context, name string, log *slog.Logger, level *slog.LevelVar, cfg Config, build func(context.Context, *Base) error) (err error) {
 	tel, err := telemetry.New(cfg.Telemetry, name) //nolint:contextcheck // its exporter lives as long as the process
 	if err != nil {
 		return err
@@ -106,8 +107,8 @@ func run(ctx context.Context, name string, log *slog.Logger, cfg Config, build f
 	if err != nil {
 		return err
 	}
-	defer nc.Close()
-	streams, err := stream.New(nc, cfg.Streams)
+	defer func() { err = errors.Join(err, leave(ctx, nc)) }()
+	streams, err := stream.New(nc, cfg.Streams, stream.WithTracer(tel.Tracer("postrider/stream")))
 	if err != nil {
 		return err
 	}
@@ -117,6 +118,10 @@ func run(ctx context.Context, name string, log *slog.Logger, cfg Config, build f
 	}
 	base := &Base{Config: cfg, Logger: log, Telemetry: tel, NATS: nc, Streams: streams}
 	if base.Admin, err = service.NewAdmin(cfg.Admin, tel.Handler(), log); err != nil {
+		return err
+	}
+	base.Admin.Levels(level)
+	if err := ObserveStop(tel, base.Admin); err != nil {
 		return err
 	}
 	base.Admin.Check("nats", func() error {
@@ -132,6 +137,16 @@ func run(ctx context.Context, name string, log *slog.Logger, cfg Config, build f
 	return service.Run(ctx, log, cfg.Admin.StopGrace, &base.Group)
 }
 
+// leaveTimeout bounds the end of the connection.
+const leaveTimeout = 5 * time.Second
+
+// leave closes the connection when what is on its way, acknowledgements above all, has been sent.
+func leave(ctx context.Context, nc *nats.Conn) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	return natsconn.Drain(ctx, nc)
+}
+
 // instance names a process by its host and its id.
 func instance() string {
 	host, err := os.Hostname()
@@ -142,9 +157,4 @@ func instance() string {
 }
 
 // Version is the version of the main module, as the toolchain stamped it.
-func Version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "devel"
-}
+func Version() string { return telemetry.Version() }

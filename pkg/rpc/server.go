@@ -13,12 +13,14 @@ import (
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/stats"
 
 	"github.com/postrider/postrider/pkg/conf"
 	"github.com/postrider/postrider/pkg/telemetry"
@@ -67,6 +69,7 @@ type options struct {
 	stream    []grpc.StreamServerInterceptor
 	listeners []net.Listener
 	telemetry *telemetry.Telemetry
+	trusted   func(context.Context) bool
 	name      string
 }
 
@@ -90,6 +93,13 @@ func WithListener(l net.Listener) Option {
 // WithTelemetry measures and traces the calls.
 func WithTelemetry(t *telemetry.Telemetry) Option {
 	return func(o *options) { o.telemetry = t }
+}
+
+// WithTrust has the server go on with the traces of only those callers that trusted says so of, from
+// the context that the call came with; the trace of any other begins here and is linked to the
+// caller's. Without it the server is for callers that are all trusted.
+func WithTrust(trusted func(context.Context) bool) Option {
+	return func(o *options) { o.trusted = trusted }
 }
 
 // WithName names the server among the components of a process; "grpc" unless told.
@@ -155,7 +165,13 @@ func serverOptions(cfg ServerConfig, log *slog.Logger, o options) ([]grpc.Server
 		grpc.WaitForHandlers(true), // Stop returns when no handler runs, so what they use can be closed
 	}
 	if o.telemetry != nil {
-		out = append(out, grpc.StatsHandler(otelgrpc.NewServerHandler(instrumentation(o.telemetry)...)))
+		instruments := instrumentation(o.telemetry)
+		if o.trusted != nil && o.telemetry.Tracing() {
+			instruments = append(instruments, otelgrpc.WithPublicEndpointFn(func(ctx context.Context, _ *stats.RPCTagInfo) bool {
+				return trace.SpanContextFromContext(ctx).IsValid() && !o.trusted(ctx)
+			}))
+		}
+		out = append(out, grpc.StatsHandler(otelgrpc.NewServerHandler(instruments...)))
 	}
 	if cfg.CertFile != "" {
 		secured, err := serverTLS(cfg, log)

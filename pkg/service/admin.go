@@ -42,7 +42,7 @@ var errStarting = errors.New("the process is starting")
 // its options have no prefix.
 type AdminConfig struct {
 	HealthListen  string        `conf:"health-listen" help:"where gRPC health listens, in clear text; empty for nowhere"`
-	MetricsListen string        `conf:"metrics-listen" help:"where /metrics, /livez, /readyz and /debug/pprof listen; empty for nowhere"`
+	MetricsListen string        `conf:"metrics-listen" help:"where /metrics, /livez, /readyz, /loglevel and /debug/pprof listen; empty for nowhere"`
 	DrainDelay    time.Duration `conf:"drain-delay" help:"how long a stop waits after readiness was withdrawn, so that load balancers see it"`
 	StopGrace     time.Duration `conf:"stop-grace" help:"how long a stop may take in all"`
 }
@@ -71,8 +71,10 @@ type Admin struct {
 	log    *slog.Logger
 	health *healthServer
 	web    *HTTPServer
+	pages  http.Handler
 	grpc   *grpc.Server
 	failed chan error
+	levels *levels // nil: the level of the logs cannot be changed
 
 	mu       sync.Mutex
 	checks   map[string]func() error
@@ -82,6 +84,7 @@ type Admin struct {
 
 	started  atomic.Bool
 	draining atomic.Bool
+	drainAt  atomic.Int64 // Unix nanoseconds
 }
 
 // NewAdmin returns the admin servers; metrics is the page for Prometheus.
@@ -95,7 +98,8 @@ func NewAdmin(cfg AdminConfig, metrics http.Handler, log *slog.Logger) (*Admin, 
 	healthv1.RegisterHealthServer(a.grpc, a.health)
 	a.health.SetServingStatus(Liveness, healthv1.HealthCheckResponse_SERVING)
 	a.refresh()
-	a.web = HTTP("metrics", cfg.MetricsListen, a.routes(metrics), WithHTTPLog(log))
+	a.pages = a.routes(metrics)
+	a.web = HTTP("metrics", cfg.MetricsListen, a.pages, WithHTTPLog(log))
 	return a, nil
 }
 
@@ -230,10 +234,24 @@ func (a *Admin) Started() {
 	a.refresh()
 }
 
+// Stopping is how long ago the process began to stop, 0 if it has not.
+func (a *Admin) Stopping() time.Duration {
+	if at := a.drainAt.Load(); at != 0 {
+		return time.Since(time.Unix(0, at))
+	}
+	return 0
+}
+
+// drain says that the process is stopping.
+func (a *Admin) drain() {
+	a.drainAt.CompareAndSwap(0, time.Now().UnixNano())
+	a.draining.Store(true)
+}
+
 // Drain withdraws readiness and waits for the drain delay, so that nothing new is sent here when
 // the servers stop listening.
 func (a *Admin) Drain(ctx context.Context) {
-	a.draining.Store(true)
+	a.drain()
 	a.refresh()
 	if a.cfg.DrainDelay == 0 {
 		return
@@ -248,7 +266,10 @@ func (a *Admin) Drain(ctx context.Context) {
 
 // Stop ends the servers.
 func (a *Admin) Stop(ctx context.Context) error {
-	a.draining.Store(true)
+	a.drain()
+	if a.levels != nil {
+		a.levels.stop()
+	}
 	a.health.Shutdown()
 	a.mu.Lock()
 	cancel := a.cancel
@@ -262,12 +283,24 @@ func (a *Admin) Stop(ctx context.Context) error {
 	return err
 }
 
+// Pages is what the metrics port serves.
+func (a *Admin) Pages() http.Handler { return a.pages }
+
 // routes returns the pages of the metrics port.
 func (a *Admin) routes(metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics)
 	mux.Handle("GET /livez", a.LivezHandler())
 	mux.Handle("GET /readyz", a.ReadyzHandler())
+	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
+		mux.HandleFunc(method+" /loglevel", func(w http.ResponseWriter, r *http.Request) {
+			if a.levels == nil {
+				http.NotFound(w, r)
+				return
+			}
+			a.levels.ServeHTTP(w, r)
+		})
+	}
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

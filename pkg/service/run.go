@@ -64,11 +64,13 @@ func wait(running context.Context, log *slog.Logger, grace time.Duration, g *Gro
 	// The grace time is for the stop alone: the context that ran everything has ended by now.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(running), grace)
 	defer cancel()
+	begin := time.Now()
 	if failure == nil {
 		g.Drain(ctx)
 	}
-	begin := time.Now()
+	drained := time.Now()
 	err := errors.Join(failure, g.Stop(ctx))
-	log.InfoContext(ctx, "stopped", slog.Duration("took", time.Since(begin)), slog.Bool("clean", err == nil))
+	log.InfoContext(ctx, "stopped", slog.Duration("took", time.Since(begin)),
+		slog.Duration("waited", drained.Sub(begin)), slog.Bool("clean", err == nil))
 	return err
 }

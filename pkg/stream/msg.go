@@ -16,6 +16,7 @@ import (
 type Msg struct {
 	raw        *nats.Msg
 	nc         *nats.Conn
+	con        *Consumer
 	sequence   uint64
 	deliveries uint64
 	pending    uint64
@@ -142,7 +143,7 @@ const (
 )
 
 // newMsg reads what the acknowledgement subject says of the message.
-func newMsg(nc *nats.Conn, raw *nats.Msg) (*Msg, bool) {
+func newMsg(con *Consumer, raw *nats.Msg) (*Msg, bool) {
 	rest, ok := strings.CutPrefix(raw.Reply, ackPrefix)
 	if !ok {
 		return nil, false
@@ -169,7 +170,7 @@ func newMsg(nc *nats.Conn, raw *nats.Msg) (*Msg, bool) {
 		fields[i] = n
 	}
 	return &Msg{
-		raw: raw, nc: nc, deliveries: fields[0], sequence: fields[1],
+		raw: raw, nc: con.c.nc, con: con, deliveries: fields[0], sequence: fields[1],
 		stored:  int64(fields[3]), //nolint:gosec // nanoseconds since 1970 fit until 2262
 		pending: fields[4],
 	}, true

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Publisher publishes asynchronously with a bounded window. It has one inbox and one goroutine,
@@ -22,6 +23,7 @@ import (
 type Publisher struct {
 	name    string
 	nc      *nats.Conn
+	tracer  trace.Tracer
 	timeout time.Duration
 	budget  time.Duration
 	tick    time.Duration
@@ -83,6 +85,7 @@ func (c *Client) NewPublisher(name string, window int) *Publisher {
 	p := &Publisher{
 		name:    name,
 		nc:      c.nc,
+		tracer:  c.tracer,
 		timeout: c.cfg.PublishTimeout,
 		budget:  c.cfg.PublishBudget,
 		tick:    min(max(c.cfg.PublishTimeout/40, minTick), maxTick),
@@ -123,6 +126,7 @@ func (p *Publisher) Publish(ctx context.Context, m *nats.Msg, done func(Ack, err
 	if err != nil {
 		return err
 	}
+	done = p.traced(m, done)
 	s := &p.slots[i]
 	s.mu.Lock()
 	// Close reads every slot after it set closed, so a message is either refused here or found

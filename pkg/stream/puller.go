@@ -250,7 +250,7 @@ func (p *puller) sortAll(now time.Time) (trouble bool, err error) {
 // durable should be looked for before the next request.
 func (p *puller) sort(raw *nats.Msg, now time.Time) (trouble bool, err error) {
 	if len(raw.Data) > 0 || len(raw.Header) == 0 || raw.Header.Get("Status") == "" {
-		if m, ok := newMsg(p.con.c.nc, raw); ok {
+		if m, ok := newMsg(p.con, raw); ok {
 			m.touched = now
 			p.push(m)
 		}
@@ -340,7 +340,7 @@ func (p *puller) giveBack(sub *nats.Subscription) {
 // refuse gives back what arrived.
 func (p *puller) refuse() {
 	for _, raw := range p.arrived.take() {
-		if m, ok := newMsg(p.con.c.nc, raw); ok {
+		if m, ok := newMsg(p.con, raw); ok {
 			_ = m.Nak(0)
 		}
 	}

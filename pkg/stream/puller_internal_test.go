@@ -22,7 +22,7 @@ func TestWhatWaitsInMemoryIsKeptInProgress(t *testing.T) {
 	p := newPuller(&Consumer{c: &Client{nc: nc}, stream: "S", durable: "d", batch: 4})
 	now := time.Now()
 	for i, age := range []time.Duration{AckWait, AckWait / 2, 0} {
-		m, ok := newMsg(nc, &nats.Msg{Reply: fmt.Sprintf("$JS.ACK.S.d.1.%d.1.1.0", i+1)})
+		m, ok := newMsg(&Consumer{c: &Client{nc: nc}}, &nats.Msg{Reply: fmt.Sprintf("$JS.ACK.S.d.1.%d.1.1.0", i+1)})
 		require.True(t, ok)
 		m.touched = now.Add(-age)
 		p.push(m)
@@ -57,7 +57,7 @@ func TestNewMsgReadsBothFormsOfTheAckSubject(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m, ok := newMsg(nil, &nats.Msg{Reply: tt.reply})
+			m, ok := newMsg(&Consumer{c: &Client{}}, &nats.Msg{Reply: tt.reply})
 			require.Equal(t, tt.ok, ok)
 			if !ok {
 				return

@@ -16,6 +16,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/postrider/postrider/pkg/postrider"
 )
@@ -66,17 +68,25 @@ func (c Config) Validate() error {
 // Client reaches the streams over one connection, which stays its caller's. It is safe for
 // concurrent use.
 type Client struct {
-	nc  *nats.Conn
-	js  jetstream.JetStream
-	cfg Config
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	cfg    Config
+	tracer trace.Tracer
 
 	mu         sync.Mutex
 	publishers []*Publisher
 	closed     bool
 }
 
+// Option changes a client.
+type Option func(*Client)
+
+// WithTracer has the client make spans for the messages of traces that are recorded. Without it
+// there are none.
+func WithTracer(t trace.Tracer) Option { return func(c *Client) { c.tracer = t } }
+
 // New checks the configuration; it sends nothing.
-func New(nc *nats.Conn, cfg Config) (*Client, error) {
+func New(nc *nats.Conn, cfg Config, opts ...Option) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure streams: %w", err)
 	}
@@ -84,7 +94,11 @@ func New(nc *nats.Conn, cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open jetstream: %w", err)
 	}
-	return &Client{nc: nc, js: js, cfg: cfg}, nil
+	c := &Client{nc: nc, js: js, cfg: cfg, tracer: noop.NewTracerProvider().Tracer("")}
+	for _, opt := range opts {
+		opt(c)
+	}
+	return c, nil
 }
 
 // Config is the client's configuration.

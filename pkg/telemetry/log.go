@@ -9,20 +9,21 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Logger returns a logger that writes to w as the configuration says, JSON or text. Records that
-// are logged with a context carry the trace and span that they belong to. A configuration that
-// Validate refuses gives JSON from level info.
-func Logger(cfg Config, w io.Writer) *slog.Logger {
-	least, err := level(cfg.LogLevel)
-	if err != nil {
-		least = slog.LevelInfo
+// Logger returns a logger that writes to w as the configuration says, JSON or text, and the level
+// from which it writes, which can be changed at any time. Records that are logged with a context
+// carry the trace and span that they belong to. A configuration that Validate refuses gives JSON
+// from level info.
+func Logger(cfg Config, w io.Writer) (*slog.Logger, *slog.LevelVar) {
+	least := new(slog.LevelVar)
+	if configured, err := level(cfg.LogLevel); err == nil {
+		least.Set(configured)
 	}
 	opts := &slog.HandlerOptions{Level: least}
 	var h slog.Handler = slog.NewJSONHandler(w, opts)
 	if cfg.LogFormat == FormatText {
 		h = slog.NewTextHandler(w, opts)
 	}
-	return slog.New(&traceHandler{Handler: h})
+	return slog.New(&traceHandler{Handler: h}), least
 }
 
 // LogErrors makes OpenTelemetry report its own errors, such as a collector that is away, to the

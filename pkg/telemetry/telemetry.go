@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +27,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
@@ -66,6 +69,8 @@ func (c Config) Validate() error {
 type Telemetry struct {
 	meters   metric.MeterProvider
 	tracers  trace.TracerProvider
+	tracing  bool
+	list     *inventory // of what was made; nil if nothing is recorded
 	handler  http.Handler
 	shutdown []func(context.Context) error
 }
@@ -75,8 +80,11 @@ func New(cfg Config, service string) (*Telemetry, error) {
 	if err := errors.Join(conf.NotEmpty("service", service), cfg.Validate()); err != nil {
 		return nil, fmt.Errorf("set up telemetry: %w", err)
 	}
-	res := resource.NewSchemaless(attribute.String("service.name", service), attribute.String("service.namespace", "postrider"))
-	t := &Telemetry{tracers: tracenoop.NewTracerProvider()}
+	res, err := describe(service)
+	if err != nil {
+		return nil, fmt.Errorf("set up telemetry: %w", err)
+	}
+	t := &Telemetry{tracers: tracenoop.NewTracerProvider(), list: &inventory{by: make(map[string]Instrument)}}
 	if err := t.meter(res); err != nil {
 		return nil, fmt.Errorf("set up metrics: %w", err)
 	}
@@ -86,6 +94,42 @@ func New(cfg Config, service string) (*Telemetry, error) {
 		}
 	}
 	return t, nil
+}
+
+// describe says who a process is. OTEL_RESOURCE_ATTRIBUTES in the environment adds to it, such as
+// the name of the pod; it does not rename the service.
+func describe(service string) (*resource.Resource, error) {
+	return resource.New(context.Background(), resource.WithFromEnv(), resource.WithAttributes(
+		semconv.ServiceName(service), semconv.ServiceNamespace("postrider"), semconv.ServiceVersion(Version()),
+	))
+}
+
+// observeBuild shows which program runs.
+func observeBuild(m metric.Meter) error {
+	commit := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				commit = s.Value
+			}
+		}
+	}
+	set := metric.WithAttributeSet(attribute.NewSet(
+		attribute.String("version", Version()), attribute.String("commit", commit), attribute.String("go_version", runtime.Version())))
+	_, err := m.Int64ObservableGauge("postrider.build.info", metric.WithDescription("1, for the program that runs."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(1, set)
+			return nil
+		}))
+	return err
+}
+
+// Version is the version of the main module, as the toolchain stamped it.
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "devel"
 }
 
 // Noop returns telemetry that records nothing, for tests and for programs that nobody watches.
@@ -113,9 +157,12 @@ func (t *Telemetry) meter(res *resource.Resource) error {
 	if err != nil {
 		return err
 	}
-	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter), sdkmetric.WithResource(res))
+	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter), sdkmetric.WithResource(res), sdkmetric.WithView(httpViews()...))
 	t.meters = provider
 	t.shutdown = append(t.shutdown, provider.Shutdown)
+	if err := observeBuild(t.Meter("postrider/telemetry")); err != nil {
+		return err
+	}
 	t.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		EnableOpenMetrics:   true,
 		MaxRequestsInFlight: 4,
@@ -135,9 +182,9 @@ func (t *Telemetry) trace(cfg Config, res *resource.Resource) error {
 	provider := sdktrace.NewTracerProvider(
 		sdktrace.WithBatcher(exporter, sdktrace.WithMaxQueueSize(4096), sdktrace.WithMaxExportBatchSize(512)),
 		sdktrace.WithResource(res),
-		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(cfg.TraceRatio))),
+		sdktrace.WithSampler(newSampler(cfg.TraceRatio)),
 	)
-	t.tracers = provider
+	t.tracers, t.tracing = provider, true
 	t.shutdown = append(t.shutdown, func(ctx context.Context) error {
 		err := provider.Shutdown(ctx)
 		// When the context ended first, exports are still being tried: this kills them.
@@ -146,8 +193,17 @@ func (t *Telemetry) trace(cfg Config, res *resource.Resource) error {
 	return nil
 }
 
+// Tracing reports whether spans go anywhere.
+func (t *Telemetry) Tracing() bool { return t.tracing }
+
 // Meter returns the meter of a package.
-func (t *Telemetry) Meter(name string) metric.Meter { return t.meters.Meter(name) }
+func (t *Telemetry) Meter(name string) metric.Meter {
+	m := t.meters.Meter(name)
+	if t.list == nil {
+		return m
+	}
+	return &meterOf{Meter: m, list: t.list}
+}
 
 // Tracer returns the tracer of a package.
 func (t *Telemetry) Tracer(name string) trace.Tracer { return t.tracers.Tracer(name) }
@@ -158,10 +214,9 @@ func (t *Telemetry) MeterProvider() metric.MeterProvider { return t.meters }
 // TracerProvider returns what instrumentation libraries take.
 func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.tracers }
 
-// Propagator returns how trace contexts travel: W3C trace context and baggage.
-func (t *Telemetry) Propagator() propagation.TextMapPropagator {
-	return propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
-}
+// Propagator returns how trace contexts travel: as W3C trace context. Baggage is not taken from
+// anyone, so none is handed on.
+func (t *Telemetry) Propagator() propagation.TextMapPropagator { return propagation.TraceContext{} }
 
 // Handler returns the page that Prometheus scrapes.
 func (t *Telemetry) Handler() http.Handler { return t.handler }

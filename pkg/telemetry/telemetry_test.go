@@ -7,10 +7,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,11 +17,10 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
-	tracev1 "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
 
 	"github.com/postrider/postrider/pkg/telemetry"
+	"github.com/postrider/postrider/test/fixture/collectortest"
 	"github.com/postrider/postrider/test/fixture/logtest"
 )
 
@@ -67,61 +64,56 @@ func TestMetricsPage(t *testing.T) {
 	require.Contains(t, page, `postrider_events_accepted_total{outcome="stored"} 3`)
 	require.Contains(t, page, "go_goroutines ")
 	require.Contains(t, page, "process_open_fds ")
-	require.Contains(t, page, `target_info{service_name="ingest",service_namespace="postrider"} 1`)
+	require.Regexp(t, `target_info{service_name="ingest",service_namespace="postrider",service_version="[^"]+"} 1`, page)
 	require.NotContains(t, scrape(t, other, ""), "postrider_events_accepted_total")
 	require.Contains(t, scrape(t, tel, "application/openmetrics-text; version=1.0.0"), "# EOF")
-}
-
-// collector is an OTLP collector that keeps the names of the spans it gets.
-type collector struct {
-	tracev1.UnimplementedTraceServiceServer
-	mu    sync.Mutex
-	spans []string
-	got   chan struct{}
-}
-
-// Export keeps the names.
-func (c *collector) Export(_ context.Context, req *tracev1.ExportTraceServiceRequest) (*tracev1.ExportTraceServiceResponse, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, r := range req.GetResourceSpans() {
-		for _, s := range r.GetScopeSpans() {
-			for _, span := range s.GetSpans() {
-				c.spans = append(c.spans, span.GetName())
-			}
-		}
-	}
-	close(c.got)
-	return &tracev1.ExportTraceServiceResponse{}, nil
 }
 
 // Spans reach the configured collector at shutdown at the latest.
 func TestSpansReachTheCollector(t *testing.T) {
 	t.Parallel()
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	server := grpc.NewServer()
-	c := &collector{got: make(chan struct{})}
-	tracev1.RegisterTraceServiceServer(server, c)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	t.Cleanup(func() {
-		server.Stop()
-		require.NoError(t, <-served)
-	})
-
+	c := collectortest.Start(t)
 	cfg := telemetry.Default()
-	cfg.OTLPEndpoint, cfg.TraceRatio = "http://"+l.Addr().String(), 1
+	cfg.OTLPEndpoint, cfg.TraceRatio = c.Endpoint, 1
 	tel, err := telemetry.New(cfg, "ingest")
 	require.NoError(t, err)
+	require.True(t, tel.Tracing())
 	_, span := tel.Tracer("test").Start(t.Context(), "publish")
 	span.End()
 	require.NoError(t, tel.Shutdown(t.Context()))
 	require.NoError(t, tel.Shutdown(t.Context()), "shutting down twice is a no-op")
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	require.Equal(t, []string{"publish"}, c.spans)
+	require.Len(t, c.Spans(), 1)
+	require.Equal(t, "publish", c.Spans()[0].Name)
+	require.Equal(t, "ingest", c.Spans()[0].Service)
+}
+
+// A new trace is recorded by the ratio, but for one that goes on with another: it is recorded if
+// that is. A link that is not ours decides nothing.
+func TestWhatIsRecorded(t *testing.T) {
+	t.Parallel()
+	cfg := telemetry.Default()
+	cfg.OTLPEndpoint, cfg.TraceRatio = "http://127.0.0.1:1", 0
+	tel, err := telemetry.New(cfg, "dispatcher")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+		cancel()
+		_ = tel.Shutdown(ctx)
+	})
+	sampled, ok := telemetry.ParseTraceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	require.True(t, ok)
+	for name, tt := range map[string]struct {
+		link trace.Link
+		want bool
+	}{
+		"one that goes on with a recorded one":     {telemetry.Continuing(sampled), true},
+		"one that goes on with one that is not":    {telemetry.Continuing(sampled.WithTraceFlags(0)), false},
+		"one that is linked to a stranger's trace": {trace.Link{SpanContext: sampled}, false},
+	} {
+		_, span := tel.Tracer("test").Start(t.Context(), "x", trace.WithNewRoot(), trace.WithLinks(tt.link))
+		require.Equal(t, tt.want, span.IsRecording(), name)
+		span.End()
+	}
 }
 
 // A collector that is away costs neither the start nor, beyond its context, the shutdown.
@@ -167,7 +159,8 @@ func TestNothingIsRecordedForNobody(t *testing.T) {
 func TestLogsCarryTheTrace(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	log := telemetry.Logger(telemetry.Default(), &out).With(slog.String("service", "ingest"))
+	log, level := telemetry.Logger(telemetry.Default(), &out)
+	log = log.With(slog.String("service", "ingest"))
 	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})
 	log.InfoContext(trace.ContextWithSpanContext(t.Context(), span), "with")
 	log.DebugContext(t.Context(), "too little")
@@ -182,13 +175,18 @@ func TestLogsCarryTheTrace(t *testing.T) {
 	require.Equal(t, "0200000000000000", with["span_id"])
 	require.Equal(t, "ingest", with["service"])
 	require.NotContains(t, without, "trace_id")
+
+	level.Set(slog.LevelDebug)
+	out.Reset()
+	log.DebugContext(t.Context(), "enough now")
+	require.Contains(t, out.String(), "enough now")
 }
 
 // Logs for people are text, and the level is the configured one.
 func TestTextLogs(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	log := telemetry.Logger(telemetry.Config{LogLevel: "debug", LogFormat: telemetry.FormatText}, &out)
+	log, _ := telemetry.Logger(telemetry.Config{LogLevel: "debug", LogFormat: telemetry.FormatText}, &out)
 	log.WithGroup("g").DebugContext(t.Context(), "hello", slog.Int("n", 1))
 	require.Contains(t, out.String(), "level=DEBUG msg=hello g.n=1")
 }

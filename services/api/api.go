@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/postrider/postrider/pkg/access"
 	"github.com/postrider/postrider/pkg/conf"
@@ -142,6 +143,7 @@ type Service struct {
 	writer   *journal.Writer
 	replays  *replay.Runner
 	ledger   *ledger.Server
+	gauges   *stream.Gauges
 	rest     http.Handler
 
 	closeREST func() error
@@ -157,13 +159,14 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure api: %w", err)
 	}
-	rec, err := recorder.New(recorder.Deps{
+	s := &Service{cfg: cfg, deps: deps, log: log, auth: access.NewAuthenticator(deps.AdminKey.Reveal())}
+	s.recorder, err = recorder.New(recorder.Deps{
 		Journal: deps.Journal, Store: log, Name: cfg.Recorder, Logger: deps.Logger, Meter: deps.Telemetry.Meter("postrider/api"), Now: time.Now,
+		Watch: func(ctx context.Context, c *stream.Consumer) { s.gauges.Watch(ctx, c, "") },
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("configure api: %w", err), log.Close())
 	}
-	s := &Service{cfg: cfg, deps: deps, log: log, recorder: rec, auth: access.NewAuthenticator(deps.AdminKey.Reveal())}
 	s.index = webhookindex.New(s.openSecret, time.Now, deps.Logger)
 	s.mirror = config.NewMirror(deps.Streams, deps.Instance, config.Handlers{
 		Key:        func(k *recordv1.Key, _ uint64) { s.auth.PutKey(k) },
@@ -187,9 +190,9 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Router: deps.Router, Dispatcher: deps.Dispatcher, Scheduler: deps.Scheduler,
 		Index: s.index, Fresh: s.mirror.Fresh, Origin: cfg.origin(), PublicURL: string(cfg.PublicURL), AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
 		Events: deps.Events, Replays: s.replays, Notices: s.notices, FailingLimit: cfg.DisableFailingAfter,
-		Recorder: rec, Journal: deps.Journal, Entries: s.writer, LogRetention: cfg.LogRetention,
+		Recorder: s.recorder, Journal: deps.Journal, Entries: s.writer, LogRetention: cfg.LogRetention,
 	})
-	if err = s.openLedger(); err == nil {
+	if err = errors.Join(s.openMetrics(), s.openLedger()); err == nil {
 		err = s.openREST(ctx)
 	}
 	if err != nil {
@@ -202,12 +205,12 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 // in memory, so that authentication and error mapping are those of every other call.
 func (s *Service) openREST(ctx context.Context) error {
 	listener, option := rpc.InMemory()
-	server, err := rpc.NewServer(rpc.ServerConfig{}, s.deps.Logger, append(s.Guards(), rpc.WithListener(listener), rpc.WithName("rest-gateway"))...) //nolint:contextcheck // each call brings its own to the interceptors
+	server, err := rpc.NewServer(rpc.ServerConfig{}, s.deps.Logger, append(s.Guards(), rpc.WithListener(listener), rpc.WithName("rest-gateway"), rpc.WithTelemetry(s.deps.Telemetry), rpc.WithTrust(nil))...) //nolint:contextcheck // each call brings its own to the interceptors
 	if err != nil {
 		return err
 	}
 	s.Register(server.Registrar())
-	conn, err := rpc.Dial(rpc.ClientConfig{Target: rpc.InMemoryTarget}, option)
+	conn, err := rpc.Dial(rpc.ClientConfig{Target: rpc.InMemoryTarget}, option, rpc.ClientTelemetry(s.deps.Telemetry))
 	if err != nil {
 		return err
 	}
@@ -215,7 +218,10 @@ func (s *Service) openREST(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	s.rest = newFront(rest, s.surfaces(conn))
+	s.rest = s.deps.Telemetry.HTTP(newFront(rest, s.surfaces(conn)), func(r *http.Request) bool {
+		p, err := s.auth.Authenticate(r.Header.Get("Authorization"))
+		return err == nil && p.Admin
+	})
 	s.loops.Add(server)
 	s.closeREST = sync.OnceValue(conn.Close)
 	return nil
@@ -227,7 +233,19 @@ func (s *Service) Authenticator() *access.Authenticator { return s.auth }
 // Guards are the options of a server that serves the public management services: every call needs
 // a credential with the scope of its method.
 func (s *Service) Guards() []rpc.Option {
-	return []rpc.Option{rpc.WithUnary(access.Unary(s.auth, Rules())), rpc.WithStream(access.Stream(s.auth, Rules()))}
+	return []rpc.Option{
+		rpc.WithUnary(access.Unary(s.auth, Rules())), rpc.WithStream(access.Stream(s.auth, Rules())), rpc.WithTrust(s.trustsCaller),
+	}
+}
+
+// trustsCaller says whether a caller may decide what is traced: those with an admin key.
+func (s *Service) trustsCaller(ctx context.Context) bool {
+	credential := metadata.ValueFromIncomingContext(ctx, "authorization")
+	if len(credential) == 0 {
+		return false
+	}
+	p, err := s.auth.Authenticate(credential[0])
+	return err == nil && p.Admin
 }
 
 func (s *Service) openSecret(account, webhook string, sealed *recordv1.SealedSecret) (string, error) {
@@ -251,7 +269,7 @@ func (s *Service) Start(ctx context.Context) error {
 
 // Stop stops recording and closes what New opened. It may be called without Start, and twice.
 func (s *Service) Stop(ctx context.Context) error {
-	return errors.Join(s.loops.Stop(ctx), s.writer.Close(ctx), s.closeREST(), s.barrier.Stop(ctx), s.mirror.Stop(ctx), s.log.Close())
+	return errors.Join(s.gauges.Close(), s.loops.Stop(ctx), s.writer.Close(ctx), s.closeREST(), s.barrier.Stop(ctx), s.mirror.Stop(ctx), s.log.Close())
 }
 
 // Register adds the management services of the public API to a server with Guards.

@@ -266,6 +266,28 @@ func TestOutcomesOutliveARestartOfNATS(t *testing.T) {
 	}
 }
 
+// A server that dies forgets acknowledgements and message ids of a moment before, so a delivery that
+// is settled comes again: to the dispatcher that settled it, in another message that no consumer has
+// given out yet.
+func TestADeliveryThatIsRoutedAgainToTheSameDispatcherIsNotPOSTedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	receiver := receivertest.New(t).Answer(receivertest.Status(200), receivertest.Status(500))
+	w.scheduler.set(func(s *smallScheduler) { s.idle = true })
+	hook := w.webhook(t, receiver.URL, func(h *postriderv1.Webhook) { h.RetrySchedule = schedule(time.Hour) })
+	w.dispatch(t, testConfig())
+	for range 2 {
+		d := w.delivery(hook, `{"a":1}`)
+		w.publish(t, d)
+		w.ledger.await(t, d.GetId(), "of its attempt", func(e *recordv1.JournalEntry) bool { return e.GetAttempted() != nil })
+		w.settled(t)
+		w.server.Restart(t)
+		w.publish(t, d)
+		w.settled(t)
+	}
+	require.Equal(t, 2, receiver.Count(), "one POST for the delivery that arrived, and one for the one that waits")
+}
+
 // A dispatcher that ends gives back what it has not begun, and finishes and records what it has.
 func TestAStopUnderLoadRepeatsNothing(t *testing.T) {
 	t.Parallel()

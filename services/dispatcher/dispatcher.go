@@ -79,6 +79,7 @@ type Service struct {
 	api      *grpcapi.Server
 	shards   service.Component
 	unmeter  func() error
+	streams  *stream.Gauges
 	stopped  bool
 }
 
@@ -96,11 +97,16 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure dispatcher: %w", err)
 	}
+	gauges, err := stream.NewGauges(meter)
+	if err != nil {
+		return nil, fmt.Errorf("configure dispatcher: %w", err)
+	}
 	leases, err := shardlease.New(deps.Streams, deps.Instance, deps.Deliveries.Shards(), shardlease.Default(), deps.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("configure dispatcher: %w", err)
 	}
-	s := &Service{deps: deps, client: client}
+	s := &Service{deps: deps, client: client, streams: gauges}
+	tracer := deps.Telemetry.Tracer("postrider/dispatcher")
 	s.registry = registry.New(registry.Options{
 		Opener: deps.Sealer, RetryScale: cfg.RetryTimeScale, DefaultTimeout: cfg.AttemptTimeout, DefaultMaxInFlight: cfg.MaxInFlight,
 	})
@@ -108,13 +114,13 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s.writer = deps.Journal.NewWriter("dispatcher")
 	s.settler = settle.New(settle.Deps{
 		Journal: s.writer, Scheduler: deps.Scheduler, Records: deps.Retries, DeadLetters: deps.DeadLetters,
-		Meters: counts, Logger: deps.Logger,
+		Meters: counts, Tracer: tracer, Logger: deps.Logger,
 	})
-	maker := attempt.New(client, deps.Telemetry.Tracer("postrider/dispatcher"), process.Version())
+	maker := attempt.New(client, tracer, process.Version())
 	s.pipeline = pipeline.New(cfg.Pipeline, pipeline.Deps{
 		Mirror: s.mirror, Registry: s.registry, Maker: maker, Payloads: payload.New(deps.Events, int(cfg.PayloadCache)),
 		Settler: s.settler, Deliveries: deps.Deliveries, Retries: deps.Retries, Journal: deps.Journal,
-		Disabler: deps.Disabler, Reporter: deps.Reporter, EventsMaxAge: deps.Events.MaxAge(), Meters: counts, Logger: deps.Logger,
+		Disabler: deps.Disabler, Reporter: deps.Reporter, EventsMaxAge: deps.Events.MaxAge(), Meters: counts, Gauges: gauges, Logger: deps.Logger,
 	})
 	s.api = grpcapi.New(grpcapi.Deps{
 		Mirror: s.mirror, Registry: s.registry, Maker: maker, Journal: s.writer, Meters: counts,
@@ -134,10 +140,11 @@ func (s *Service) gauges() meters.Gauges {
 		Unsettled:      s.pipeline.Unsettled,
 		Storing:        func() int64 { return int64(s.settler.Storing()) },
 		Shards:         s.pipeline.Shards,
-		Lanes:          func() int64 { n, _ := s.pipeline.Lanes(); return n },
-		OpenBreakers:   func() int64 { _, n := s.pipeline.Lanes(); return n },
+		AllShards:      func() int64 { return int64(s.deps.Deliveries.Shards()) },
+		Lanes:          s.pipeline.Lanes,
 		Webhooks:       func() int64 { return int64(s.registry.Size()) },
 		ConnectsOpened: s.client.Dialled,
+		ConnectsReused: s.client.Reused,
 	}
 }
 
@@ -163,7 +170,7 @@ func (s *Service) Stop(ctx context.Context) error {
 		return nil
 	}
 	s.stopped = true
-	errs := []error{s.unmeter()}
+	errs := []error{s.unmeter(), s.streams.Close()}
 	finish, cancel := shorter(ctx)
 	defer cancel()
 	if err := s.shards.Stop(finish); err != nil && ctx.Err() != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/postrider/postrider/pkg/access"
 	"github.com/postrider/postrider/pkg/conf"
@@ -143,7 +144,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure ingest: %w", err)
 	}
-	s.http = api.Handler(s.auth)
+	s.http = api.Handler(s.auth, func(mux http.Handler) http.Handler {
+		return deps.Telemetry.HTTP(mux, func(r *http.Request) bool {
+			p, err := access.FromContext(r.Context())
+			return err == nil && s.trusts(p)
+		})
+	})
 	return s, nil
 }
 
@@ -180,7 +186,26 @@ func Rules() map[string]postrider.Scope { return grpcapi.Rules() }
 // with the scope of its method.
 func (s *Service) Guards() []rpc.Option {
 	rules := Rules()
-	return []rpc.Option{rpc.WithUnary(access.Unary(s.auth, rules)), rpc.WithStream(access.Stream(s.auth, rules))}
+	return []rpc.Option{
+		rpc.WithUnary(access.Unary(s.auth, rules)), rpc.WithStream(access.Stream(s.auth, rules)), rpc.WithTrust(s.TrustsCaller),
+	}
+}
+
+// trusts says whether a producer may decide what is traced: those that belong to the operator, by
+// an admin key or an account of class internal.
+func (s *Service) trusts(p access.Principal) bool {
+	return p.Admin || p.Account != "" && s.directory.Class(p.Account) == postrider.AccountInternal
+}
+
+// TrustsCaller says whether the caller of a gRPC method may decide what is traced, before the call
+// is let in.
+func (s *Service) TrustsCaller(ctx context.Context) bool {
+	credential := metadata.ValueFromIncomingContext(ctx, "authorization")
+	if len(credential) == 0 {
+		return false
+	}
+	p, err := s.auth.Authenticate(credential[0])
+	return err == nil && s.trusts(p)
 }
 
 // Register adds the EventService to a server with Guards.

@@ -72,6 +72,7 @@ type Service struct {
 	mirror *config.Mirror
 	writer *journal.Writer
 	fanout *fanout.Fanout
+	gauges *stream.Gauges
 	loops  service.Group
 }
 
@@ -81,20 +82,26 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("configure router: %w", err)
 	}
 	s := &Service{cfg: cfg, deps: deps, index: index.New()}
+	classes := newClasses()
 	s.mirror = config.NewMirror(deps.Streams, deps.Instance, config.Handlers{
+		Account: classes.put, AccountDeleted: classes.remove,
 		Webhook: func(rec *recordv1.Webhook, revision uint64) { s.index.Put(rec, revision) },
 		WebhookDeleted: func(account, id string, revision uint64) {
 			s.index.Delete(postrider.AccountID(account), postrider.WebhookID(id), revision)
 		},
 	}, deps.Logger)
 	s.writer = deps.Journal.NewWriter("router")
+	meter := deps.Telemetry.Meter("postrider/router")
 	var err error
+	if s.gauges, err = stream.NewGauges(meter); err != nil {
+		return nil, fmt.Errorf("configure router: %w", err)
+	}
 	s.fanout, err = fanout.New(
 		fanout.Config{EmbedLimit: int(cfg.EmbedLimit), Heartbeat: cfg.Heartbeat, Pause: 100 * time.Millisecond},
 		fanout.Deps{
 			Index: s.index, Deliveries: deps.Deliveries, Journal: s.writer,
 			Delays: &delays{scheduler: deps.Scheduler, retries: deps.Retries, log: deps.Logger},
-			Logger: deps.Logger, Meter: deps.Telemetry.Meter("postrider/router"), Now: time.Now,
+			Logger: deps.Logger, Meter: meter, Class: classes.of, Now: time.Now,
 		})
 	if err != nil {
 		return nil, fmt.Errorf("configure router: %w", err)
@@ -114,6 +121,10 @@ func (s *Service) Start(ctx context.Context) error {
 	s.fanout.Start(ctx)
 	s.loops.Add(
 		service.Loop("checkpoint", func(ctx context.Context) error { return s.checkpoint(ctx, events) }),
+		service.Loop("gauges", func(ctx context.Context) error {
+			s.gauges.Watch(ctx, events, "")
+			return nil
+		}),
 		service.Loop("route", func(ctx context.Context) error { return s.route(ctx, events) }),
 	)
 	return s.loops.Start(ctx)
@@ -159,7 +170,7 @@ func (s *Service) checkpoint(ctx context.Context, events *stream.Consumer) error
 // Stop stops pulling, waits for the events in flight, and then stops following the
 // configuration.
 func (s *Service) Stop(ctx context.Context) error {
-	return errors.Join(s.loops.Stop(ctx), s.fanout.Stop(ctx), s.writer.Close(ctx), s.mirror.Stop(ctx))
+	return errors.Join(s.gauges.Close(), s.loops.Stop(ctx), s.fanout.Stop(ctx), s.writer.Close(ctx), s.mirror.Stop(ctx))
 }
 
 // Register adds RouterService.

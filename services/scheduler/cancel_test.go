@@ -215,3 +215,36 @@ func TestRequestsThatNoStateCouldAcceptAreInvalid(t *testing.T) {
 
 // second is the error of a call.
 func second[T any](_ T, err error) error { return err }
+
+// Each record is marked before it is removed: one that fired, or was stored anew, between the read
+// and the removal is met by its mark, although the webhook lives on.
+func TestWhatWaitsForAWebhookThatLivesOnIsMarkedAndCancelled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, time.Hour)
+	client := w.start(quick(), scheduler.NewMemoryIndex())
+	hook, other := w.webhook(), w.webhook()
+	retries := hook.retries(1300, waiting, time.Now().Add(time.Hour))
+	w.schedule(client, retries...)
+	w.schedule(client, other.retries(5, waiting, time.Now().Add(time.Hour))...)
+	request := &schedulerv1.CancelWaitingRequest{AccountId: string(hook.account()), WebhookId: string(hook.id()), Reason: "request"}
+	var got []int64
+	for more := true; more; {
+		resp, err := client.CancelWaiting(t.Context(), request)
+		require.NoError(t, err)
+		require.Zero(t, resp.GetMarked())
+		got, more = append(got, resp.GetCancelled()), resp.GetMore()
+	}
+	require.Equal(t, []int64{1000, 300}, got)
+	require.Empty(t, hook.records())
+	require.Equal(t, 1300, hook.count(isCancelled))
+	require.Len(t, other.records(), 5)
+
+	again, fresh := hook.retry(waiting, time.Now().Add(time.Hour)), hook.retry(waiting, time.Now().Add(time.Hour))
+	again.Delivery = retries[1299].GetDelivery()
+	w.schedule(client, again, fresh)
+	left := hook.records()
+	require.Len(t, left, 1, "what was in flight when it was marked ends where it comes back")
+	require.Equal(t, fresh.GetDelivery().GetId(), left[0].Retry.GetDelivery().GetId())
+	_, err := client.CancelWaiting(t.Context(), &schedulerv1.CancelWaitingRequest{WebhookId: string(hook.id()), Reason: "request"})
+	requireKind(t, err, fault.Invalid)
+}

@@ -114,7 +114,7 @@ func (s *Service) wire() error {
 	sweeps, err3 := sweep.NewMetrics(meter)
 	holds, err4 := hold.NewMetrics(meter)
 	calls, err5 := grpcapi.NewMetrics(meter)
-	size, err6 := meter.Int64Gauge("postrider.scheduler.index.entries", metric.WithDescription("Retries in the index."))
+	size, err6 := meter.Int64Gauge("postrider.retry.index.entries", metric.WithDescription("Retries in the index, of all schedulers together."))
 	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return fmt.Errorf("make metrics: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/postrider/postrider/pkg/service"
+	"github.com/postrider/postrider/pkg/telemetry"
 )
 
 // front sends each HTTP request to the service that serves its path: events to ingest, probes to
@@ -49,6 +50,13 @@ func (s *Service) MetricsURL() string {
 		return ""
 	}
 	return baseURL(s.admin.MetricsAddr()) + "/metrics"
+}
+
+// Instruments lists the metrics that the services have made, once started.
+func (s *Service) Instruments() []telemetry.Instrument {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.metrics.Instruments()
 }
 
 // AdminKey is the admin key that holds, once started.

@@ -24,6 +24,7 @@ import (
 	"github.com/postrider/postrider/pkg/conf"
 	"github.com/postrider/postrider/pkg/config"
 	"github.com/postrider/postrider/pkg/natsconn"
+	"github.com/postrider/postrider/pkg/process"
 	"github.com/postrider/postrider/pkg/redisconn"
 	"github.com/postrider/postrider/pkg/rpc"
 	"github.com/postrider/postrider/pkg/seal"
@@ -38,7 +39,9 @@ import (
 type Service struct {
 	cfg      Config
 	log      *slog.Logger
+	level    *slog.LevelVar // nil: it cannot be changed
 	instance string
+	metrics  *telemetry.Telemetry
 
 	mu       sync.Mutex
 	parts    parts
@@ -51,12 +54,22 @@ type Service struct {
 	adminKey string
 }
 
+// Option changes how everything is composed.
+type Option func(*Service)
+
+// WithLevel lets the metrics port change the level of the logs.
+func WithLevel(level *slog.LevelVar) Option { return func(s *Service) { s.level = level } }
+
 // New checks the configuration and starts nothing.
-func New(cfg Config, log *slog.Logger) (*Service, error) {
+func New(cfg Config, log *slog.Logger, opts ...Option) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure standalone: %w", err)
 	}
-	return &Service{cfg: cfg, log: log, instance: "standalone-" + strconv.Itoa(os.Getpid())}, nil
+	s := &Service{cfg: cfg, log: log, instance: "standalone-" + strconv.Itoa(os.Getpid())}
+	for _, opt := range opts {
+		opt(s)
+	}
+	return s, nil
 }
 
 // rollbackGrace bounds the stop of what had started when something could not.
@@ -113,6 +126,7 @@ func (s *Service) lay(ctx context.Context) (*base, error) {
 	if b.telemetry, err = telemetry.New(s.cfg.Telemetry, "postrider"); err != nil { //nolint:contextcheck // it outlives the start
 		return nil, err
 	}
+	s.metrics = b.telemetry
 	if err := s.settle(ctx, service.Func("telemetry", nil, b.telemetry.Shutdown)); err != nil {
 		return nil, err
 	}
@@ -125,6 +139,12 @@ func (s *Service) lay(ctx context.Context) (*base, error) {
 	}
 	s.services.Add(service.Loop("nats-watch", b.nats.watch))
 	if s.admin, err = service.NewAdmin(s.cfg.Admin, b.telemetry.Handler(), s.log); err != nil {
+		return nil, err
+	}
+	if s.level != nil {
+		s.admin.Levels(s.level)
+	}
+	if err := process.ObserveStop(b.telemetry, s.admin); err != nil {
 		return nil, err
 	}
 	s.admin.Check("nats", b.nats.ready)
@@ -147,7 +167,7 @@ func (s *Service) connect(ctx context.Context, b *base, name string) (*stream.Cl
 	if err != nil {
 		return nil, err
 	}
-	streams, err := stream.New(nc, s.cfg.Streams)
+	streams, err := stream.New(nc, s.cfg.Streams, stream.WithTracer(b.telemetry.Tracer("postrider/stream")))
 	if err != nil {
 		nc.Close()
 		return nil, err

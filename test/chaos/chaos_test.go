@@ -8,7 +8,7 @@
 //
 // POSTRIDER_SEED repeats the choices of a run: which replica, which order, which instant. The
 // machine's own timing is never the same twice. POSTRIDER_CHAOS_DIR keeps logs and data;
-// POSTRIDER_CHAOS_BIN takes other binaries, such as some with a mistake that a drill is to find.
+// POSTRIDER_CHAOS_MATRIX names a file for the matrix as JSON; POSTRIDER_CHAOS_BIN takes other binaries, such as some with a mistake that a drill is to find.
 package chaos
 
 import (
@@ -28,7 +28,7 @@ import (
 	"github.com/postrider/postrider/test/cluster"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(drills{m}) }
 
 // shards is how many the deployments of the drills have.
 const shards = 4
@@ -60,6 +60,12 @@ func (d dice) between(low, high time.Duration) time.Duration {
 // startCluster runs a deployment until the test ends; env is added to that of every service.
 func startCluster(t *testing.T, env map[string]string) *cluster.Cluster {
 	t.Helper()
+	return startAdjusted(t, env, nil)
+}
+
+// startAdjusted is startCluster with a change to each service's process.
+func startAdjusted(t *testing.T, env map[string]string, adjust func(*cluster.Cluster, *cluster.Process) error) *cluster.Cluster {
+	t.Helper()
 	bin, err := filepath.Abs(cmp.Or(os.Getenv("POSTRIDER_CHAOS_BIN"), "../../bin"))
 	require.NoError(t, err)
 	_, err = os.Stat(filepath.Join(bin, "dispatcher"))
@@ -68,7 +74,7 @@ func startCluster(t *testing.T, env map[string]string) *cluster.Cluster {
 	if keep := os.Getenv("POSTRIDER_CHAOS_DIR"); keep != "" {
 		dir = filepath.Join(keep, t.Name()) // logs and data stay there
 	}
-	c, err := cluster.Start(t.Context(), cluster.Options{Bin: bin, Dir: dir, Replicas: 2, Shards: shards, Env: env})
+	c, err := cluster.Start(t.Context(), cluster.Options{Bin: bin, Dir: dir, Replicas: 2, Shards: shards, Env: env, Adjust: adjust})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if err := c.Stop(); err != nil {

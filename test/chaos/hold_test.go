@@ -58,6 +58,7 @@ func holdDrill(t *testing.T, size holdSize) {
 	w := newWorld(t, c, 1, holdHooks(), func(int) eventPlan { return eventPlan{eventType: typeHeld} })
 	s := watchStreams(t, c)
 	p := &producer{w: w, batch: size.batch}
+	r := &row{Fault: "a webhook paused and resumed at once"}
 	webhooks := postriderv1.NewWebhookServiceClient(dial(t, c.APITarget()))
 
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
@@ -74,7 +75,7 @@ func holdDrill(t *testing.T, size holdSize) {
 		published := make(chan error, 1)
 		go func() { published <- p.publish(ctx, n*size.burst, (n+1)*size.burst) }()
 		hook := d.IntN(len(w.hooks))
-		got := strike(t, w, s, webhooks, hook, n*size.burst+1+d.IntN(size.burst-1), size.inFlight, d.between(0, 5*time.Millisecond), d.between(0, 30*time.Millisecond))
+		got := strike(t, w, s, r, webhooks, hook, n*size.burst+1+d.IntN(size.burst-1), size.inFlight, d.between(0, 5*time.Millisecond), d.between(0, 30*time.Millisecond))
 		t.Logf("strike %d at webhook %d: %s", n+1, hook, got)
 		require.NoError(t, <-published)
 		unrouted, attempting, records = unrouted+got.unrouted, attempting+got.unacked, records+got.records
@@ -97,6 +98,7 @@ func holdDrill(t *testing.T, size holdSize) {
 		require.True(t, backlog.GetComplete())
 		require.Zero(t, backlog.GetHeld().GetCount()+backlog.GetWaiting().GetCount()+backlog.GetParked().GetCount())
 	}
+	report(t, w, r)
 }
 
 // met is what a strike met.
@@ -110,7 +112,7 @@ func (m met) String() string {
 // strike waits until so many events are accepted and enough is in flight, and a moment more, then pauses the webhook and resumes it
 // after another.
 func strike(
-	t *testing.T, w *world, s *streams, webhooks postriderv1.WebhookServiceClient,
+	t *testing.T, w *world, s *streams, r *row, webhooks postriderv1.WebhookServiceClient,
 	hook, accepted, enough int, before, between time.Duration,
 ) met {
 	t.Helper()
@@ -119,7 +121,7 @@ func strike(
 		return fmt.Sprintf("%d events accepted, %d deliveries in flight", w.ledger.acceptedCount(), w.ledger.inFlight())
 	}, func() bool { return w.ledger.acceptedCount() >= accepted && w.ledger.inFlight() >= enough })
 	require.True(t, pause(ctx, before))
-	m := met{inFlight: w.ledger.inFlight()}
+	m := met{inFlight: r.strike(t, w, fmt.Sprintf("pause of webhook %d", hook))}
 	var err error
 	m.unrouted, err = s.unrouted(ctx)
 	require.NoError(t, err)

@@ -65,6 +65,7 @@ func killDrill(t *testing.T, size killSize) {
 	w := newWorld(t, c, 4, killHooks(time.Now()), inTurn(killEvents()))
 	s := watchStreams(t, c)
 	p := &producer{w: w, batch: size.batch}
+	r := &row{Fault: "kill -9 of a replica of each service"}
 
 	victims := []string{"dispatcher", "router", "api", "ingest", "scheduler"}
 	if !size.ordered {
@@ -72,7 +73,7 @@ func killDrill(t *testing.T, size killSize) {
 	}
 	kills := make([]*kill, 0, len(victims))
 	for _, service := range victims {
-		k := killUnderLoad(t, d, w, s, p, size, service)
+		k := killUnderLoad(t, d, w, s, r, p, size, service)
 		kills = append(kills, k)
 		t.Log(k)
 	}
@@ -91,6 +92,8 @@ func killDrill(t *testing.T, size killSize) {
 	settle(t, w, s)
 	judgeLedger(t, w, kills, bound, p)
 	judgeRedis(t, w)
+	r.Bound = bound
+	report(t, w, r)
 }
 
 // unsteady is the webhook whose receiver is away now and then. Its breaker holds deliveries back, so
@@ -128,7 +131,7 @@ func killEvents() []eventPlan {
 }
 
 // killUnderLoad publishes a burst of events and kills a replica of the service in its midst.
-func killUnderLoad(t *testing.T, d dice, w *world, s *streams, p *producer, size killSize, service string) *kill {
+func killUnderLoad(t *testing.T, d dice, w *world, s *streams, r *row, p *producer, size killSize, service string) *kill {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -156,6 +159,7 @@ func killUnderLoad(t *testing.T, d dice, w *world, s *streams, p *producer, size
 		k.inFlight = w.ledger.inFlight()
 		return k.busy > 0 && k.inFlight >= size.inFlight
 	})
+	k.inFlight = r.strike(t, w, "kill of "+victim.Name)
 	k.at = time.Now()
 	victim.Kill()
 	close(killed)

@@ -77,11 +77,28 @@ func (l *ledger) accept(number int, id string, at time.Time) {
 		}
 		return
 	}
+	l.events[number] = id
+	l.enter(number, id, at)
+}
+
+// acceptAgain enters a receipt that says that it cannot vouch for the key's past: the event may be
+// another one than the key's first, and has to arrive as well.
+func (l *ledger) acceptAgain(number int, id string, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if known, ok := l.numbers[id]; ok && known == number {
+		return
+	}
+	l.enter(number, id, at)
+}
+
+// enter enters an event that has a receipt now. The lock is held.
+func (l *ledger) enter(number int, id string, at time.Time) {
 	if other, ok := l.numbers[id]; ok {
 		l.fault("events %d and %d got the same receipt: %s", other, number, id)
 		return
 	}
-	l.events[number], l.numbers[id] = id, number
+	l.numbers[id] = number
 	l.accepted++
 	for _, hook := range l.wants(number) {
 		e := l.entry(pair{hook, id})

@@ -46,6 +46,7 @@ func outageDrill(t *testing.T, size outageSize) {
 	w := newWorld(t, c, waitAccounts, waitWorldHooks(schedule(size.delay, 0.3)), waitPlan)
 	s := watchStreams(t, c)
 	p := &producer{w: w, batch: size.batch}
+	r := &row{Fault: "Redis and every scheduler gone"}
 
 	require.NoError(t, p.publish(t.Context(), 0, size.waiting))
 	due := dues(t, w, size.delay, w.pairs(0, size.waiting))
@@ -53,12 +54,12 @@ func outageDrill(t *testing.T, size outageSize) {
 	at := first.Add(-d.between(2*time.Second, 5*time.Second))
 	require.Positive(t, time.Until(at), "the machine is too slow: the time for the outage has passed")
 	require.True(t, pause(t.Context(), time.Until(at)))
+	require.Equal(t, size.waiting, r.strike(t, w, "kill of redis and every scheduler"), "all of them wait")
 	c.Of("redis")[0].Kill()
 	for _, scheduler := range c.Of("scheduler") {
 		scheduler.Kill()
 	}
 	require.Positive(t, time.Until(first), "the machine is too slow: some were due before everything was gone")
-	require.Equal(t, size.waiting, w.ledger.inFlight(), "all of them wait")
 	t.Logf("%d retries wait; redis and every scheduler are gone, %s before the first is due", len(due), time.Until(first).Round(time.Millisecond))
 
 	// Publishing stays available, under the record's own window, and the dispatcher stores the
@@ -79,6 +80,7 @@ func outageDrill(t *testing.T, size outageSize) {
 
 	back(t, w, p, size.grace)
 	judgeAll(t, w, s, p)
+	report(t, w, r)
 }
 
 // Of the return: in what time a refused delivery arrives again whose retry is punctual, and how long

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
+	"github.com/postrider/postrider/pkg/fault"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
 
@@ -23,6 +23,10 @@ import (
 type producer struct {
 	w     *world
 	batch int
+	// late says that the events may have been accepted longer ago than the record itself knows
+	// their keys. Where a receipt says that the deduplication window is degraded, the event may then
+	// be another one than the first.
+	late bool
 
 	calls      atomic.Int64 // under way: batches, events and streams
 	repeats    atomic.Int64 // publishes that were not the first of their event
@@ -138,7 +142,7 @@ func (p *producer) untilAccepted(ctx context.Context, c *chunk) {
 		p.calls.Add(1)
 		err := c.send(call, c)
 		p.calls.Add(-1)
-		if err != nil && !passing(status.Code(err)) {
+		if err != nil && !passing(fault.Status(err).Code()) {
 			p.refuse("events %v: %v", c.numbers, err)
 			c.numbers = nil
 		}
@@ -189,7 +193,7 @@ func (p *producer) singly(ctx context.Context, c *chunk) error {
 				p.accepted(n, resp.GetReceipt())
 				return
 			}
-			if !passing(status.Code(err)) {
+			if !passing(fault.Status(err).Code()) {
 				p.refuse("event %d: %v", n, err)
 				return
 			}
@@ -277,6 +281,10 @@ func (p *producer) accepted(n int, r *postriderv1.Receipt) {
 	}
 	if r.GetDedupWindow() == postriderv1.DedupWindow_DEDUP_WINDOW_DEGRADED {
 		p.degraded.Add(1)
+		if p.late {
+			p.w.ledger.acceptAgain(n, r.GetEventId(), time.Now())
+			return
+		}
 	}
 	p.w.ledger.accept(n, r.GetEventId(), time.Now())
 }

@@ -42,6 +42,9 @@ type Options struct {
 	Env map[string]string
 	// NATSConfig is added to the NATS server's configuration.
 	NATSConfig string
+	// Adjust may change each service's process before its first start, such as its environment,
+	// whose later entries win; the stores run by then.
+	Adjust func(c *Cluster, p *Process) error
 }
 
 // Cluster is what runs.
@@ -80,9 +83,14 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 }
 
 func (c *Cluster) start(ctx context.Context) error {
-	if err := errors.Join(c.addNATS(), c.addRedis()); err != nil {
+	if err := c.addNATS(); err != nil {
 		return err
 	}
+	_, address, err := c.AddRedis("redis")
+	if err != nil {
+		return err
+	}
+	c.RedisURL = "redis://" + address + "/0"
 	if err := c.startAll(ctx); err != nil {
 		return err
 	}
@@ -135,21 +143,29 @@ jetstream { store_dir: %q, max_file_store: 64GB, sync_interval: 1s }
 	return nil
 }
 
-func (c *Cluster) addRedis() error {
+// AddRedis adds a Redis server that keeps nothing unless it is asked to save; when it is started
+// again it has what was saved last, or nothing. The caller starts it; the first is the cluster's
+// own. The address is its host:port.
+func (c *Cluster) AddRedis(name string, args ...string) (p *Process, address string, err error) {
 	block, err := c.block()
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	c.RedisURL = fmt.Sprintf("redis://127.0.0.1:%d/0", block)
-	c.add(&Process{
-		Name: "redis", Service: "redis", Path: "redis-server",
-		Args: []string{
-			"--port", strconv.Itoa(block), "--bind", "127.0.0.1", "--dir", c.opts.Dir, "--save", "", "--appendonly", "no",
+	dir := filepath.Join(c.opts.Dir, name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, "", err
+	}
+	address = fmt.Sprintf("127.0.0.1:%d", block)
+	p = &Process{
+		Name: name, Service: "redis", Path: "redis-server",
+		Args: append([]string{
+			"--port", strconv.Itoa(block), "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no",
 			"--maxmemory-policy", "noeviction",
-		},
-		ready: redisReady(fmt.Sprintf("127.0.0.1:%d", block)),
-	})
-	return nil
+		}, args...),
+		ready: redisReady(address),
+	}
+	c.add(p)
+	return p, address, nil
 }
 
 // addServices gives each replica of each service a block of ports and its environment.
@@ -166,6 +182,11 @@ func (c *Cluster) addServices() error {
 	for _, service := range Services {
 		for _, p := range c.Of(service) {
 			p.Env = c.environment(p)
+			if c.opts.Adjust != nil {
+				if err := c.opts.Adjust(c, p); err != nil {
+					return err
+				}
+			}
 			p.ready = httpReady(fmt.Sprintf("http://127.0.0.1:%d/readyz", p.port+metricsPort))
 		}
 	}

@@ -120,6 +120,23 @@ func (p *Process) Kill() {
 // Terminate asks the process to stop.
 func (p *Process) Terminate() { p.signal(syscall.SIGTERM) }
 
+// Wait waits until the process has ended and returns nil if its exit code was 0.
+func (p *Process) Wait(ctx context.Context) error {
+	p.mu.Lock()
+	ended := p.ended
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	select {
+	case <-ended:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.result
+	case <-ctx.Done():
+		return fmt.Errorf("%s has not ended: %w", p.Name, ctx.Err())
+	}
+}
+
 // Pause stops the process without ending it; Continue lets it go on.
 func (p *Process) Pause() { p.signal(syscall.SIGSTOP) }
 

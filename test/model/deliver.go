@@ -9,7 +9,8 @@ var (
 	AttemptRule = []string{"check", "post", "journal", "record", "index", "ack"}
 	// ReleaseRule: the publish appends the due delivery and removes the record in one step.
 	ReleaseRule = []string{"claim", "publish", "drop"}
-	// CancelRule ends a delivery on request.
+	// CancelRule ends a delivery on request, or what waits for a webhook: then there is a mark for each,
+	// or, if the webhook is deleted, its own end is the mark of all.
 	CancelRule = []string{"mark", "barrier", "read", "journal", "remove"}
 )
 

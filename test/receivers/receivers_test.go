@@ -42,8 +42,8 @@ func languages() []language {
 		{"Python", []string{"python3"}, all, true, script("python3", snippets+"/verify.py")},
 		{"shell", []string{"bash", "openssl"}, both, true, script("bash", snippets+"/verify.sh")},
 		{"Java", []string{"javac", "java"}, all, false, compiled},
-		{"PHP", []string{"php"}, both, false, script("php", snippets+"/verify.php")},
-		{"Ruby", []string{"ruby"}, both, false, script("ruby", snippets+"/verify.rb")},
+		{"PHP", []string{"php"}, both, true, script("php", snippets+"/verify.php")},
+		{"Ruby", []string{"ruby"}, both, true, script("ruby", snippets+"/verify.rb")},
 	}
 }
 

@@ -87,6 +87,9 @@ func (s *Streams) Publish(ctx context.Context, d *recordv1.Delivery, done func(e
 		Subject: s.prefixes[shard] + d.GetAccountId() + "." + d.GetWebhookId(), Data: data,
 		Header: nats.Header{jetstream.MsgIDHeader: {d.GetId()}},
 	}
+	if d.GetReplayId() == "" { // a replay comes so much later that its attempts are a trace of their own
+		stream.Carry(ctx, m, d.GetTraceparent())
+	}
 	return s.publishers[shard].Publish(ctx, m, func(_ stream.Ack, err error) { done(err) })
 }
 

@@ -74,7 +74,7 @@ func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{c: c, publisher: c.NewPublisher("events", 0), maxAge: cfg.MaxAge}
+	s := &Stream{c: c, publisher: c.NewPublisher(name, 0), maxAge: cfg.MaxAge}
 	if err := s.openCheckpoints(ctx); err != nil {
 		return nil, err
 	}
@@ -107,6 +107,7 @@ func (s *Stream) Publish(ctx context.Context, ev *recordv1.Event, done func(Stor
 		Subject: prefix + ev.GetAccountId() + "." + ev.GetType(), Data: data,
 		Header: nats.Header{jetstream.MsgIDHeader: {MsgID(ev)}},
 	}
+	stream.Carry(ctx, m, ev.GetTraceparent())
 	return s.publisher.Publish(ctx, m, func(ack stream.Ack, err error) {
 		done(Stored{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, err)
 	})

@@ -20,9 +20,6 @@ type accounts interface {
 	ListAccounts(ctx context.Context, afterID string, limit int) ([]config.Entry[*recordv1.Account], error)
 }
 
-// defaultClass is the class of accounts that have none.
-const defaultClass = "standard"
-
 // countEvery is how often the ledger is counted for the metrics, at most.
 const countEvery = 30 * time.Second
 
@@ -92,10 +89,7 @@ func (x *Meter) Observe(ctx context.Context) error {
 		sums[class] = Terms{} // a gauge that is not set again would keep its last value
 	}
 	for account, t := range s.Accounts {
-		class := classes[account]
-		if class == "" {
-			class = defaultClass
-		}
+		class := postrider.AccountClass(classes[account])
 		sums[class] = sums[class].plus(t)
 	}
 	for class, t := range sums {

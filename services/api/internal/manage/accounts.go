@@ -30,8 +30,8 @@ const (
 
 var (
 	subdomainForm  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) // RFC 1123 label
-	accountClasses = []string{"free", "standard", "premium", "internal"}
-	accountFields  = []string{"display_name", "subdomain", "time_zone", "unknown_type_policy", "dedup_window", "account_class", "allow_http", "disable_failing_after", "strict_json", "log_retention"}
+	accountClasses = []string{postrider.AccountFree, postrider.AccountStandard, postrider.AccountPremium, postrider.AccountInternal}
+	accountFields  = []string{"display_name", "subdomain", "time_zone", "unknown_type_policy", "dedup_window", "account_class", "allow_http", "disable_failing_after", "strict_json"}
 )
 
 // CreateAccount makes an account.

@@ -3,6 +3,7 @@ package manage
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/postrider"
@@ -49,6 +50,34 @@ func (s *Server) CancelEvent(ctx context.Context, req *postriderv1.CancelEventRe
 		}
 		last := page[len(page)-1]
 		q.Before = logstore.Cursor{CreateTime: last.CreateTime, ID: last.ID}
+	}
+}
+
+// cancelTime bounds how long one call cancels what waits for a webhook.
+const cancelTime = 8 * time.Second
+
+// CancelWebhookDeliveries ends what waits for a webhook that lives on.
+func (s *Server) CancelWebhookDeliveries(ctx context.Context, req *postriderv1.CancelWebhookDeliveriesRequest) (*postriderv1.CancelWebhookDeliveriesResponse, error) {
+	account, err := s.account(ctx, req.GetAccountId())
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := s.deps.Store.GetWebhook(ctx, string(account), req.GetWebhookId()); err != nil {
+		return nil, stored(err, "webhook", req.GetWebhookId())
+	}
+	resp := &postriderv1.CancelWebhookDeliveriesResponse{}
+	for until := time.Now().Add(cancelTime); ; {
+		done, err := s.deps.Scheduler.CancelWaiting(ctx, &schedulerv1.CancelWaitingRequest{
+			AccountId: string(account), WebhookId: req.GetWebhookId(), Reason: "request",
+		})
+		if err != nil {
+			return nil, err
+		}
+		resp.Removed += done.GetCancelled()
+		resp.Marked += done.GetMarked()
+		if resp.Complete = !done.GetMore(); resp.GetComplete() || time.Now().After(until) {
+			return resp, nil
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strconv"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -88,6 +89,71 @@ func (s *Server) group(resp *postriderv1.SummarizeDeadLettersResponse, groups ma
 	if t := s.expiry(l); t != nil && t.AsTime().Sub(s.deps.Now()) < s.deps.DeadLetters.MaxAge()/10 {
 		resp.Expiring++
 	}
+}
+
+// ListDeadLetters lists dead letters from the record, oldest first, without their data. A page is
+// short if few match: its token goes on.
+func (s *Server) ListDeadLetters(ctx context.Context, req *postriderv1.ListDeadLettersRequest) (*postriderv1.ListDeadLettersResponse, error) {
+	account, err := s.account(ctx, req.GetAccountId())
+	if err != nil {
+		return nil, err
+	}
+	webhook := postrider.WebhookID(req.GetWebhookId())
+	if webhook != "" && !webhook.Valid() {
+		return nil, invalid("webhook_id", `must be "wh_" and a ULID`)
+	}
+	if !knownCause(req.GetCause()) {
+		return nil, invalid("cause", ruleCause)
+	}
+	size, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	bound := []string{"dead_letters", string(account), req.GetWebhookId(), req.GetCause(), req.GetEventType()}
+	place, err := parsePageToken(req.GetPageToken(), bound...)
+	if err != nil {
+		return nil, err
+	}
+	var after uint64
+	if place != "" {
+		if after, err = strconv.ParseUint(place, 10, 64); err != nil {
+			return nil, invalid("page_token", "is not a token that a list gave")
+		}
+	}
+	resp := &postriderv1.ListDeadLettersResponse{}
+	for until := time.Now().Add(summaryTime); ; {
+		items, err := s.deps.DeadLetters.List(ctx, account, webhook, after, size+1)
+		if err != nil {
+			return nil, recordAway("dead letters", err)
+		}
+		for _, item := range items {
+			matches := (req.GetCause() == "" || req.GetCause() == item.Letter.GetCause()) &&
+				(req.GetEventType() == "" || req.GetEventType() == item.Letter.GetDelivery().GetEventType())
+			if matches && len(resp.GetDeadLetters()) == size {
+				resp.NextPageToken = pageToken(strconv.FormatUint(after, 10), bound...)
+				return resp, nil
+			}
+			if matches {
+				resp.DeadLetters = append(resp.DeadLetters, s.shownDeadLetter(item.Letter, item.Sequence))
+			}
+			after = item.Sequence
+		}
+		if len(items) <= size {
+			return resp, nil
+		}
+		if time.Now().After(until) {
+			resp.NextPageToken = pageToken(strconv.FormatUint(after, 10), bound...)
+			return resp, nil
+		}
+	}
+}
+
+// ruleCause is what knownCause demands.
+const ruleCause = `must be "exhausted", "permanent" or "expired"`
+
+// knownCause reports whether dead letters may have the cause; the empty one selects all.
+func knownCause(cause string) bool {
+	return slices.Contains([]string{"", "exhausted", "permanent", "expired"}, cause)
 }
 
 // expiry is when a dead letter goes away, nil if never.

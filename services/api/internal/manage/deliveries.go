@@ -212,44 +212,6 @@ func (s *Server) GetDeadLetter(ctx context.Context, req *postriderv1.GetDeadLett
 	return &postriderv1.GetDeadLetterResponse{DeadLetter: letter}, nil
 }
 
-// ListDeadLetters lists dead letters from the record, oldest first, without their data.
-func (s *Server) ListDeadLetters(ctx context.Context, req *postriderv1.ListDeadLettersRequest) (*postriderv1.ListDeadLettersResponse, error) {
-	account, err := s.account(ctx, req.GetAccountId())
-	if err != nil {
-		return nil, err
-	}
-	if id := postrider.WebhookID(req.GetWebhookId()); id != "" && !id.Valid() {
-		return nil, invalid("webhook_id", `must be "wh_" and a ULID`)
-	}
-	size, err := pageSize(req.GetPageSize())
-	if err != nil {
-		return nil, err
-	}
-	place, err := parsePageToken(req.GetPageToken(), "dead_letters", string(account), req.GetWebhookId())
-	if err != nil {
-		return nil, err
-	}
-	var after uint64
-	if place != "" {
-		if after, err = strconv.ParseUint(place, 10, 64); err != nil {
-			return nil, invalid("page_token", "is not a token that a list gave")
-		}
-	}
-	items, err := s.deps.DeadLetters.List(ctx, account, postrider.WebhookID(req.GetWebhookId()), after, size+1)
-	if err != nil {
-		return nil, fault.New(fault.Unavailable, "RECORD_UNAVAILABLE", "the record of dead letters cannot be read now").WithCause(err)
-	}
-	resp := &postriderv1.ListDeadLettersResponse{}
-	for i, item := range items {
-		if i == size {
-			resp.NextPageToken = pageToken(strconv.FormatUint(items[i-1].Sequence, 10), "dead_letters", string(account), req.GetWebhookId())
-			break
-		}
-		resp.DeadLetters = append(resp.DeadLetters, s.shownDeadLetter(item.Letter, item.Sequence))
-	}
-	return resp, nil
-}
-
 func (s *Server) shownDeadLetter(rec *recordv1.DeadLetter, sequence uint64) *postriderv1.DeadLetter {
 	d := rec.GetDelivery()
 	return &postriderv1.DeadLetter{

@@ -142,7 +142,7 @@ func Rules() map[string]postrider.Scope {
 	add("WebhookService", postrider.ScopeRead, "GetWebhook", "ListWebhooks", "ExplainMatch", "GetWebhookBacklog")
 	add("EventTypeService", postrider.ScopeManage, "CreateEventType", "UpdateEventType", "DeleteEventType", "ImportEventTypes")
 	add("EventTypeService", postrider.ScopeRead, "GetEventType", "ListEventTypes")
-	add("DeliveryService", postrider.ScopeManage, "CancelDelivery", "CancelEvent", "RetryDelivery")
+	add("DeliveryService", postrider.ScopeManage, "CancelDelivery", "CancelEvent", "CancelWebhookDeliveries", "RetryDelivery")
 	add("DeliveryService", postrider.ScopeRead, "GetDelivery", "ListDeliveries", "ListAttempts", "GetDeadLetter", "ListDeadLetters",
 		"SummarizeDeadLetters")
 	add("ReplayService", postrider.ScopeManage, "CreateReplay", "RedriveDeadLetters", "AbortReplay")

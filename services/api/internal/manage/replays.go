@@ -279,10 +279,8 @@ func checkLetterSelection(sel *postriderv1.DeadLetterSelection) (v []fault.Viola
 	if id := postrider.WebhookID(sel.GetWebhookId()); id != "" && !id.Valid() {
 		fail("webhook_id", `must be "wh_" and a ULID`)
 	}
-	switch sel.GetCause() {
-	case "", "exhausted", "permanent", "expired":
-	default:
-		fail("cause", `must be "exhausted", "permanent" or "expired"`)
+	if !knownCause(sel.GetCause()) {
+		fail("cause", ruleCause)
 	}
 	return append(v, checkRange("dead_letters.", sel.GetStartTime(), sel.GetEndTime())...)
 }

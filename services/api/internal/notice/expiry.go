@@ -14,8 +14,23 @@ import (
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
-// announceEvery is how often an account is told of dead letters at most.
-const announceEvery = 24 * time.Hour
+// What the defaults come to: an account is told once a day, and looked after four times a day.
+const (
+	maxAnnounceEvery = 24 * time.Hour
+	looksBetween     = 4
+)
+
+// announceEvery is how often an account is told of dead letters at most. It is a part of the lead, or
+// what dies a moment after one announcement would expire before the next.
+func (p *Publisher) announceEvery() time.Duration { return min(maxAnnounceEvery, p.cfg.Lead/3) }
+
+// lookEvery is how often dead letters are looked at.
+func (p *Publisher) lookEvery() time.Duration {
+	if p.cfg.Lead <= 0 {
+		return maxAnnounceEvery // for nothing: Announce has nobody to tell
+	}
+	return max(p.announceEvery()/looksBetween, time.Millisecond)
+}
 
 // maxByWebhook bounds the webhooks that an announcement names.
 const maxByWebhook = 100
@@ -27,7 +42,8 @@ type place struct {
 	died     time.Time
 }
 
-// Announce tells accounts of dead letters that will expire, once of each, and at most once a day.
+// Announce tells accounts of dead letters that will expire, once of each, and at most once a day (a
+// third of the lead, if that is shorter).
 // Dead letters of operational events are not told of.
 func (p *Publisher) Announce(ctx context.Context) error {
 	if p.cfg.Lead <= 0 || p.deps.Letters.MaxAge() <= 0 {
@@ -60,7 +76,7 @@ func (p *Publisher) announce(ctx context.Context, account string, places []place
 		return err
 	}
 	now := p.deps.Now()
-	if told != nil && now.Sub(told.GetTime().AsTime()) < announceEvery {
+	if told != nil && now.Sub(told.GetTime().AsTime()) < p.announceEvery() {
 		return nil
 	}
 	d := &data{ByWebhook: map[string]int{}}

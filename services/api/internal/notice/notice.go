@@ -69,8 +69,7 @@ func New(cfg Config, deps Deps) *Publisher { return &Publisher{cfg: cfg, deps: d
 
 // Times of the sweep.
 const (
-	sweepEvery  = 30 * time.Second
-	expiryEvery = 6 * time.Hour
+	sweepEvery = 30 * time.Second
 	// deedTime is longer than any write to the configuration takes until it is done or refused: a
 	// notice that is younger may still wait for its deed.
 	deedTime  = time.Minute
@@ -131,7 +130,7 @@ func (p *Publisher) publish(ctx context.Context, ev *recordv1.Event) error {
 func (p *Publisher) Run(ctx context.Context) error {
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
-	expiry := time.NewTicker(expiryEvery)
+	expiry := time.NewTicker(p.lookEvery())
 	defer expiry.Stop()
 	p.attempt(ctx, "announce dead letters", p.Announce)
 	for {

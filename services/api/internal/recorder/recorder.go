@@ -49,6 +49,8 @@ type Deps struct {
 	Logger *slog.Logger
 	Meter  metric.Meter
 	Now    func() time.Time
+	// Watch shows how far a consumer is, until ctx ends; nil shows nothing.
+	Watch func(ctx context.Context, c *stream.Consumer)
 }
 
 // Recorder copies the journal into the store.
@@ -159,10 +161,19 @@ func (r *Recorder) fill(ctx context.Context, token string) error {
 		defer close(watched)
 		r.watch(ctx, token, cancel)
 	}()
+	if r.deps.Watch != nil {
+		shown := make(chan struct{})
+		go func() {
+			defer close(shown)
+			r.deps.Watch(ctx, source)
+		}()
+		defer func() { <-shown }()
+	}
 	err = f.recordAll(ctx, ended)
 	cancel(err)
 	<-ended
 	<-watched
+	f.giveBack()
 	if errors.Is(context.Cause(ctx), errReset) {
 		return errReset
 	}
@@ -299,6 +310,19 @@ type filling struct {
 	*Recorder
 
 	queue chan *stream.Msg
+}
+
+// giveBack returns what was taken and not begun, so that it need not wait for the ack wait to pass
+// when this log is recorded again.
+func (r *filling) giveBack() {
+	for {
+		select {
+		case m := <-r.queue:
+			_ = m.Nak(0) // a lost one comes again later
+		default:
+			return
+		}
+	}
 }
 
 // recordAll records batch after batch until pulling has ended or ctx has.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/postrider/postrider/pkg/config"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
 
 // TokenProfile is the profile whose secrets are tokens.
@@ -55,6 +56,7 @@ type entry struct {
 	tokens      []digest
 	record      []byte
 	revision    uint64
+	state       postriderv1.WebhookState
 }
 
 // token is one use of a token: two webhooks may have been given the same.
@@ -82,7 +84,7 @@ func (x *Index) Put(rec *recordv1.Webhook, revision uint64) {
 		x.Delete(w.GetAccountId(), w.GetId(), revision)
 		return
 	}
-	e := &entry{account: w.GetAccountId(), id: w.GetId(), uuid: w.GetUuid(), number: w.GetNumber(), record: record, revision: revision}
+	e := &entry{account: w.GetAccountId(), id: w.GetId(), uuid: w.GetUuid(), number: w.GetNumber(), record: record, revision: revision, state: w.GetState()}
 	tokens := x.read(rec)
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -97,6 +99,17 @@ func (x *Index) Put(rec *recordv1.Webhook, revision uint64) {
 		e.tokens = append(e.tokens, t.hash)
 		x.tokens[t.hash] = append(x.tokens[t.hash], t)
 	}
+}
+
+// States is how many webhooks are in each state.
+func (x *Index) States() map[postriderv1.WebhookState]int64 {
+	n := make(map[postriderv1.WebhookState]int64)
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, e := range x.webhooks {
+		n[e.state]++
+	}
+	return n
 }
 
 // read decrypts the tokens of a webhook that has such.

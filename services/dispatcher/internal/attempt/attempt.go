@@ -11,8 +11,6 @@ import (
 	"net/url"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -230,26 +228,4 @@ func statusMessage(status int) string {
 		return text
 	}
 	return "unknown status"
-}
-
-func (m *Maker) endSpan(p *Prepared, r *Result, status int) {
-	if !p.span.IsRecording() {
-		p.span.End()
-		return
-	}
-	p.span.SetAttributes(
-		attribute.String("postrider.webhook.id", p.in.Webhook.Config.GetId()),
-		attribute.String("postrider.delivery.id", p.in.Delivery.GetId()),
-		attribute.String("postrider.event.id", p.in.Delivery.GetEventId()),
-		attribute.Int("postrider.attempt.number", int(p.in.Number)),
-		attribute.String("http.request.method", p.rendered.Method),
-	)
-	if status != 0 {
-		p.span.SetAttributes(attribute.Int("http.response.status_code", status))
-	}
-	if r.Class != postrider.ClassNone {
-		p.span.SetAttributes(attribute.String("error.type", string(r.Class)))
-		p.span.SetStatus(codes.Error, string(r.Class))
-	}
-	p.span.End(trace.WithTimestamp(r.End))
 }

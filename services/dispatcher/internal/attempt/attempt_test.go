@@ -2,6 +2,8 @@ package attempt_test
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -208,9 +210,12 @@ func TestHeadersThatAreRecordedAreBounded(t *testing.T) {
 	require.LessOrEqual(t, proto.Size(r.Record), 32*(128+512+16)+2048)
 }
 
-func traceparent(t *testing.T, b *bench, w *registry.Webhook, number int32) (traceID, spanID string) {
+func traceparent(t *testing.T, b *bench, ctx context.Context, w *registry.Webhook, number int32) (traceID, spanID string) {
 	t.Helper()
-	b.run(t, w, number, "{}")
+	in := &attempt.Input{Delivery: delivery(), Webhook: w, Data: []byte("{}"), Number: number, Trigger: attempt.TriggerSchedule}
+	prepared, _, err := b.maker.Prepare(ctx, in)
+	require.NoError(t, err)
+	b.maker.Send(ctx, prepared)
 	value := b.receiver.Next(t).Header.Get("Traceparent")
 	if value == "" {
 		return "", ""
@@ -223,24 +228,36 @@ func traceparent(t *testing.T, b *bench, w *registry.Webhook, number int32) (tra
 func TestReceiversCanJoinTheTrace(t *testing.T) {
 	t.Parallel()
 	spans := tracetest.NewInMemoryExporter()
-	recording := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)).Tracer("")
-	for name, tracer := range map[string]trace.Tracer{"without recording": noop(), "with recording": recording} {
-		b := setup(t, tracer)
-		w := b.webhook(t, nil)
-		first, span := traceparent(t, b, w, 1)
-		require.Equal(t, accepted[3:35], first, name)
-		require.NotEqual(t, accepted[36:52], span, name)
-		second, _ := traceparent(t, b, w, 2)
-		require.NotEqual(t, first, second, name)
-		require.Len(t, second, 32)
-		none, _ := traceparent(t, b, b.webhook(t, func(w *postriderv1.Webhook) { w.TraceContext = new(false) }), 1)
-		require.Empty(t, none, name)
-	}
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)).Tracer("")
+	work, process := tracer.Start(t.Context(), "process")
+	defer process.End()
+	b := setup(t, tracer)
+	w := b.webhook(t, nil)
+
+	// Nothing is recorded: a first attempt goes on with the publisher's trace, a later one has its own.
+	first, span := traceparent(t, b, t.Context(), w, 1)
+	require.Equal(t, accepted[3:35], first)
+	require.NotEqual(t, accepted[36:52], span)
+	second, _ := traceparent(t, b, t.Context(), w, 2)
+	require.NotEqual(t, first, second)
+	require.Len(t, second, 32)
+	require.Empty(t, spans.GetSpans())
+
+	// The attempt is recorded: the receiver is given its span.
+	joined, below := traceparent(t, b, work, w, 2)
+	require.Equal(t, process.SpanContext().TraceID().String(), joined)
 	recorded := spans.GetSpans()
-	require.Len(t, recorded, 3)
-	require.Equal(t, accepted[36:52], recorded[0].Parent.SpanID().String())
-	require.False(t, recorded[1].Parent.IsValid())
-	require.Equal(t, accepted[3:35], recorded[1].Links[0].SpanContext.TraceID().String())
+	require.Len(t, recorded, 1)
+	require.Equal(t, recorded[0].SpanContext.SpanID().String(), below)
+	require.Equal(t, process.SpanContext().SpanID(), recorded[0].Parent.SpanID())
+	require.Equal(t, "POST", recorded[0].Name)
+	require.NotContains(t, fmt.Sprint(recorded[0].Attributes), "/hook", "no path, which may hold a secret")
+
+	silent := b.webhook(t, func(w *postriderv1.Webhook) { w.TraceContext = new(false) })
+	for _, ctx := range []context.Context{t.Context(), work} {
+		none, _ := traceparent(t, b, ctx, silent, 1)
+		require.Empty(t, none)
+	}
 }
 
 func TestAnInvalidTraceparentBeginsANewTrace(t *testing.T) {

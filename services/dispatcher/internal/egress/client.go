@@ -88,6 +88,7 @@ type Client struct {
 	bodyTimeout time.Duration
 	scratch     sync.Pool
 	dialled     atomic.Int64
+	exchanges   atomic.Int64
 }
 
 // NewClient returns a client. It opens no connection before the first exchange.
@@ -136,6 +137,9 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 // Dialled is how many connections have been opened so far.
 func (c *Client) Dialled() int64 { return c.dialled.Load() }
+
+// Reused is how many exchanges went over a connection that had been opened for another.
+func (c *Client) Reused() int64 { return max(c.exchanges.Load()-c.dialled.Load(), 0) }
 
 func (c *Client) connect(ctx context.Context, network, hostport string) (net.Conn, error) {
 	var conn net.Conn
@@ -229,6 +233,7 @@ func (c *Client) Do(ctx context.Context, r *Request) Result {
 		return res
 	}
 	defer func() { _ = response.Body.Close() }() // Nothing that was read depends on it.
+	c.exchanges.Add(1)
 	res.Status = response.StatusCode
 	res.Header = response.Header
 	c.readBody(response, cancel, &res)

@@ -23,6 +23,16 @@ const (
 	Due
 )
 
+// Begun says whether a message of the stream of deliveries is known to be settled for a delivery: it
+// ended, or what is left of it is stored elsewhere. Another such message is a repeat, whatever its
+// sequence: a server that dies, or a consumer that is made again, forgets that it gave the message
+// out, and a server that dies forgets its id too, so that a second routing stores it once more.
+func (m *Memory) Begun(delivery string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.begun.has(delivery)
+}
+
 // Left is what a predecessor journalled of a message and may not have handed over.
 type Left struct {
 	// State is waiting, held or dead.
@@ -39,29 +49,30 @@ type Left struct {
 // acknowledgement's wait.
 const keep = 10 * time.Minute
 
-// remembered bounds the deliveries that are remembered as delivered.
-const remembered = 1 << 16
-
 // Memory is one shard's. It is safe for concurrent use.
 type Memory struct {
 	mu        sync.Mutex
 	settled   [2]window
+	begun     recent // deliveries whose first message is settled
 	left      map[uint64]*Left
 	past      map[string]Past // of deliveries, by id, as the journal's tail leaves them
 	until     time.Time
-	delivered [2]map[string]struct{} // the second is the older
+	delivered recent
 }
 
 // NewMemory returns a memory that knows nothing.
 func NewMemory() *Memory {
-	return &Memory{left: map[uint64]*Left{}, past: map[string]Past{}, delivered: [2]map[string]struct{}{{}, {}}}
+	return &Memory{left: map[uint64]*Left{}, past: map[string]Past{}}
 }
 
-// Settle remembers that everything about a message is stored.
-func (m *Memory) Settle(source Source, sequence uint64) {
+// Settle remembers that everything about a message of a delivery is stored.
+func (m *Memory) Settle(source Source, sequence uint64, delivery string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.settled[source].add(sequence)
+	if source == Deliveries {
+		m.begun.add(delivery)
+	}
 	if len(m.left) > 0 {
 		delete(m.left, key(source, sequence))
 	}
@@ -112,14 +123,7 @@ func (m *Memory) Past(delivery string, now time.Time) (p Past, ok bool) {
 func (m *Memory) Deliver(delivery string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.deliver(delivery)
-}
-
-func (m *Memory) deliver(delivery string) {
-	if len(m.delivered[0]) >= remembered {
-		m.delivered[1], m.delivered[0] = m.delivered[0], map[string]struct{}{}
-	}
-	m.delivered[0][delivery] = struct{}{}
+	m.delivered.add(delivery)
 }
 
 // Delivered says whether a delivery is known to be delivered, so that whatever is still due of it
@@ -127,12 +131,7 @@ func (m *Memory) deliver(delivery string) {
 func (m *Memory) Delivered(delivery string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, set := range m.delivered {
-		if _, ok := set[delivery]; ok {
-			return true
-		}
-	}
-	return false
+	return m.delivered.has(delivery)
 }
 
 // Load takes in an entry of the journal's tail, oldest first.
@@ -154,7 +153,7 @@ func (m *Memory) Load(e *recordv1.JournalEntry, now time.Time) {
 		}
 	}
 	if a := e.GetAttempted(); a != nil && a.GetState() == string(postrider.Delivered) && e.GetDueSequence() != 0 {
-		m.deliver(e.GetDeliveryId())
+		m.delivered.add(e.GetDeliveryId())
 	}
 }
 

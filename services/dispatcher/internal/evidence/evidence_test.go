@@ -21,7 +21,7 @@ func TestSettledMessagesAreRemembered(t *testing.T) {
 	t.Parallel()
 	m := evidence.NewMemory()
 	require.False(t, m.Settled(evidence.Deliveries, 5))
-	m.Settle(evidence.Deliveries, 5)
+	m.Settle(evidence.Deliveries, 5, "dlv_1")
 	require.True(t, m.Settled(evidence.Deliveries, 5))
 	require.False(t, m.Settled(evidence.Due, 5))
 	require.False(t, m.Settled(evidence.Deliveries, 4))
@@ -41,7 +41,7 @@ func TestTheMemoryIsRightAboutTheNewestTwoMillion(t *testing.T) {
 			if at += step; rapid.IntRange(0, 5).Draw(t, "back") == 0 {
 				at -= min(at-1, rapid.Uint64Range(0, 2*covered).Draw(t, "by"))
 			}
-			m.Settle(evidence.Due, at)
+			m.Settle(evidence.Due, at, "dlv_1")
 			model[at] = true
 			newest = max(newest, at)
 			for s := range model {
@@ -122,9 +122,26 @@ func TestWhatIsSettledIsLeftNoLonger(t *testing.T) {
 	t.Parallel()
 	m := evidence.NewMemory()
 	m.Load(attempted(&recordv1.Attempted{State: "waiting"}), start)
-	m.Settle(evidence.Due, 9)
+	m.Settle(evidence.Due, 9, "dlv_1")
 	require.Nil(t, m.Left(evidence.Due, 9, start))
 	require.True(t, m.Settled(evidence.Due, 9))
+}
+
+// A delivery whose first message is settled is known whatever the sequence that it comes in again.
+// What a retry settles says nothing about that: its message is another one.
+func TestADeliveryThatHasBegunIsKnown(t *testing.T) {
+	t.Parallel()
+	m := evidence.NewMemory()
+	m.Settle(evidence.Deliveries, 5, "dlv_1")
+	m.Settle(evidence.Due, 6, "dlv_2")
+	require.True(t, m.Begun("dlv_1"))
+	require.False(t, m.Begun("dlv_2"))
+	require.False(t, m.Begun("dlv_3"))
+	for i := range uint64(100_000) {
+		m.Settle(evidence.Deliveries, 10+i, fmt.Sprint("dlv_x", i))
+	}
+	require.True(t, m.Begun("dlv_x99999"))
+	require.True(t, m.Begun("dlv_x40000"))
 }
 
 func TestDeliveredDeliveriesAreRemembered(t *testing.T) {

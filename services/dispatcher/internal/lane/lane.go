@@ -279,11 +279,11 @@ func (l *Lane[J]) Waiting() int {
 	return l.waiting()
 }
 
-// Broken reports whether the webhook's breaker is not closed.
-func (l *Lane[J]) Broken() bool {
+// State is where the webhook's breaker stands.
+func (l *Lane[J]) State() breaker.State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.breaker.State() != breaker.Closed
+	return l.breaker.State()
 }
 
 // Idle reports whether the lane has had nothing to do and nothing to remember since the time.

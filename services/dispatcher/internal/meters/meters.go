@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/services/dispatcher/internal/breaker"
 )
 
 // latencyBuckets suit attempts, from a receiver next door to the longest timeout.
@@ -39,6 +40,7 @@ type Meters struct {
 	disabled    metric.Int64Counter
 	malformed   metric.Int64Counter
 	unfinished  metric.Int64Counter
+	unacked     metric.Int64Counter
 
 	mu   sync.RWMutex
 	sets map[setKey]metric.MeasurementOption
@@ -57,10 +59,11 @@ type Gauges struct {
 	Unsettled      func() int64
 	Storing        func() int64
 	Shards         func() int64
-	Lanes          func() int64
-	OpenBreakers   func() int64
+	AllShards      func() int64
+	Lanes          func() map[breaker.State]int64
 	Webhooks       func() int64
 	ConnectsOpened func() int64
+	ConnectsReused func() int64
 }
 
 // New makes the instruments.
@@ -93,6 +96,7 @@ func New(m metric.Meter) (*Meters, error) {
 	counter(&s.disabled, "postrider.webhook.transitions", "Webhooks disabled by a rule, by cause.")
 	counter(&s.malformed, "postrider.dispatcher.malformed", "Messages that could not be decoded.")
 	counter(&s.unfinished, "postrider.shutdown.unfinished", "Deliveries whose outcome was not stored when the dispatcher had to end.")
+	counter(&s.unacked, "postrider.ack.failures", "Acknowledgements that could not be sent: their messages come again.")
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("make the dispatcher's metrics: %w", err)
 	}
@@ -115,14 +119,14 @@ func Observe(m metric.Meter, g Gauges) (stop func() error, err error) {
 	gauge("postrider.dispatcher.unsettled", "Messages taken and not acknowledged.", g.Unsettled)
 	gauge("postrider.dispatcher.storing", "Outcomes obtained and not stored yet.", g.Storing)
 	gauge("postrider.dispatcher.shards", "Shards held.", g.Shards)
-	gauge("postrider.dispatcher.lanes", "Webhooks with a lane.", g.Lanes)
-	gauge("postrider.circuit.webhooks", "Webhooks whose breaker is not closed.", g.OpenBreakers)
+	gauge("postrider.streams.shards", "Shards that there are.", g.AllShards)
 	gauge("postrider.dispatcher.webhooks", "Webhooks known.", g.Webhooks)
-	connections, err := m.Int64ObservableCounter("postrider.dispatcher.connections",
-		metric.WithDescription("Connections opened to receivers."))
-	errs = append(errs, err)
-	observed = append(observed, connections)
-	reads[connections] = g.ConnectsOpened
+	circuits, err1 := m.Int64ObservableGauge("postrider.circuit.webhooks",
+		metric.WithDescription("Webhooks that have a lane here, by the state of their breaker."))
+	connections, err2 := m.Int64ObservableCounter("postrider.dispatcher.connections",
+		metric.WithDescription("Exchanges with receivers by whether they went over a connection that was open; those over new ones are the connections opened."))
+	errs = append(errs, err1, err2)
+	observed = append(observed, circuits, connections)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("make the dispatcher's gauges: %w", err)
 	}
@@ -130,6 +134,11 @@ func Observe(m metric.Meter, g Gauges) (stop func() error, err error) {
 		for instrument, read := range reads {
 			o.ObserveInt64(instrument, read())
 		}
+		for state, n := range g.Lanes() {
+			o.ObserveInt64(circuits, n, metric.WithAttributes(attribute.String("state", state.String())))
+		}
+		o.ObserveInt64(connections, g.ConnectsOpened(), metric.WithAttributes(attribute.Bool("reused", false)))
+		o.ObserveInt64(connections, g.ConnectsReused(), metric.WithAttributes(attribute.Bool("reused", true)))
 		return nil
 	}, observed...)
 	if err != nil {
@@ -224,6 +233,9 @@ func (s *Meters) Disabled(ctx context.Context, cause string) {
 
 // Malformed counts a message that could not be decoded.
 func (s *Meters) Malformed(ctx context.Context) { s.malformed.Add(ctx, 1) }
+
+// NotAcknowledged counts an acknowledgement that could not be sent.
+func (s *Meters) NotAcknowledged(ctx context.Context) { s.unacked.Add(ctx, 1) }
 
 // Unfinished counts deliveries whose outcome was not stored in time.
 func (s *Meters) Unfinished(ctx context.Context, n int) { s.unfinished.Add(ctx, int64(n)) }

@@ -57,6 +57,7 @@ func (s *shard) handle(source evidence.Source, m *stream.Msg) {
 		s.twin(j, other)
 		return
 	}
+	j.begin(s.p.ctx)
 	if left := s.left(j, past); left != nil {
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundLeft)
 		s.finish(j, left)
@@ -74,6 +75,7 @@ func (s *shard) nak(m *stream.Msg, delay time.Duration) {
 // ack ends a message about which there is nothing to store.
 func (s *shard) ack(m *stream.Msg) {
 	if err := m.Ack(); err != nil {
+		s.p.deps.Meters.NotAcknowledged(s.p.ctx)
 		s.p.deps.Logger.DebugContext(s.p.ctx, "message not acknowledged", slog.Any("error", err))
 	}
 }
@@ -107,10 +109,13 @@ func (s *shard) decode(source evidence.Source, m *stream.Msg) *job {
 }
 
 // settledBefore acknowledges a message of which everything is known to be stored: it came again
-// because its acknowledgement did not get there, or it was due and its delivery is delivered.
+// because its acknowledgement did not get there, its event was routed again, or it was due and its
+// delivery is delivered.
 func (s *shard) settledBefore(j *job, past evidence.Past) bool {
 	switch {
 	case j.msg.Deliveries() > 1 && s.memory.Settled(j.source, j.msg.Sequence()):
+		s.p.deps.Meters.Redelivered(s.p.ctx, foundSettled)
+	case j.source == evidence.Deliveries && s.memory.Begun(j.delivery.GetId()):
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundSettled)
 	case j.source == evidence.Due && s.memory.Delivered(j.delivery.GetId()):
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundDelivered)

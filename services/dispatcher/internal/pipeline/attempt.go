@@ -123,7 +123,7 @@ func (s *shard) try(j *job, w *registry.Webhook) (done bool) {
 		s.expire(j, now)
 		return true
 	}
-	prepared, failed, err := s.p.deps.Maker.Prepare(s.p.ctx, in)
+	prepared, failed, err := s.p.deps.Maker.Prepare(j.trace, in)
 	if err != nil {
 		s.unready(j, w, err)
 		return true

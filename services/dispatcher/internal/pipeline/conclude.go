@@ -26,6 +26,9 @@ func (s *shard) settle(j *job, st settle.Settlement) {
 	if st.Retry != nil && len(j.later) > 0 {
 		st.Retry.ProtoReflect().SetUnknown(j.later)
 	}
+	if j.span != nil {
+		st.Trace = j.span.SpanContext()
+	}
 	st.Done = func() { s.settled(j) }
 	s.p.deps.Settler.Settle(st)
 }
@@ -33,7 +36,7 @@ func (s *shard) settle(j *job, st settle.Settlement) {
 // settled ends a job of which everything is stored. The memory comes before the acknowledgement:
 // if that is lost, the message comes again and is known.
 func (s *shard) settled(j *job) {
-	s.memory.Settle(j.source, j.msg.Sequence())
+	s.memory.Settle(j.source, j.msg.Sequence(), j.delivery.GetId())
 	s.ack(j.msg)
 	s.leave(j)
 }
@@ -306,15 +309,15 @@ func (s *shard) accountClass(j *job) string {
 }
 
 func (s *shard) count(j *job, in *attempt.Input, r *attempt.Result) {
-	class, which := s.accountClass(j), "retry"
+	ctx, class, which := j.trace, s.accountClass(j), "retry" // the trace is the example of what is counted
 	if in.Number == 1 {
 		which = "first"
 		if !j.retry() {
-			s.p.deps.Meters.FirstDelay(s.p.ctx, class, r.Start.Sub(j.delivery.GetAcceptTime().AsTime()))
+			s.p.deps.Meters.FirstDelay(ctx, class, r.Start.Sub(j.delivery.GetAcceptTime().AsTime()))
 		}
 	}
-	s.p.deps.Meters.Attempt(s.p.ctx, class, r.Outcome, r.Class, which, r.End.Sub(r.Start))
+	s.p.deps.Meters.Attempt(ctx, class, r.Outcome, r.Class, which, r.End.Sub(r.Start))
 	if r.Outcome == postrider.Succeeded {
-		s.p.deps.Meters.Total(s.p.ctx, class, r.End.Sub(j.delivery.GetAcceptTime().AsTime()))
+		s.p.deps.Meters.Total(ctx, class, r.End.Sub(j.delivery.GetAcceptTime().AsTime()))
 	}
 }

@@ -1,8 +1,10 @@
 package pipeline
 
 import (
+	"context"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -27,12 +29,33 @@ type job struct {
 	// lane and probe are set while the job holds a place in its webhook's lane.
 	lane  *lane.Lane[*job]
 	probe bool
+	// span of the work on the message; nil if its trace is not recorded. trace is the context that
+	// holds it.
+	span  trace.Span
+	trace context.Context //nolint:containedctx // a job goes from queue to queue
 	// task is what a worker does with it, in place of an attempt.
 	task func(*job)
 
 	// Links of the shard's list of unsettled messages, ordered by touched.
 	prev, next *job
 	touched    time.Time
+}
+
+// begin begins the job's span. What was accepted long ago, and waited or is replayed, is a trace of
+// its own.
+func (j *job) begin(ctx context.Context) {
+	d := j.delivery
+	j.trace, j.span = j.msg.Begin(ctx, stream.Work{
+		Accepted: d.GetTraceparent(), Later: j.source == evidence.Due || d.GetReplayId() != "",
+		Account: d.GetAccountId(), Event: d.GetEventId(), Delivery: d.GetId(), Webhook: d.GetWebhookId(),
+	})
+}
+
+// end ends it.
+func (j *job) end() {
+	if j.span != nil {
+		j.span.End()
+	}
 }
 
 func (j *job) retry() bool { return j.source == evidence.Due }

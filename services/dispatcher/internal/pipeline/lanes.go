@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/postrider/postrider/services/dispatcher/internal/breaker"
 	"github.com/postrider/postrider/services/dispatcher/internal/lane"
 	"github.com/postrider/postrider/services/dispatcher/internal/registry"
 )
@@ -147,13 +148,11 @@ func (l *laneSet) drain() []*job {
 	return out
 }
 
-func (l *laneSet) count() (lanes, broken int64) {
+// count adds the lanes to those of their state.
+func (l *laneSet) count(into map[breaker.State]int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, slot := range l.lanes {
-		if slot.lane.Broken() {
-			broken++
-		}
+		into[slot.lane.State()]++
 	}
-	return int64(len(l.lanes)), broken
 }

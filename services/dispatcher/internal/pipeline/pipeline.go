@@ -115,6 +115,7 @@ type Deps struct {
 	// EventsMaxAge is how long EVENTS keeps what deliveries refer to.
 	EventsMaxAge time.Duration
 	Meters       *meters.Meters
+	Gauges       *stream.Gauges
 	Logger       *slog.Logger
 }
 
@@ -195,13 +196,11 @@ func (p *Pipeline) Shards() int64 {
 	return n
 }
 
-// Lanes is how many webhooks have a lane, and how many of their breakers are not closed.
-func (p *Pipeline) Lanes() (lanes, broken int64) {
-	p.each(func(s *shard) {
-		l, b := s.countLanes()
-		lanes, broken = lanes+l, broken+b
-	})
-	return lanes, broken
+// Lanes is how many webhooks have a lane, by the state of their breakers.
+func (p *Pipeline) Lanes() map[breaker.State]int64 {
+	lanes := map[breaker.State]int64{breaker.Closed: 0, breaker.HalfOpen: 0, breaker.Open: 0}
+	p.each(func(s *shard) { s.lanes.count(lanes) })
+	return lanes
 }
 
 func (p *Pipeline) each(fn func(*shard)) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -129,7 +130,12 @@ func (s *shard) pull(name string, source evidence.Source, open func() (*stream.C
 	for s.ctx.Err() == nil {
 		consumer, err := open()
 		if err == nil {
+			watched, end := context.WithCancel(s.ctx)
+			var watching sync.WaitGroup
+			watching.Go(func() { s.p.deps.Gauges.Watch(watched, consumer, strconv.Itoa(s.id)) })
 			err = consumer.WithTrouble(s.trouble(name)).Consume(s.ctx, func(m *stream.Msg) { s.handle(source, m) })
+			end()
+			watching.Wait()
 		}
 		if err != nil && s.ctx.Err() == nil {
 			s.p.deps.Logger.WarnContext(s.ctx, "consumer is away",
@@ -195,6 +201,7 @@ func (s *shard) enter(j *job) (other *job) {
 
 // leave ends what enter began.
 func (s *shard) leave(j *job) {
+	j.end()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.jobs, j.delivery.GetId())
@@ -240,8 +247,6 @@ func (s *shard) giveBack(j *job) {
 	}
 	s.leave(j)
 }
-
-func (s *shard) countLanes() (lanes, broken int64) { return s.lanes.count() }
 
 // append and unlink keep the list of unsettled messages.
 func (s *shard) append(j *job) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/pkg/config"
 	"github.com/postrider/postrider/pkg/httpsig"
+	"github.com/postrider/postrider/pkg/postrider"
 )
 
 // Account is an account at one revision. It is safe for concurrent use; a nil one is an account
@@ -44,10 +45,7 @@ func (a *Account) GetConfig() *postriderv1.Account {
 
 // Class is the class of service, for metrics.
 func (a *Account) Class() string {
-	if class := a.GetConfig().GetAccountClass(); class != "" {
-		return class
-	}
-	return "standard"
+	return postrider.AccountClass(a.GetConfig().GetAccountClass())
 }
 
 // Signers are the keys of the algorithm that sign at a time, newest first. An error is our own

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
@@ -13,6 +15,7 @@ import (
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
 
 	"github.com/postrider/postrider/pkg/stream/retrystream"
+	"github.com/postrider/postrider/pkg/telemetry"
 )
 
 // scheduler is all that the settler needs of the scheduler.
@@ -102,6 +105,24 @@ func (s *Settler) stored(p *pending, err error) {
 	s.done(p)
 }
 
+// trace begins the span of a call for the deliveries of the batch whose traces are recorded, if
+// there are any: it belongs to the trace of the first and links to all.
+func (s *Settler) trace(ctx context.Context, batch []*pending) (with context.Context, end func()) {
+	var links []trace.Link
+	for _, p := range batch {
+		if p.Trace.IsSampled() {
+			links = append(links, telemetry.Continuing(p.Trace))
+		}
+	}
+	if len(links) == 0 {
+		return ctx, func() {}
+	}
+	ctx = trace.ContextWithRemoteSpanContext(ctx, links[0].SpanContext)
+	ctx, span := s.deps.Tracer.Start(ctx, "hand over", trace.WithLinks(links...),
+		trace.WithAttributes(semconv.MessagingBatchMessageCount(len(batch))))
+	return ctx, func() { span.End() }
+}
+
 // ask returns what the scheduler did not store.
 func (s *Settler) ask(batch []*pending) ([]*pending, error) {
 	req := &schedulerv1.ScheduleRetryRequest{Retries: make([]*recordv1.Retry, len(batch))}
@@ -110,6 +131,8 @@ func (s *Settler) ask(batch []*pending) ([]*pending, error) {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, callTimeout)
 	defer cancel()
+	ctx, end := s.trace(ctx, batch)
+	defer end()
 	res, err := s.deps.Scheduler.ScheduleRetry(ctx, req)
 	if err != nil {
 		return batch, err

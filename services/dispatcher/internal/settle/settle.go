@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 
 	"github.com/postrider/postrider/services/dispatcher/internal/fifo"
@@ -28,6 +30,8 @@ type Settlement struct {
 	Retry *recordv1.Retry
 	// Dead is the dead letter to store.
 	Dead *recordv1.DeadLetter
+	// Trace is the span of the work on the delivery, if it is recorded.
+	Trace trace.SpanContext
 	// Done is called once, when everything is stored. It must not block.
 	Done func()
 }
@@ -49,6 +53,7 @@ type Deps struct {
 	Records     records
 	DeadLetters deadLetters
 	Meters      *meters.Meters
+	Tracer      trace.Tracer
 	Logger      *slog.Logger
 }
 

@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -112,11 +113,12 @@ type Admission struct {
 	metrics *metrics
 	seams   seams
 
-	room   *semaphore.Weighted // bytes in flight
-	claims *queue[*entry]      // want their key
-	waits  *waits              // want it again later
-	doubts *queue[*entry]      // EVENTS has to be read before they can be answered
-	ends   *queue[*entry]      // their claim has to be finished or released
+	room    *semaphore.Weighted // bytes in flight
+	pressed atomic.Int64        // calls that wait for room
+	claims  *queue[*entry]      // want their key
+	waits   *waits              // want it again later
+	doubts  *queue[*entry]      // EVENTS has to be read before they can be answered
+	ends    *queue[*entry]      // their claim has to be finished or released
 
 	work   sync.WaitGroup
 	cancel context.CancelFunc

@@ -405,16 +405,17 @@ func TestWhatIsCounted(t *testing.T) {
 	w := httptest.NewRecorder()
 	tel.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
 	for _, line := range []string{
-		`postrider_ingest_events_total{outcome="accepted"} 1`,
-		`postrider_ingest_events_total{outcome="duplicate"} 1`,
-		`postrider_ingest_events_total{outcome="refused",reason="IDEMPOTENCY_CONFLICT"} 1`,
-		`postrider_ingest_events_total{outcome="refused",reason="INVALID_ARGUMENT"} 1`,
-		`postrider_ingest_accept_duration_seconds_count{outcome="accepted"} 1`,
+		`postrider_ingest_events_total{account_class="standard",outcome="accepted"} 1`,
+		`postrider_ingest_events_total{account_class="standard",outcome="duplicate"} 1`,
+		`postrider_ingest_events_total{account_class="standard",outcome="rejected",reason="IDEMPOTENCY_CONFLICT"} 1`,
+		`postrider_ingest_events_total{account_class="standard",outcome="rejected",reason="INVALID_ARGUMENT"} 1`,
+		`postrider_ingest_acceptance_duration_seconds_count{account_class="standard",outcome="accepted"} 1`,
 		`postrider_ingest_dedup_claims_total{outcome="claimed"} 1`,
 		`postrider_ingest_dedup_claims_total{outcome="duplicate"} 1`,
 		`postrider_ingest_dedup_claims_total{outcome="conflict"} 1`,
 		`postrider_ingest_dedup_degraded 0`,
-		`postrider_ingest_inflight_events 0`,
+		`postrider_ingest_inflight 0`,
+		`postrider_ingest_backpressure_active 0`,
 		`postrider_ingest_inflight_bytes 0`,
 	} {
 		require.Contains(t, w.Body.String(), line)

@@ -82,6 +82,13 @@ func (d *Directory) window(a *postriderv1.Account) time.Duration {
 	return d.longest
 }
 
+// Class is the class of service of an account, for metrics and for what is trusted.
+func (d *Directory) Class(account postrider.AccountID) string {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return postrider.AccountClass(d.accounts[account].GetAccountClass())
+}
+
 // terms is what an account says about one of its events.
 type terms struct {
 	window time.Duration

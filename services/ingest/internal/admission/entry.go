@@ -51,6 +51,7 @@ type entry struct {
 	tries  int          // how often the key was pending
 	began  time.Time
 	weight int64
+	class  string      // of the account
 	gone   atomic.Bool // nobody waits for the verdict any more
 	done   func(Verdict)
 
@@ -78,7 +79,7 @@ func (a *Admission) take(req *Request, done func(Verdict)) *entry {
 	now := time.Now()
 	warnings, window, err := a.check(req, now)
 	if err != nil {
-		a.metrics.verdict(now, Verdict{Err: err})
+		a.metrics.verdict(a.dir.Class(req.Account), req.Traceparent, now, Verdict{Err: err})
 		done(Verdict{Err: err})
 		return nil
 	}
@@ -86,7 +87,7 @@ func (a *Admission) take(req *Request, done func(Verdict)) *entry {
 	if contentType == "" {
 		contentType = DefaultContentType
 	}
-	e := &entry{began: now, done: done, weight: int64(len(req.Event.GetData())) + overhead}
+	e := &entry{began: now, done: done, class: a.dir.Class(req.Account), weight: int64(len(req.Event.GetData())) + overhead}
 	body := fingerprint(req.Event, contentType)
 	key := req.dedupKey()
 	e.event = &recordv1.Event{
@@ -170,6 +171,8 @@ func (a *Admission) acquire(ctx context.Context, weight int64) error {
 	if a.room.TryAcquire(weight) {
 		return nil
 	}
+	a.pressed.Add(1)
+	defer a.pressed.Add(-1)
 	bounded, cancel := context.WithTimeout(ctx, a.cfg.PublishBudget)
 	defer cancel()
 	err := a.room.Acquire(bounded, weight)
@@ -211,13 +214,13 @@ func (a *Admission) start(ctx context.Context, entries []*entry) {
 // refuse answers an entry that was not counted in.
 func (a *Admission) refuse(e *entry, err error) {
 	v := Verdict{Err: err}
-	a.metrics.verdict(e.began, v)
+	a.metrics.verdict(e.class, e.event.GetTraceparent(), e.began, v)
 	e.done(v)
 }
 
 // answer gives an entry its verdict and its room back.
 func (a *Admission) answer(e *entry, v Verdict) {
-	a.metrics.verdict(e.began, v)
+	a.metrics.verdict(e.class, e.event.GetTraceparent(), e.began, v)
 	a.room.Release(e.weight)
 	a.leave(e)
 	e.done(v)

@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/telemetry"
@@ -15,10 +16,10 @@ import (
 	"github.com/postrider/postrider/services/ingest/internal/dedup"
 )
 
-// metrics counts what admission does. Labels are bounded: outcomes and reasons, never an account.
+// metrics counts what admission does. Labels are bounded: outcomes and reasons, classes of accounts, never an account.
 type metrics struct {
 	events   func(n int64, set metric.MeasurementOption)
-	duration func(seconds float64, set metric.MeasurementOption)
+	duration metric.Float64Histogram
 	claims   func(n int64, set metric.MeasurementOption)
 	failed   func(n int64)
 
@@ -27,33 +28,33 @@ type metrics struct {
 }
 
 // labels are what an event is counted under.
-type labels struct{ outcome, reason string }
+type labels struct{ class, outcome, reason string }
 
 // Outcomes of an event.
 const (
 	outcomeAccepted  = "accepted"
 	outcomeDuplicate = "duplicate"
-	outcomeRefused   = "refused"
+	outcomeRejected  = "rejected"
 )
 
 func newMetrics(t *telemetry.Telemetry, a *Admission) (*metrics, error) {
 	meter := t.Meter("github.com/postrider/postrider/services/ingest")
 	m := &metrics{sets: make(map[labels]metric.MeasurementOption)}
 	events, err0 := meter.Int64Counter("postrider.ingest.events",
-		metric.WithDescription("events by verdict; reason says why they were refused"))
-	duration, err1 := meter.Float64Histogram("postrider.ingest.accept.duration", metric.WithUnit("s"),
-		metric.WithDescription("time from an event's arrival to its verdict"),
+		metric.WithDescription("Events by verdict; reason says why they were rejected."))
+	duration, err1 := meter.Float64Histogram("postrider.ingest.acceptance.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time from an event's arrival to its verdict."),
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30))
 	claims, err2 := meter.Int64Counter("postrider.ingest.dedup.claims",
-		metric.WithDescription("answers of the deduplication index"))
+		metric.WithDescription("Answers of the deduplication index."))
 	failed, err3 := meter.Int64Counter("postrider.ingest.dedup.end.failures",
-		metric.WithDescription("claims in calls that could not finish or release all of them"))
+		metric.WithDescription("Claims in calls that could not finish or release all of them."))
 	if err := errors.Join(err0, err1, err2, err3); err != nil {
 		return nil, err
 	}
 	ctx := context.Background() // a count outlives the call that it counts
 	m.events = func(n int64, set metric.MeasurementOption) { events.Add(ctx, n, set) }
-	m.duration = func(s float64, set metric.MeasurementOption) { duration.Record(ctx, s, set) }
+	m.duration = duration
 	m.claims = func(n int64, set metric.MeasurementOption) { claims.Add(ctx, n, set) }
 	m.failed = func(n int64) { failed.Add(ctx, n) }
 	return m, observe(meter, a)
@@ -61,12 +62,14 @@ func newMetrics(t *telemetry.Telemetry, a *Admission) (*metrics, error) {
 
 // observe registers what is read when metrics are scraped.
 func observe(meter metric.Meter, a *Admission) error {
-	inFlight, err0 := meter.Int64ObservableGauge("postrider.ingest.inflight.events", metric.WithDescription("events being accepted"))
+	inFlight, err0 := meter.Int64ObservableGauge("postrider.ingest.inflight", metric.WithDescription("Events being accepted."))
 	bytes, err1 := meter.Int64ObservableGauge("postrider.ingest.inflight.bytes", metric.WithUnit("By"),
-		metric.WithDescription("bytes of the events being accepted"))
+		metric.WithDescription("Bytes of the events being accepted."))
 	degraded, err2 := meter.Int64ObservableGauge("postrider.ingest.dedup.degraded",
-		metric.WithDescription("1 while repeats are only seen within the record's own window"))
-	if err := errors.Join(err0, err1, err2); err != nil {
+		metric.WithDescription("1 while repeats are only seen within the record's own window."))
+	pressed, err3 := meter.Int64ObservableGauge("postrider.ingest.backpressure.active",
+		metric.WithDescription("1 while events wait because too much is being accepted."))
+	if err := errors.Join(err0, err1, err2, err3); err != nil {
 		return err
 	}
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -75,22 +78,23 @@ func observe(meter metric.Meter, a *Admission) error {
 		a.mu.Unlock()
 		o.ObserveInt64(inFlight, int64(n))
 		o.ObserveInt64(bytes, size)
+		o.ObserveInt64(pressed, min(a.pressed.Load(), 1))
 		var value int64
 		if _, yes := a.index.Degraded(); yes {
 			value = 1
 		}
 		o.ObserveInt64(degraded, value)
 		return nil
-	}, inFlight, bytes, degraded)
+	}, inFlight, bytes, degraded, pressed)
 	return err
 }
 
-// verdict counts a verdict and how long it took.
-func (m *metrics) verdict(began time.Time, v Verdict) {
-	l := labels{outcome: outcomeAccepted}
+// verdict counts a verdict and how long it took. A recorded trace is the example of its duration.
+func (m *metrics) verdict(class, traceparent string, began time.Time, v Verdict) {
+	l := labels{class: class, outcome: outcomeAccepted}
 	switch {
 	case v.Err != nil:
-		l = labels{outcome: outcomeRefused, reason: "CANCELLED"}
+		l = labels{class: class, outcome: outcomeRejected, reason: "CANCELLED"}
 		if e, ok := fault.As(v.Err); ok {
 			l.reason = e.Reason
 		}
@@ -98,7 +102,13 @@ func (m *metrics) verdict(began time.Time, v Verdict) {
 		l.outcome = outcomeDuplicate
 	}
 	m.events(1, m.set(l))
-	m.duration(time.Since(began).Seconds(), m.set(labels{outcome: l.outcome}))
+	ctx := context.Background()
+	if telemetry.Sampled(traceparent) {
+		if sc, ok := telemetry.ParseTraceparent(traceparent); ok {
+			ctx = trace.ContextWithSpanContext(ctx, sc)
+		}
+	}
+	m.duration.Record(ctx, time.Since(began).Seconds(), m.set(labels{class: class, outcome: l.outcome}))
 }
 
 func (m *metrics) claim(o dedup.Outcome) {
@@ -116,6 +126,9 @@ func (m *metrics) set(l labels) metric.MeasurementOption {
 		return set
 	}
 	attrs := []attribute.KeyValue{attribute.String("outcome", l.outcome)}
+	if l.class != "" {
+		attrs = append(attrs, attribute.String("account_class", l.class))
+	}
 	if l.reason != "" {
 		attrs = append(attrs, attribute.String("reason", l.reason))
 	}

@@ -5,21 +5,32 @@ import (
 	"strings"
 
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/postrider/postrider/pkg/telemetry"
 )
 
 // traceparentSize is the length of a version 00 traceparent.
 const traceparentSize = 55
 
-// Traceparent is what is stored with an event: the span of its acceptance if there is one, which
-// goes on with the producer's trace, else what the producer sent if it is valid (W3C Trace Context
-// level 1), else nothing.
+// Traceparent is what is stored with an event: the span of its acceptance if that is recorded, else
+// what the producer sent if it is valid (W3C Trace Context level 1), else nothing.
+//
+// Where the acceptance has a trace of its own because the producer is not trusted, what it sent is
+// stored as not recorded: receivers can still tell by the trace's id what belongs together, and no
+// producer decides what we record.
 func Traceparent(ctx context.Context, sent string) string {
-	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
-		return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + sc.TraceFlags().String()
+	accepted := trace.SpanContextFromContext(ctx)
+	if accepted.IsSampled() {
+		return telemetry.FormatTraceparent(accepted)
 	}
 	sent = strings.TrimSpace(sent)
-	if !validTraceparent(sent) {
+	switch {
+	case !validTraceparent(sent) && accepted.IsValid():
+		return telemetry.FormatTraceparent(accepted)
+	case !validTraceparent(sent):
 		return ""
+	case accepted.IsValid():
+		return "00" + sent[2:traceparentSize-2] + "00"
 	}
 	return "00" + sent[2:traceparentSize]
 }

@@ -70,8 +70,9 @@ func New(events acceptor, cfg Config) (*API, error) {
 	return &API{events: events, cfg: cfg}, nil
 }
 
-// Handler serves the API to callers with the scopes that they need.
-func (a *API) Handler(auth *access.Authenticator) http.Handler {
+// Handler serves the API to callers with the scopes that they need. Measured, if not nil, is put
+// around what is served to callers that are known.
+func (a *API) Handler(auth *access.Authenticator, measured func(http.Handler) http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+pathEvents, a.guarded(postrider.ScopePublish, a.publish))
 	mux.HandleFunc("GET "+pathOneEvent, a.guarded(postrider.ScopeRead, a.get))
@@ -80,7 +81,11 @@ func (a *API) Handler(auth *access.Authenticator) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, fault.New(fault.NotFound, ReasonNoRoute, "there is nothing at this path"))
 	})
-	protected := access.HTTP(auth, mux)
+	var served http.Handler = mux
+	if measured != nil {
+		served = measured(mux)
+	}
+	protected := access.HTTP(auth, served)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := rpc.ContextWithRequestID(r.Context(), r.Header.Get(requestIDHeader))
 		w.Header().Set(requestIDHeader, rpc.RequestID(ctx))

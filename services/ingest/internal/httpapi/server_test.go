@@ -44,7 +44,7 @@ func serve(t *testing.T, events acceptor) *httptest.Server {
 	t.Helper()
 	api, err := New(events, Config{MaxDataBytes: 1 << 10, MaxBatch: 3, MaxBatchBytes: 1 << 20, BodyTimeout: impatience})
 	require.NoError(t, err)
-	server := httptest.NewServer(api.Handler(access.NewAuthenticator(adminKey)))
+	server := httptest.NewServer(api.Handler(access.NewAuthenticator(adminKey), nil))
 	t.Cleanup(server.Close)
 	return server
 }

@@ -84,7 +84,7 @@ func setup(t testing.TB) *bundle {
 		return "Bearer " + secret
 	}
 	b.publish, b.read = key(postrider.ScopePublish), key(postrider.ScopeRead)
-	b.handler = api.Handler(auth)
+	b.handler = api.Handler(auth, nil)
 	return b
 }
 

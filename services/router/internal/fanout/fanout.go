@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/match"
@@ -44,6 +45,7 @@ type Message interface {
 	Nak(delay time.Duration) error
 	Term(reason string) error
 	InProgress() error
+	Begin(ctx context.Context, w stream.Work) (context.Context, trace.Span)
 }
 
 // Matcher knows which webhooks want an event.
@@ -72,6 +74,7 @@ type Deps struct {
 	Delays     Delays
 	Logger     *slog.Logger
 	Meter      metric.Meter
+	Class      func(account string) string // of service, for metrics
 	Now        func() time.Time
 }
 
@@ -162,12 +165,13 @@ func (f *Fanout) Handle(msg Message) {
 		}
 		return
 	}
+	ctx, span := msg.Begin(f.work, stream.Work{Accepted: ev.GetTraceparent(), Account: ev.GetAccountId(), Event: ev.GetId()})
 	now := f.deps.Now()
 	f.deps.Index.Match(postrider.AccountID(ev.GetAccountId()), Attributes(ev), &f.result)
-	fl := &flight{fanout: f, msg: msg, parts: f.plan(ev, msg.Sequence(), now)}
-	f.metrics.routed(f.work, len(f.result.Matched), now.Sub(ev.GetAcceptTime().AsTime()))
+	fl := &flight{fanout: f, msg: msg, ctx: ctx, span: span, parts: f.plan(ev, msg.Sequence(), now)}
+	f.metrics.routed(ctx, f.deps.Class(ev.GetAccountId()), len(f.result.Matched), now.Sub(ev.GetAcceptTime().AsTime()))
 	f.track(fl)
-	fl.send(f.work)
+	fl.send()
 }
 
 func (f *Fanout) track(fl *flight) {
@@ -182,6 +186,9 @@ func (f *Fanout) track(fl *flight) {
 
 // finish acks an event whose parts are all stored.
 func (f *Fanout) finish(fl *flight) {
+	if fl.span != nil {
+		fl.span.End()
+	}
 	if err := fl.msg.Ack(); err != nil && !errors.Is(err, context.Canceled) {
 		f.deps.Logger.WarnContext(f.work, "event not acked", "sequence", fl.msg.Sequence(), "error", err)
 	}
@@ -246,11 +253,11 @@ func (f *Fanout) repeat() {
 			}
 			pause, last = min(2*pause, maxPause), f.deps.Now()
 			f.metrics.repeated(f.work)
-			fl.send(f.work)
+			fl.send()
 			for drained := false; !drained; { // one pause for all that wait
 				select {
 				case next := <-f.repeats:
-					next.send(f.work)
+					next.send()
 				default:
 					drained = true
 				}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // part is one thing that must be stored before an event may be acked. done is called exactly
@@ -17,7 +19,9 @@ type part interface {
 type flight struct {
 	fanout  *Fanout
 	msg     Message
-	parts   []part // not stored yet, as of the last send
+	parts   []part          // not stored yet, as of the last send
+	ctx     context.Context //nolint:containedctx // what is sent again belongs to the same trace
+	span    trace.Span      // of the routing; nil if its trace is not recorded
 	started time.Time
 
 	pending atomic.Int32
@@ -27,12 +31,12 @@ type flight struct {
 
 // send gives every part to its store. When all have answered, the event is acked, or what is
 // missing is handed to the repeater.
-func (fl *flight) send(ctx context.Context) {
+func (fl *flight) send() {
 	parts := fl.parts
 	fl.pending.Store(int32(len(parts)) + 1) //nolint:gosec // bounded by the webhooks of one account
 	for _, p := range parts {
 		done := func(err error) { fl.settle(p, err) }
-		if err := p.send(ctx, fl.fanout, done); err != nil {
+		if err := p.send(fl.ctx, fl.fanout, done); err != nil {
 			fl.settle(p, err)
 		}
 	}

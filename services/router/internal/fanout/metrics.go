@@ -5,7 +5,10 @@ import (
 	"errors"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/postrider/postrider/pkg/postrider"
 )
 
 type metrics struct {
@@ -14,6 +17,8 @@ type metrics struct {
 	repeats   metric.Int64Counter
 	fanout    metric.Int64Histogram
 	delay     metric.Float64Histogram
+
+	classes map[string]metric.MeasurementOption
 }
 
 func newMetrics(m metric.Meter) (*metrics, error) {
@@ -25,16 +30,21 @@ func newMetrics(m metric.Meter) (*metrics, error) {
 	delay, err5 := m.Float64Histogram("postrider.router.delay", metric.WithUnit("s"),
 		metric.WithDescription("From acceptance to routing."),
 		metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60))
-	return &metrics{events, unmatched, repeats, fanout, delay}, errors.Join(err1, err2, err3, err4, err5)
+	classes := make(map[string]metric.MeasurementOption)
+	for _, class := range []string{postrider.AccountFree, postrider.AccountStandard, postrider.AccountPremium, postrider.AccountInternal} {
+		classes[class] = metric.WithAttributeSet(attribute.NewSet(attribute.String("account_class", class)))
+	}
+	return &metrics{events, unmatched, repeats, fanout, delay, classes}, errors.Join(err1, err2, err3, err4, err5)
 }
 
-func (m *metrics) routed(ctx context.Context, matches int, delay time.Duration) {
-	m.events.Add(ctx, 1)
+func (m *metrics) routed(ctx context.Context, class string, matches int, delay time.Duration) {
+	of := m.classes[class]
+	m.events.Add(ctx, 1, of)
 	if matches == 0 {
-		m.unmatched.Add(ctx, 1)
+		m.unmatched.Add(ctx, 1, of)
 	}
-	m.fanout.Record(ctx, int64(matches))
-	m.delay.Record(ctx, delay.Seconds())
+	m.fanout.Record(ctx, int64(matches), of)
+	m.delay.Record(ctx, delay.Seconds(), of)
 }
 
 func (m *metrics) repeated(ctx context.Context) { m.repeats.Add(ctx, 1) }

@@ -9,11 +9,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/match"
 	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	"github.com/postrider/postrider/services/router/internal/fanout"
 	"github.com/postrider/postrider/services/router/internal/index"
@@ -77,6 +79,10 @@ type message struct {
 func (m *message) Data() []byte     { return m.data }
 func (m *message) Sequence() uint64 { return 1 }
 
+func (m *message) Begin(ctx context.Context, _ stream.Work) (context.Context, trace.Span) {
+	return ctx, nil
+}
+
 func (m *message) Ack() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -97,7 +103,7 @@ func TestAnEventIsAckedOnlyWhenEverythingIsStored(t *testing.T) {
 	s := &stores{calls: make(chan call, 16)}
 	f, err := fanout.New(fanout.Config{EmbedLimit: 4096, Heartbeat: time.Hour, Pause: time.Millisecond}, fanout.Deps{
 		Index: hooks{{ID: "wh_1"}, {ID: "wh_2"}}, Deliveries: s, Journal: s, Logger: logtest.New(t),
-		Meter: noop.NewMeterProvider().Meter(""), Now: time.Now,
+		Meter: noop.NewMeterProvider().Meter(""), Class: func(string) string { return "standard" }, Now: time.Now,
 	})
 	require.NoError(t, err)
 	f.Start(t.Context())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/postrider/postrider/pkg/config"
 	"github.com/postrider/postrider/pkg/postrider"
@@ -170,9 +171,59 @@ func (c *Canceller) Records(ctx context.Context, list []retrystream.Record, reas
 	return removed, nil
 }
 
-// Webhook ends everything that waits for a webhook when the call begins. It returns how many
-// records it removed. The webhook's own state, which the caller set and confirmed, keeps more
-// from coming.
+// waitingChunk is how many records of a webhook that lives on are ended by one call: each costs a
+// mark, all together one barrier.
+const waitingChunk = 1000
+
+// errEnough ends a scan.
+var errEnough = errors.New("read enough")
+
+// Waiting ends at most 1000 of the records that wait for a webhook that lives on, those that were
+// stored first. It returns how many it removed, how many had been released or replaced meanwhile and
+// end where they are met, and whether there are more.
+//
+// The order is that of Delivery, with one mark for each record before the one barrier: nothing about
+// the webhook itself keeps a record from firing between the read and the removal, so without a mark
+// a delivery that is said to be cancelled would be attempted and wait again.
+func (c *Canceller) Waiting(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, reason string) (removed, marked int64, more bool, err error) {
+	shard := postrider.ShardOf(webhook, c.deps.Records.Shards())
+	var list []retrystream.Record
+	err = c.deps.Records.Scan(ctx, shard, retrystream.Filter{Account: account, Webhook: webhook}, 0, func(rec retrystream.Record) error {
+		if len(list) == waitingChunk {
+			return errEnough
+		}
+		list = append(list, rec)
+		return nil
+	})
+	if more = errors.Is(err, errEnough); err != nil && !more {
+		return 0, 0, false, fmt.Errorf("read what waits for %s: %w", webhook, err)
+	}
+	if len(list) == 0 {
+		return 0, 0, false, nil
+	}
+	var last uint64
+	for _, rec := range list {
+		id := rec.Retry.GetDelivery().GetId()
+		if last, err = c.deps.Marks.MarkCancelled(ctx, string(account), id); err != nil {
+			return 0, 0, false, fmt.Errorf("mark %s as cancelled: %w", id, err)
+		}
+	}
+	if err := c.deps.Barrier.Confirm(ctx, config.BucketCancellations, last); err != nil {
+		return 0, 0, false, fmt.Errorf("confirm the marks of what waits for %s: %w", webhook, err)
+	}
+	for part := range slices.Chunk(list, chunk) {
+		n, err := c.Records(ctx, part, reason)
+		removed += n
+		if err != nil {
+			return removed, 0, false, err
+		}
+	}
+	return removed, int64(len(list)) - removed, more, nil
+}
+
+// Webhook ends everything that waits, when the call begins, for a webhook that was deleted. It
+// returns how many records it removed. The webhook's own state, which the caller set and confirmed,
+// keeps more from coming, and ends what comes due meanwhile.
 func (c *Canceller) Webhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, reason string) (int64, error) {
 	shard := postrider.ShardOf(webhook, c.deps.Records.Shards())
 	var removed int64

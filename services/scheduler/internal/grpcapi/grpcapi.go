@@ -53,6 +53,7 @@ type holder interface {
 type canceller interface {
 	Delivery(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID, reason string) (int64, error)
 	Webhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, reason string) (int64, error)
+	Waiting(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, reason string) (removed, marked int64, more bool, err error)
 	Records(ctx context.Context, list []retrystream.Record, reason string) (int64, error)
 	Event(ctx context.Context, account postrider.AccountID, event postrider.EventID, targets []cancel.Target, reason string) (int64, error)
 }
@@ -135,14 +136,33 @@ func (s *Server) Resume(ctx context.Context, req *schedulerv1.ResumeRequest) (*s
 	return &schedulerv1.ResumeResponse{Released: n}, nil
 }
 
-// Cancel ends a delivery, or everything that waits for a webhook.
+// CancelWaiting ends some of what waits for a webhook that lives on.
+func (s *Server) CancelWaiting(ctx context.Context, req *schedulerv1.CancelWaitingRequest) (*schedulerv1.CancelWaitingResponse, error) {
+	violations := webhookFields(req)
+	if req.GetReason() == "" {
+		violations = append(violations, reasonUnset)
+	}
+	if err := check(violations...); err != nil {
+		return nil, err
+	}
+	removed, marked, more, err := s.deps.Cancel.Waiting(ctx, postrider.AccountID(req.GetAccountId()), postrider.WebhookID(req.GetWebhookId()), req.GetReason())
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return &schedulerv1.CancelWaitingResponse{Cancelled: removed, Marked: marked, More: more}, nil
+}
+
+// reasonUnset is the fault of a cancel without a reason.
+var reasonUnset = fault.Violation{Field: "reason", Rule: "must be set"}
+
+// Cancel ends a delivery, or everything that waits for a webhook that was deleted.
 func (s *Server) Cancel(ctx context.Context, req *schedulerv1.CancelRequest) (*schedulerv1.CancelResponse, error) {
 	violations := webhookFields(req)
 	if req.GetDeliveryId() != "" {
 		violations = append(violations, deliveryField(req.GetDeliveryId())...)
 	}
 	if req.GetReason() == "" {
-		violations = append(violations, fault.Violation{Field: "reason", Rule: "must be set"})
+		violations = append(violations, reasonUnset)
 	}
 	if err := check(violations...); err != nil {
 		return nil, err

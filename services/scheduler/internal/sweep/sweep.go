@@ -144,18 +144,18 @@ func (s *Sweeper) Pass(ctx context.Context) error {
 	}
 	s.deps.Metrics.ended(ctx, time.Since(begun))
 	if len(errs) == 0 {
-		s.surplus(ctx, total)
+		s.compared(ctx, total)
 	}
 	return errors.Join(errs...)
 }
 
-// surplus measures members beyond the records. They are harmless, each is dropped when it is
-// due, but many of them would tell of a mistake.
-func (s *Sweeper) surplus(ctx context.Context, waiting int64) {
+// compared shows what the pass found. Members beyond the records are harmless, each is dropped when
+// it is due, but many of them would tell of a mistake.
+func (s *Sweeper) compared(ctx context.Context, waiting int64) {
 	call, end := context.WithTimeout(ctx, callTimeout)
 	defer end()
 	if n, err := s.deps.Index.Count(call); err == nil {
-		s.deps.Metrics.surplus(ctx, max(n-waiting, 0))
+		s.deps.Metrics.compared(ctx, n, waiting, s.deps.Now())
 	}
 }
 

@@ -18,20 +18,23 @@ func (p *program) deadLettersCommand() *cobra.Command {
 }
 
 func (p *program) deadLettersList() *cobra.Command {
-	var webhook string
+	var webhook, cause, eventType string
 	var limit int
 	c := &cobra.Command{
-		Use:     "list",
-		Short:   "List dead letters, oldest first, without their data",
-		Example: "  postrider dead-letters list --webhook wh_01HF7YAT00ZZZZZZZZZZZZZZZZ",
-		Args:    cobra.NoArgs,
+		Use:   "list",
+		Short: "List dead letters, oldest first, without their data",
+		Example: `  postrider dead-letters list --webhook wh_01HF7YAT00ZZZZZZZZZZZZZZZZ
+  postrider dead-letters list --cause exhausted --type order.paid`,
+		Args: cobra.NoArgs,
 	}
 	c.Flags().StringVar(&webhook, "webhook", "", "of this webhook")
+	c.Flags().StringVar(&cause, "cause", "", "of this cause: exhausted, permanent or expired")
+	c.Flags().StringVar(&eventType, "type", "", "of this event type")
 	limitFlag(c, &limit)
 	c.RunE = p.remote(func(ctx context.Context, cl *client, _ []string) error {
 		list, next, err := pages(limit, func(size int32, token string) ([]*postriderv1.DeadLetter, string, error) {
 			resp, err := cl.deliveries.ListDeadLetters(ctx, &postriderv1.ListDeadLettersRequest{
-				AccountId: cl.account, WebhookId: webhook, PageSize: size, PageToken: token,
+				AccountId: cl.account, WebhookId: webhook, Cause: cause, EventType: eventType, PageSize: size, PageToken: token,
 			})
 			return resp.GetDeadLetters(), resp.GetNextPageToken(), err
 		})

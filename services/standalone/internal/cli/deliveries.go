@@ -146,10 +146,11 @@ func (p *program) deliveriesAttempts() *cobra.Command {
 
 func (p *program) deliveriesCancel() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "cancel DELIVERY|EVENT",
-		Short: "End a delivery that was not delivered, or all of an event",
+		Use:   "cancel DELIVERY|EVENT|WEBHOOK",
+		Short: "End a delivery that was not delivered, all of an event, or what waits for a webhook",
 		Example: `  postrider deliveries cancel dlv_6tzpwd6c3nq2e7m5r8k1xg4v0b9h
-  postrider deliveries cancel evt_01HF7YAT00ZZZZZZZZZZZZZZZZ`,
+  postrider deliveries cancel evt_01HF7YAT00ZZZZZZZZZZZZZZZZ
+  postrider deliveries cancel wh_01HF7YAT00ZZZZZZZZZZZZZZZZ`,
 		Args: cobra.ExactArgs(1),
 	}
 	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
@@ -159,6 +160,9 @@ func (p *program) deliveriesCancel() *cobra.Command {
 				return err
 			}
 			return p.done(resp, "cancelled %s: %d removed, %d marked, which end unless they are delivered just now", args[0], resp.GetRemoved(), resp.GetMarked())
+		}
+		if postrider.WebhookID(args[0]).Valid() {
+			return p.cancelWaiting(ctx, cl, args[0])
 		}
 		resp, err := cl.deliveries.CancelDelivery(ctx, &postriderv1.CancelDeliveryRequest{AccountId: cl.account, DeliveryId: args[0]})
 		if err != nil {
@@ -170,6 +174,19 @@ func (p *program) deliveriesCancel() *cobra.Command {
 		return p.done(resp, "%s is being attempted: it ends as cancelled unless this attempt succeeds", args[0])
 	})
 	return c
+}
+
+// cancelWaiting ends what waits for a webhook, in as many calls as it takes.
+func (p *program) cancelWaiting(ctx context.Context, cl *client, webhook string) error {
+	sum := &postriderv1.CancelWebhookDeliveriesResponse{}
+	for !sum.GetComplete() {
+		resp, err := cl.deliveries.CancelWebhookDeliveries(ctx, &postriderv1.CancelWebhookDeliveriesRequest{AccountId: cl.account, WebhookId: webhook})
+		if err != nil {
+			return err
+		}
+		sum.Removed, sum.Marked, sum.Complete = sum.GetRemoved()+resp.GetRemoved(), sum.GetMarked()+resp.GetMarked(), resp.GetComplete()
+	}
+	return p.done(sum, "cancelled what waits for %s: %d removed, %d marked, which end unless they are delivered just now", webhook, sum.GetRemoved(), sum.GetMarked())
 }
 
 func (p *program) deliveriesRetry() *cobra.Command {

@@ -94,6 +94,8 @@ func TestDeadLettersAreListedAndShownWithTheirData(t *testing.T) {
 	id := s.only(t, w, "dead")
 
 	require.Regexp(t, `(?m)^`+id+` +exhausted +1 +500 +order.paid +evt_\w+ +`+w, s.await(t, id, "dead-letters", "list", "--webhook", w))
+	require.Contains(t, s.ok(t, "dead-letters", "list", "--cause", "exhausted", "--type", "order.paid"), id)
+	require.NotContains(t, s.ok(t, "dead-letters", "list", "--cause", "permanent"), id)
 	require.Regexp(t, `(?m)^cause +exhausted$`, s.ok(t, "dead-letters", "show", id))
 	require.Equal(t, `{"total":  120}`, s.ok(t, "dead-letters", "show", id, "--data"))
 	s.fails(t, exitNotFound, "no dead letter", "dead-letters", "show", "dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa")
@@ -116,6 +118,7 @@ func TestDeadLettersAreListedAndShownWithTheirData(t *testing.T) {
 	require.Regexp(t, `(?m)^kind +replay$`, s.ok(t, "replays", "show", job))
 	require.Regexp(t, `(?m)^state +succeeded$`, s.ok(t, "replays", "abort", job), "it has ended")
 	require.Contains(t, s.ok(t, "deliveries", "cancel", event), "0 removed")
+	require.Contains(t, s.ok(t, "deliveries", "cancel", w), "0 removed")
 }
 
 func TestTailShowsEachChangeOnce(t *testing.T) {

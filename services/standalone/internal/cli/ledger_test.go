@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"net"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/test/fixture/receivertest"
 )
 
@@ -35,4 +38,44 @@ func TestTheLedgerBalancesAndReconcileSaysSo(t *testing.T) {
 	reader.ok(t, "ledger")
 	reader.fails(t, exitRefused, "SCOPE_MISSING", "reconcile")
 	reader.fails(t, exitRefused, "SCOPE_MISSING", "ledger", "--all")
+}
+
+// unbalanced is a deployment of which reconcile names one id.
+type unbalanced struct {
+	postriderv1.UnimplementedLedgerServiceServer
+}
+
+func (unbalanced) Reconcile(req *postriderv1.ReconcileRequest, s grpc.ServerStreamingServer[postriderv1.ReconcileResponse]) error {
+	i := &postriderv1.Imbalance{
+		Kind: postriderv1.ImbalanceKind_IMBALANCE_KIND_NOT_INDEXED, DeliveryId: "dlv_lost", Places: []string{"RETRIES_0:7"}, Repaired: req.GetRepair(),
+	}
+	if err := s.Send(&postriderv1.ReconcileResponse{What: &postriderv1.ReconcileResponse_Imbalance{Imbalance: i}}); err != nil {
+		return err
+	}
+	left := &postriderv1.ReconcileSummary{Imbalances: 1}
+	if req.GetRepair() {
+		left.Imbalances, left.Repaired = 0, 1
+	}
+	return s.Send(&postriderv1.ReconcileResponse{What: &postriderv1.ReconcileResponse_Summary{Summary: left}})
+}
+
+func TestReconcileFailsIfAnIdDoesNotBalanceAndIsNotRepaired(t *testing.T) {
+	t.Parallel()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server := grpc.NewServer()
+	postriderv1.RegisterLedgerServiceServer(server, unbalanced{})
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		require.NoError(t, <-served)
+	})
+	s := &shell{env: map[string]string{"POSTRIDER_SERVER": listener.Addr().String(), "POSTRIDER_KEY": "key"}}
+
+	named := s.fails(t, exitFailure, "1 ids do not balance", "reconcile")
+	require.Regexp(t, `(?m)^not_indexed$`, named.out)
+	require.Regexp(t, `(?m)^  delivery +dlv_lost$`, named.out)
+	require.Regexp(t, `(?m)^  in +RETRIES_0:7$`, named.out)
+	require.Regexp(t, `(?m)^  repaired +yes$`, s.ok(t, "reconcile", "--repair"))
 }

@@ -90,8 +90,8 @@ func (p *program) up(ctx context.Context, cmd *cobra.Command, args []string) err
 	}
 	p.began = true
 	process.TuneMemory(p.lookup)
-	log := telemetry.Logger(cfg.Telemetry, p.Err)
-	svc, err := standalone.New(cfg, log)
+	log, level := telemetry.Logger(cfg.Telemetry, p.Err)
+	svc, err := standalone.New(cfg, log, standalone.WithLevel(level))
 	if err != nil {
 		return err
 	}

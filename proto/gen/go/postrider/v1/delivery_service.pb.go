@@ -764,6 +764,125 @@ func (x *CancelEventResponse) GetMarked() int32 {
 	return 0
 }
 
+// CancelWebhookDeliveriesRequest names a webhook.
+type CancelWebhookDeliveriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only with an admin key.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// "wh_" + ULID.
+	WebhookId     string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelWebhookDeliveriesRequest) Reset() {
+	*x = CancelWebhookDeliveriesRequest{}
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelWebhookDeliveriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelWebhookDeliveriesRequest) ProtoMessage() {}
+
+func (x *CancelWebhookDeliveriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelWebhookDeliveriesRequest.ProtoReflect.Descriptor instead.
+func (*CancelWebhookDeliveriesRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *CancelWebhookDeliveriesRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *CancelWebhookDeliveriesRequest) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+// CancelWebhookDeliveriesResponse says what was cancelled.
+type CancelWebhookDeliveriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Waiting or held deliveries that were removed.
+	Removed int64 `protobuf:"varint,1,opt,name=removed,proto3" json:"removed,omitempty"`
+	// Deliveries that came due meanwhile: each ends as cancelled unless its attempt succeeds.
+	Marked int64 `protobuf:"varint,2,opt,name=marked,proto3" json:"marked,omitempty"`
+	// False if more is left than one call ends: call again.
+	Complete      bool `protobuf:"varint,3,opt,name=complete,proto3" json:"complete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelWebhookDeliveriesResponse) Reset() {
+	*x = CancelWebhookDeliveriesResponse{}
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelWebhookDeliveriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelWebhookDeliveriesResponse) ProtoMessage() {}
+
+func (x *CancelWebhookDeliveriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelWebhookDeliveriesResponse.ProtoReflect.Descriptor instead.
+func (*CancelWebhookDeliveriesResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CancelWebhookDeliveriesResponse) GetRemoved() int64 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
+func (x *CancelWebhookDeliveriesResponse) GetMarked() int64 {
+	if x != nil {
+		return x.Marked
+	}
+	return 0
+}
+
+func (x *CancelWebhookDeliveriesResponse) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
 // SummarizeDeadLettersRequest selects dead letters.
 type SummarizeDeadLettersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -777,7 +896,7 @@ type SummarizeDeadLettersRequest struct {
 
 func (x *SummarizeDeadLettersRequest) Reset() {
 	*x = SummarizeDeadLettersRequest{}
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[12]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +908,7 @@ func (x *SummarizeDeadLettersRequest) String() string {
 func (*SummarizeDeadLettersRequest) ProtoMessage() {}
 
 func (x *SummarizeDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[12]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +921,7 @@ func (x *SummarizeDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SummarizeDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*SummarizeDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{12}
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SummarizeDeadLettersRequest) GetAccountId() string {
@@ -836,7 +955,7 @@ type SummarizeDeadLettersResponse struct {
 
 func (x *SummarizeDeadLettersResponse) Reset() {
 	*x = SummarizeDeadLettersResponse{}
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[13]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +967,7 @@ func (x *SummarizeDeadLettersResponse) String() string {
 func (*SummarizeDeadLettersResponse) ProtoMessage() {}
 
 func (x *SummarizeDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[13]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +980,7 @@ func (x *SummarizeDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SummarizeDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*SummarizeDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{13}
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SummarizeDeadLettersResponse) GetGroups() []*DeadLetterGroup {
@@ -915,7 +1034,7 @@ type DeadLetterGroup struct {
 
 func (x *DeadLetterGroup) Reset() {
 	*x = DeadLetterGroup{}
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[14]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1046,7 @@ func (x *DeadLetterGroup) String() string {
 func (*DeadLetterGroup) ProtoMessage() {}
 
 func (x *DeadLetterGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[14]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1059,7 @@ func (x *DeadLetterGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterGroup.ProtoReflect.Descriptor instead.
 func (*DeadLetterGroup) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{14}
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeadLetterGroup) GetWebhookId() string {
@@ -1005,7 +1124,7 @@ type GetDeadLetterRequest struct {
 
 func (x *GetDeadLetterRequest) Reset() {
 	*x = GetDeadLetterRequest{}
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[15]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1136,7 @@ func (x *GetDeadLetterRequest) String() string {
 func (*GetDeadLetterRequest) ProtoMessage() {}
 
 func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[15]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1149,7 @@ func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*GetDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{15}
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetDeadLetterRequest) GetAccountId() string {
@@ -1058,7 +1177,7 @@ type GetDeadLetterResponse struct {
 
 func (x *GetDeadLetterResponse) Reset() {
 	*x = GetDeadLetterResponse{}
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[16]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1189,7 @@ func (x *GetDeadLetterResponse) String() string {
 func (*GetDeadLetterResponse) ProtoMessage() {}
 
 func (x *GetDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[16]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1202,7 @@ func (x *GetDeadLetterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeadLetterResponse.ProtoReflect.Descriptor instead.
 func (*GetDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{16}
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetDeadLetterResponse) GetDeadLetter() *DeadLetter {
@@ -1093,7 +1212,7 @@ func (x *GetDeadLetterResponse) GetDeadLetter() *DeadLetter {
 	return nil
 }
 
-// ListDeadLettersRequest asks for a page.
+// ListDeadLettersRequest asks for a page. Every filter that is set must hold.
 type ListDeadLettersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only with an admin key.
@@ -1103,14 +1222,18 @@ type ListDeadLettersRequest struct {
 	// Default 50, at most 1 000.
 	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// From the previous page.
-	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Of one cause: "exhausted", "permanent" or "expired".
+	Cause string `protobuf:"bytes,5,opt,name=cause,proto3" json:"cause,omitempty"`
+	// Of one event type.
+	EventType     string `protobuf:"bytes,6,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[17]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1245,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[17]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1258,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{17}
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListDeadLettersRequest) GetAccountId() string {
@@ -1166,6 +1289,20 @@ func (x *ListDeadLettersRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListDeadLettersRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *ListDeadLettersRequest) GetEventType() string {
+	if x != nil {
+		return x.EventType
+	}
+	return ""
+}
+
 // ListDeadLettersResponse holds a page.
 type ListDeadLettersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1179,7 +1316,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[18]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1328,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_delivery_service_proto_msgTypes[18]
+	mi := &file_postrider_v1_delivery_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1341,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{18}
+	return file_postrider_v1_delivery_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLetter {
@@ -1289,7 +1426,16 @@ const file_postrider_v1_delivery_service_proto_rawDesc = "" +
 	"\bevent_id\x18\x02 \x01(\tR\aeventId\"G\n" +
 	"\x13CancelEventResponse\x12\x18\n" +
 	"\aremoved\x18\x01 \x01(\x05R\aremoved\x12\x16\n" +
-	"\x06marked\x18\x02 \x01(\x05R\x06marked\"[\n" +
+	"\x06marked\x18\x02 \x01(\x05R\x06marked\"^\n" +
+	"\x1eCancelWebhookDeliveriesRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\"o\n" +
+	"\x1fCancelWebhookDeliveriesResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x01(\x03R\aremoved\x12\x16\n" +
+	"\x06marked\x18\x02 \x01(\x03R\x06marked\x12\x1a\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"[\n" +
 	"\x1bSummarizeDeadLettersRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
@@ -1320,7 +1466,7 @@ const file_postrider_v1_delivery_service_proto_rawDesc = "" +
 	"deliveryId\"R\n" +
 	"\x15GetDeadLetterResponse\x129\n" +
 	"\vdead_letter\x18\x01 \x01(\v2\x18.postrider.v1.DeadLetterR\n" +
-	"deadLetter\"\x92\x01\n" +
+	"deadLetter\"\xc7\x01\n" +
 	"\x16ListDeadLettersRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
@@ -1328,16 +1474,20 @@ const file_postrider_v1_delivery_service_proto_rawDesc = "" +
 	"webhook_id\x18\x02 \x01(\tR\twebhookId\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"~\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x1d\n" +
+	"\n" +
+	"event_type\x18\x06 \x01(\tR\teventType\"~\n" +
 	"\x17ListDeadLettersResponse\x12;\n" +
 	"\fdead_letters\x18\x01 \x03(\v2\x18.postrider.v1.DeadLetterR\vdeadLetters\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xcd\x06\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xc5\a\n" +
 	"\x0fDeliveryService\x12R\n" +
 	"\vGetDelivery\x12 .postrider.v1.GetDeliveryRequest\x1a!.postrider.v1.GetDeliveryResponse\x12[\n" +
 	"\x0eListDeliveries\x12#.postrider.v1.ListDeliveriesRequest\x1a$.postrider.v1.ListDeliveriesResponse\x12U\n" +
 	"\fListAttempts\x12!.postrider.v1.ListAttemptsRequest\x1a\".postrider.v1.ListAttemptsResponse\x12[\n" +
 	"\x0eCancelDelivery\x12#.postrider.v1.CancelDeliveryRequest\x1a$.postrider.v1.CancelDeliveryResponse\x12R\n" +
-	"\vCancelEvent\x12 .postrider.v1.CancelEventRequest\x1a!.postrider.v1.CancelEventResponse\x12X\n" +
+	"\vCancelEvent\x12 .postrider.v1.CancelEventRequest\x1a!.postrider.v1.CancelEventResponse\x12v\n" +
+	"\x17CancelWebhookDeliveries\x12,.postrider.v1.CancelWebhookDeliveriesRequest\x1a-.postrider.v1.CancelWebhookDeliveriesResponse\x12X\n" +
 	"\rRetryDelivery\x12\".postrider.v1.RetryDeliveryRequest\x1a#.postrider.v1.RetryDeliveryResponse\x12X\n" +
 	"\rGetDeadLetter\x12\".postrider.v1.GetDeadLetterRequest\x1a#.postrider.v1.GetDeadLetterResponse\x12^\n" +
 	"\x0fListDeadLetters\x12$.postrider.v1.ListDeadLettersRequest\x1a%.postrider.v1.ListDeadLettersResponse\x12m\n" +
@@ -1356,67 +1506,71 @@ func file_postrider_v1_delivery_service_proto_rawDescGZIP() []byte {
 	return file_postrider_v1_delivery_service_proto_rawDescData
 }
 
-var file_postrider_v1_delivery_service_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_postrider_v1_delivery_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_postrider_v1_delivery_service_proto_goTypes = []any{
-	(*GetDeliveryRequest)(nil),           // 0: postrider.v1.GetDeliveryRequest
-	(*GetDeliveryResponse)(nil),          // 1: postrider.v1.GetDeliveryResponse
-	(*ListDeliveriesRequest)(nil),        // 2: postrider.v1.ListDeliveriesRequest
-	(*ListDeliveriesResponse)(nil),       // 3: postrider.v1.ListDeliveriesResponse
-	(*ListAttemptsRequest)(nil),          // 4: postrider.v1.ListAttemptsRequest
-	(*ListAttemptsResponse)(nil),         // 5: postrider.v1.ListAttemptsResponse
-	(*CancelDeliveryRequest)(nil),        // 6: postrider.v1.CancelDeliveryRequest
-	(*CancelDeliveryResponse)(nil),       // 7: postrider.v1.CancelDeliveryResponse
-	(*RetryDeliveryRequest)(nil),         // 8: postrider.v1.RetryDeliveryRequest
-	(*RetryDeliveryResponse)(nil),        // 9: postrider.v1.RetryDeliveryResponse
-	(*CancelEventRequest)(nil),           // 10: postrider.v1.CancelEventRequest
-	(*CancelEventResponse)(nil),          // 11: postrider.v1.CancelEventResponse
-	(*SummarizeDeadLettersRequest)(nil),  // 12: postrider.v1.SummarizeDeadLettersRequest
-	(*SummarizeDeadLettersResponse)(nil), // 13: postrider.v1.SummarizeDeadLettersResponse
-	(*DeadLetterGroup)(nil),              // 14: postrider.v1.DeadLetterGroup
-	(*GetDeadLetterRequest)(nil),         // 15: postrider.v1.GetDeadLetterRequest
-	(*GetDeadLetterResponse)(nil),        // 16: postrider.v1.GetDeadLetterResponse
-	(*ListDeadLettersRequest)(nil),       // 17: postrider.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),      // 18: postrider.v1.ListDeadLettersResponse
-	(*Delivery)(nil),                     // 19: postrider.v1.Delivery
-	(DeliveryState)(0),                   // 20: postrider.v1.DeliveryState
-	(*timestamppb.Timestamp)(nil),        // 21: google.protobuf.Timestamp
-	(*Attempt)(nil),                      // 22: postrider.v1.Attempt
-	(*DeadLetter)(nil),                   // 23: postrider.v1.DeadLetter
+	(*GetDeliveryRequest)(nil),              // 0: postrider.v1.GetDeliveryRequest
+	(*GetDeliveryResponse)(nil),             // 1: postrider.v1.GetDeliveryResponse
+	(*ListDeliveriesRequest)(nil),           // 2: postrider.v1.ListDeliveriesRequest
+	(*ListDeliveriesResponse)(nil),          // 3: postrider.v1.ListDeliveriesResponse
+	(*ListAttemptsRequest)(nil),             // 4: postrider.v1.ListAttemptsRequest
+	(*ListAttemptsResponse)(nil),            // 5: postrider.v1.ListAttemptsResponse
+	(*CancelDeliveryRequest)(nil),           // 6: postrider.v1.CancelDeliveryRequest
+	(*CancelDeliveryResponse)(nil),          // 7: postrider.v1.CancelDeliveryResponse
+	(*RetryDeliveryRequest)(nil),            // 8: postrider.v1.RetryDeliveryRequest
+	(*RetryDeliveryResponse)(nil),           // 9: postrider.v1.RetryDeliveryResponse
+	(*CancelEventRequest)(nil),              // 10: postrider.v1.CancelEventRequest
+	(*CancelEventResponse)(nil),             // 11: postrider.v1.CancelEventResponse
+	(*CancelWebhookDeliveriesRequest)(nil),  // 12: postrider.v1.CancelWebhookDeliveriesRequest
+	(*CancelWebhookDeliveriesResponse)(nil), // 13: postrider.v1.CancelWebhookDeliveriesResponse
+	(*SummarizeDeadLettersRequest)(nil),     // 14: postrider.v1.SummarizeDeadLettersRequest
+	(*SummarizeDeadLettersResponse)(nil),    // 15: postrider.v1.SummarizeDeadLettersResponse
+	(*DeadLetterGroup)(nil),                 // 16: postrider.v1.DeadLetterGroup
+	(*GetDeadLetterRequest)(nil),            // 17: postrider.v1.GetDeadLetterRequest
+	(*GetDeadLetterResponse)(nil),           // 18: postrider.v1.GetDeadLetterResponse
+	(*ListDeadLettersRequest)(nil),          // 19: postrider.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),         // 20: postrider.v1.ListDeadLettersResponse
+	(*Delivery)(nil),                        // 21: postrider.v1.Delivery
+	(DeliveryState)(0),                      // 22: postrider.v1.DeliveryState
+	(*timestamppb.Timestamp)(nil),           // 23: google.protobuf.Timestamp
+	(*Attempt)(nil),                         // 24: postrider.v1.Attempt
+	(*DeadLetter)(nil),                      // 25: postrider.v1.DeadLetter
 }
 var file_postrider_v1_delivery_service_proto_depIdxs = []int32{
-	19, // 0: postrider.v1.GetDeliveryResponse.delivery:type_name -> postrider.v1.Delivery
-	20, // 1: postrider.v1.ListDeliveriesRequest.state:type_name -> postrider.v1.DeliveryState
-	21, // 2: postrider.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
-	21, // 3: postrider.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
-	19, // 4: postrider.v1.ListDeliveriesResponse.deliveries:type_name -> postrider.v1.Delivery
-	22, // 5: postrider.v1.ListAttemptsResponse.attempts:type_name -> postrider.v1.Attempt
-	22, // 6: postrider.v1.RetryDeliveryResponse.attempt:type_name -> postrider.v1.Attempt
-	14, // 7: postrider.v1.SummarizeDeadLettersResponse.groups:type_name -> postrider.v1.DeadLetterGroup
-	21, // 8: postrider.v1.DeadLetterGroup.oldest_time:type_name -> google.protobuf.Timestamp
-	21, // 9: postrider.v1.DeadLetterGroup.newest_time:type_name -> google.protobuf.Timestamp
-	21, // 10: postrider.v1.DeadLetterGroup.expire_time:type_name -> google.protobuf.Timestamp
-	23, // 11: postrider.v1.GetDeadLetterResponse.dead_letter:type_name -> postrider.v1.DeadLetter
-	23, // 12: postrider.v1.ListDeadLettersResponse.dead_letters:type_name -> postrider.v1.DeadLetter
+	21, // 0: postrider.v1.GetDeliveryResponse.delivery:type_name -> postrider.v1.Delivery
+	22, // 1: postrider.v1.ListDeliveriesRequest.state:type_name -> postrider.v1.DeliveryState
+	23, // 2: postrider.v1.ListDeliveriesRequest.start_time:type_name -> google.protobuf.Timestamp
+	23, // 3: postrider.v1.ListDeliveriesRequest.end_time:type_name -> google.protobuf.Timestamp
+	21, // 4: postrider.v1.ListDeliveriesResponse.deliveries:type_name -> postrider.v1.Delivery
+	24, // 5: postrider.v1.ListAttemptsResponse.attempts:type_name -> postrider.v1.Attempt
+	24, // 6: postrider.v1.RetryDeliveryResponse.attempt:type_name -> postrider.v1.Attempt
+	16, // 7: postrider.v1.SummarizeDeadLettersResponse.groups:type_name -> postrider.v1.DeadLetterGroup
+	23, // 8: postrider.v1.DeadLetterGroup.oldest_time:type_name -> google.protobuf.Timestamp
+	23, // 9: postrider.v1.DeadLetterGroup.newest_time:type_name -> google.protobuf.Timestamp
+	23, // 10: postrider.v1.DeadLetterGroup.expire_time:type_name -> google.protobuf.Timestamp
+	25, // 11: postrider.v1.GetDeadLetterResponse.dead_letter:type_name -> postrider.v1.DeadLetter
+	25, // 12: postrider.v1.ListDeadLettersResponse.dead_letters:type_name -> postrider.v1.DeadLetter
 	0,  // 13: postrider.v1.DeliveryService.GetDelivery:input_type -> postrider.v1.GetDeliveryRequest
 	2,  // 14: postrider.v1.DeliveryService.ListDeliveries:input_type -> postrider.v1.ListDeliveriesRequest
 	4,  // 15: postrider.v1.DeliveryService.ListAttempts:input_type -> postrider.v1.ListAttemptsRequest
 	6,  // 16: postrider.v1.DeliveryService.CancelDelivery:input_type -> postrider.v1.CancelDeliveryRequest
 	10, // 17: postrider.v1.DeliveryService.CancelEvent:input_type -> postrider.v1.CancelEventRequest
-	8,  // 18: postrider.v1.DeliveryService.RetryDelivery:input_type -> postrider.v1.RetryDeliveryRequest
-	15, // 19: postrider.v1.DeliveryService.GetDeadLetter:input_type -> postrider.v1.GetDeadLetterRequest
-	17, // 20: postrider.v1.DeliveryService.ListDeadLetters:input_type -> postrider.v1.ListDeadLettersRequest
-	12, // 21: postrider.v1.DeliveryService.SummarizeDeadLetters:input_type -> postrider.v1.SummarizeDeadLettersRequest
-	1,  // 22: postrider.v1.DeliveryService.GetDelivery:output_type -> postrider.v1.GetDeliveryResponse
-	3,  // 23: postrider.v1.DeliveryService.ListDeliveries:output_type -> postrider.v1.ListDeliveriesResponse
-	5,  // 24: postrider.v1.DeliveryService.ListAttempts:output_type -> postrider.v1.ListAttemptsResponse
-	7,  // 25: postrider.v1.DeliveryService.CancelDelivery:output_type -> postrider.v1.CancelDeliveryResponse
-	11, // 26: postrider.v1.DeliveryService.CancelEvent:output_type -> postrider.v1.CancelEventResponse
-	9,  // 27: postrider.v1.DeliveryService.RetryDelivery:output_type -> postrider.v1.RetryDeliveryResponse
-	16, // 28: postrider.v1.DeliveryService.GetDeadLetter:output_type -> postrider.v1.GetDeadLetterResponse
-	18, // 29: postrider.v1.DeliveryService.ListDeadLetters:output_type -> postrider.v1.ListDeadLettersResponse
-	13, // 30: postrider.v1.DeliveryService.SummarizeDeadLetters:output_type -> postrider.v1.SummarizeDeadLettersResponse
-	22, // [22:31] is the sub-list for method output_type
-	13, // [13:22] is the sub-list for method input_type
+	12, // 18: postrider.v1.DeliveryService.CancelWebhookDeliveries:input_type -> postrider.v1.CancelWebhookDeliveriesRequest
+	8,  // 19: postrider.v1.DeliveryService.RetryDelivery:input_type -> postrider.v1.RetryDeliveryRequest
+	17, // 20: postrider.v1.DeliveryService.GetDeadLetter:input_type -> postrider.v1.GetDeadLetterRequest
+	19, // 21: postrider.v1.DeliveryService.ListDeadLetters:input_type -> postrider.v1.ListDeadLettersRequest
+	14, // 22: postrider.v1.DeliveryService.SummarizeDeadLetters:input_type -> postrider.v1.SummarizeDeadLettersRequest
+	1,  // 23: postrider.v1.DeliveryService.GetDelivery:output_type -> postrider.v1.GetDeliveryResponse
+	3,  // 24: postrider.v1.DeliveryService.ListDeliveries:output_type -> postrider.v1.ListDeliveriesResponse
+	5,  // 25: postrider.v1.DeliveryService.ListAttempts:output_type -> postrider.v1.ListAttemptsResponse
+	7,  // 26: postrider.v1.DeliveryService.CancelDelivery:output_type -> postrider.v1.CancelDeliveryResponse
+	11, // 27: postrider.v1.DeliveryService.CancelEvent:output_type -> postrider.v1.CancelEventResponse
+	13, // 28: postrider.v1.DeliveryService.CancelWebhookDeliveries:output_type -> postrider.v1.CancelWebhookDeliveriesResponse
+	9,  // 29: postrider.v1.DeliveryService.RetryDelivery:output_type -> postrider.v1.RetryDeliveryResponse
+	18, // 30: postrider.v1.DeliveryService.GetDeadLetter:output_type -> postrider.v1.GetDeadLetterResponse
+	20, // 31: postrider.v1.DeliveryService.ListDeadLetters:output_type -> postrider.v1.ListDeadLettersResponse
+	15, // 32: postrider.v1.DeliveryService.SummarizeDeadLetters:output_type -> postrider.v1.SummarizeDeadLettersResponse
+	23, // [23:33] is the sub-list for method output_type
+	13, // [13:23] is the sub-list for method input_type
 	13, // [13:13] is the sub-list for extension type_name
 	13, // [13:13] is the sub-list for extension extendee
 	0,  // [0:13] is the sub-list for field type_name
@@ -1434,7 +1588,7 @@ func file_postrider_v1_delivery_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_delivery_service_proto_rawDesc), len(file_postrider_v1_delivery_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

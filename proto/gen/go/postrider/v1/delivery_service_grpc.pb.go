@@ -19,15 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DeliveryService_GetDelivery_FullMethodName          = "/postrider.v1.DeliveryService/GetDelivery"
-	DeliveryService_ListDeliveries_FullMethodName       = "/postrider.v1.DeliveryService/ListDeliveries"
-	DeliveryService_ListAttempts_FullMethodName         = "/postrider.v1.DeliveryService/ListAttempts"
-	DeliveryService_CancelDelivery_FullMethodName       = "/postrider.v1.DeliveryService/CancelDelivery"
-	DeliveryService_CancelEvent_FullMethodName          = "/postrider.v1.DeliveryService/CancelEvent"
-	DeliveryService_RetryDelivery_FullMethodName        = "/postrider.v1.DeliveryService/RetryDelivery"
-	DeliveryService_GetDeadLetter_FullMethodName        = "/postrider.v1.DeliveryService/GetDeadLetter"
-	DeliveryService_ListDeadLetters_FullMethodName      = "/postrider.v1.DeliveryService/ListDeadLetters"
-	DeliveryService_SummarizeDeadLetters_FullMethodName = "/postrider.v1.DeliveryService/SummarizeDeadLetters"
+	DeliveryService_GetDelivery_FullMethodName             = "/postrider.v1.DeliveryService/GetDelivery"
+	DeliveryService_ListDeliveries_FullMethodName          = "/postrider.v1.DeliveryService/ListDeliveries"
+	DeliveryService_ListAttempts_FullMethodName            = "/postrider.v1.DeliveryService/ListAttempts"
+	DeliveryService_CancelDelivery_FullMethodName          = "/postrider.v1.DeliveryService/CancelDelivery"
+	DeliveryService_CancelEvent_FullMethodName             = "/postrider.v1.DeliveryService/CancelEvent"
+	DeliveryService_CancelWebhookDeliveries_FullMethodName = "/postrider.v1.DeliveryService/CancelWebhookDeliveries"
+	DeliveryService_RetryDelivery_FullMethodName           = "/postrider.v1.DeliveryService/RetryDelivery"
+	DeliveryService_GetDeadLetter_FullMethodName           = "/postrider.v1.DeliveryService/GetDeadLetter"
+	DeliveryService_ListDeadLetters_FullMethodName         = "/postrider.v1.DeliveryService/ListDeadLetters"
+	DeliveryService_SummarizeDeadLetters_FullMethodName    = "/postrider.v1.DeliveryService/SummarizeDeadLetters"
 )
 
 // DeliveryServiceClient is the client API for DeliveryService service.
@@ -47,6 +48,10 @@ type DeliveryServiceClient interface {
 	// CancelEvent ends every delivery of an event that has not ended; a 2xx that is already on its
 	// way wins. Later replays of the event are not affected.
 	CancelEvent(ctx context.Context, in *CancelEventRequest, opts ...grpc.CallOption) (*CancelEventResponse, error)
+	// CancelWebhookDeliveries ends what waits or is held for a webhook, which lives on. What is being
+	// attempted is not ended: it is delivered, or waits again. Of a webhook that is paused nothing is
+	// attempted after a moment, so nothing is left.
+	CancelWebhookDeliveries(ctx context.Context, in *CancelWebhookDeliveriesRequest, opts ...grpc.CallOption) (*CancelWebhookDeliveriesResponse, error)
 	// RetryDelivery makes one attempt now, beside the schedule. If it succeeds the delivery is
 	// delivered; if it fails, everything stays as it was.
 	RetryDelivery(ctx context.Context, in *RetryDeliveryRequest, opts ...grpc.CallOption) (*RetryDeliveryResponse, error)
@@ -116,6 +121,16 @@ func (c *deliveryServiceClient) CancelEvent(ctx context.Context, in *CancelEvent
 	return out, nil
 }
 
+func (c *deliveryServiceClient) CancelWebhookDeliveries(ctx context.Context, in *CancelWebhookDeliveriesRequest, opts ...grpc.CallOption) (*CancelWebhookDeliveriesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelWebhookDeliveriesResponse)
+	err := c.cc.Invoke(ctx, DeliveryService_CancelWebhookDeliveries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *deliveryServiceClient) RetryDelivery(ctx context.Context, in *RetryDeliveryRequest, opts ...grpc.CallOption) (*RetryDeliveryResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RetryDeliveryResponse)
@@ -173,6 +188,10 @@ type DeliveryServiceServer interface {
 	// CancelEvent ends every delivery of an event that has not ended; a 2xx that is already on its
 	// way wins. Later replays of the event are not affected.
 	CancelEvent(context.Context, *CancelEventRequest) (*CancelEventResponse, error)
+	// CancelWebhookDeliveries ends what waits or is held for a webhook, which lives on. What is being
+	// attempted is not ended: it is delivered, or waits again. Of a webhook that is paused nothing is
+	// attempted after a moment, so nothing is left.
+	CancelWebhookDeliveries(context.Context, *CancelWebhookDeliveriesRequest) (*CancelWebhookDeliveriesResponse, error)
 	// RetryDelivery makes one attempt now, beside the schedule. If it succeeds the delivery is
 	// delivered; if it fails, everything stays as it was.
 	RetryDelivery(context.Context, *RetryDeliveryRequest) (*RetryDeliveryResponse, error)
@@ -206,6 +225,9 @@ func (UnimplementedDeliveryServiceServer) CancelDelivery(context.Context, *Cance
 }
 func (UnimplementedDeliveryServiceServer) CancelEvent(context.Context, *CancelEventRequest) (*CancelEventResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelEvent not implemented")
+}
+func (UnimplementedDeliveryServiceServer) CancelWebhookDeliveries(context.Context, *CancelWebhookDeliveriesRequest) (*CancelWebhookDeliveriesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelWebhookDeliveries not implemented")
 }
 func (UnimplementedDeliveryServiceServer) RetryDelivery(context.Context, *RetryDeliveryRequest) (*RetryDeliveryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetryDelivery not implemented")
@@ -330,6 +352,24 @@ func _DeliveryService_CancelEvent_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DeliveryService_CancelWebhookDeliveries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelWebhookDeliveriesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeliveryServiceServer).CancelWebhookDeliveries(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeliveryService_CancelWebhookDeliveries_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeliveryServiceServer).CancelWebhookDeliveries(ctx, req.(*CancelWebhookDeliveriesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DeliveryService_RetryDelivery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RetryDeliveryRequest)
 	if err := dec(in); err != nil {
@@ -428,6 +468,10 @@ var DeliveryService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelEvent",
 			Handler:    _DeliveryService_CancelEvent_Handler,
+		},
+		{
+			MethodName: "CancelWebhookDeliveries",
+			Handler:    _DeliveryService_CancelWebhookDeliveries_Handler,
 		},
 		{
 			MethodName: "RetryDelivery",

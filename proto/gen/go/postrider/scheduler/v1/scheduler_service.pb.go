@@ -465,7 +465,7 @@ type CancelRequest struct {
 	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// The webhook.
 	WebhookId string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
-	// The delivery; empty cancels everything that waits for the webhook.
+	// The delivery; empty cancels everything that waits for the webhook, which has been deleted.
 	DeliveryId string `protobuf:"bytes,3,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
 	// "request", "webhook_deleted".
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -577,6 +577,134 @@ func (x *CancelResponse) GetCancelled() int64 {
 	return 0
 }
 
+// CancelWaitingRequest names a webhook.
+type CancelWaitingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Owner.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The webhook.
+	WebhookId string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	// "request".
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelWaitingRequest) Reset() {
+	*x = CancelWaitingRequest{}
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelWaitingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelWaitingRequest) ProtoMessage() {}
+
+func (x *CancelWaitingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelWaitingRequest.ProtoReflect.Descriptor instead.
+func (*CancelWaitingRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CancelWaitingRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *CancelWaitingRequest) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+func (x *CancelWaitingRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// CancelWaitingResponse counts what one call has done.
+type CancelWaitingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Records that were removed and journalled as cancelled.
+	Cancelled int64 `protobuf:"varint,1,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
+	// Deliveries that came due meanwhile: each ends as cancelled unless its attempt succeeds.
+	Marked int64 `protobuf:"varint,2,opt,name=marked,proto3" json:"marked,omitempty"`
+	// True if more waits.
+	More          bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelWaitingResponse) Reset() {
+	*x = CancelWaitingResponse{}
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelWaitingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelWaitingResponse) ProtoMessage() {}
+
+func (x *CancelWaitingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelWaitingResponse.ProtoReflect.Descriptor instead.
+func (*CancelWaitingResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CancelWaitingResponse) GetCancelled() int64 {
+	if x != nil {
+		return x.Cancelled
+	}
+	return 0
+}
+
+func (x *CancelWaitingResponse) GetMarked() int64 {
+	if x != nil {
+		return x.Marked
+	}
+	return 0
+}
+
+func (x *CancelWaitingResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 // CancelEventRequest names an event, and those of its deliveries that are known.
 type CancelEventRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -594,7 +722,7 @@ type CancelEventRequest struct {
 
 func (x *CancelEventRequest) Reset() {
 	*x = CancelEventRequest{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[9]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +734,7 @@ func (x *CancelEventRequest) String() string {
 func (*CancelEventRequest) ProtoMessage() {}
 
 func (x *CancelEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[9]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +747,7 @@ func (x *CancelEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelEventRequest.ProtoReflect.Descriptor instead.
 func (*CancelEventRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{9}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CancelEventRequest) GetAccountId() string {
@@ -665,7 +793,7 @@ type CancelTarget struct {
 
 func (x *CancelTarget) Reset() {
 	*x = CancelTarget{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[10]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +805,7 @@ func (x *CancelTarget) String() string {
 func (*CancelTarget) ProtoMessage() {}
 
 func (x *CancelTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[10]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +818,7 @@ func (x *CancelTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTarget.ProtoReflect.Descriptor instead.
 func (*CancelTarget) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{10}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CancelTarget) GetWebhookId() string {
@@ -725,7 +853,7 @@ type CancelEventResponse struct {
 
 func (x *CancelEventResponse) Reset() {
 	*x = CancelEventResponse{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[11]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +865,7 @@ func (x *CancelEventResponse) String() string {
 func (*CancelEventResponse) ProtoMessage() {}
 
 func (x *CancelEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[11]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +878,7 @@ func (x *CancelEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelEventResponse.ProtoReflect.Descriptor instead.
 func (*CancelEventResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{11}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CancelEventResponse) GetCancelled() int64 {
@@ -775,7 +903,7 @@ type RetryNowRequest struct {
 
 func (x *RetryNowRequest) Reset() {
 	*x = RetryNowRequest{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[12]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -787,7 +915,7 @@ func (x *RetryNowRequest) String() string {
 func (*RetryNowRequest) ProtoMessage() {}
 
 func (x *RetryNowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[12]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -800,7 +928,7 @@ func (x *RetryNowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryNowRequest.ProtoReflect.Descriptor instead.
 func (*RetryNowRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{12}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RetryNowRequest) GetAccountId() string {
@@ -833,7 +961,7 @@ type RetryNowResponse struct {
 
 func (x *RetryNowResponse) Reset() {
 	*x = RetryNowResponse{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[13]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +973,7 @@ func (x *RetryNowResponse) String() string {
 func (*RetryNowResponse) ProtoMessage() {}
 
 func (x *RetryNowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[13]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +986,7 @@ func (x *RetryNowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryNowResponse.ProtoReflect.Descriptor instead.
 func (*RetryNowResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{13}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{15}
 }
 
 // ListRetriesRequest asks for a page.
@@ -878,7 +1006,7 @@ type ListRetriesRequest struct {
 
 func (x *ListRetriesRequest) Reset() {
 	*x = ListRetriesRequest{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[14]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1018,7 @@ func (x *ListRetriesRequest) String() string {
 func (*ListRetriesRequest) ProtoMessage() {}
 
 func (x *ListRetriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[14]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1031,7 @@ func (x *ListRetriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetriesRequest.ProtoReflect.Descriptor instead.
 func (*ListRetriesRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{14}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListRetriesRequest) GetAccountId() string {
@@ -957,7 +1085,7 @@ type WaitingRetry struct {
 
 func (x *WaitingRetry) Reset() {
 	*x = WaitingRetry{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[15]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1097,7 @@ func (x *WaitingRetry) String() string {
 func (*WaitingRetry) ProtoMessage() {}
 
 func (x *WaitingRetry) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[15]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1110,7 @@ func (x *WaitingRetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitingRetry.ProtoReflect.Descriptor instead.
 func (*WaitingRetry) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{15}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WaitingRetry) GetDeliveryId() string {
@@ -1047,7 +1175,7 @@ type ListRetriesResponse struct {
 
 func (x *ListRetriesResponse) Reset() {
 	*x = ListRetriesResponse{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[16]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1187,7 @@ func (x *ListRetriesResponse) String() string {
 func (*ListRetriesResponse) ProtoMessage() {}
 
 func (x *ListRetriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[16]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1200,7 @@ func (x *ListRetriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetriesResponse.ProtoReflect.Descriptor instead.
 func (*ListRetriesResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{16}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListRetriesResponse) GetRetries() []*WaitingRetry {
@@ -1102,7 +1230,7 @@ type GetBacklogRequest struct {
 
 func (x *GetBacklogRequest) Reset() {
 	*x = GetBacklogRequest{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[17]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1242,7 @@ func (x *GetBacklogRequest) String() string {
 func (*GetBacklogRequest) ProtoMessage() {}
 
 func (x *GetBacklogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[17]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +1255,7 @@ func (x *GetBacklogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBacklogRequest.ProtoReflect.Descriptor instead.
 func (*GetBacklogRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{17}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetBacklogRequest) GetAccountId() string {
@@ -1157,7 +1285,7 @@ type GetBacklogResponse struct {
 
 func (x *GetBacklogResponse) Reset() {
 	*x = GetBacklogResponse{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[18]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1297,7 @@ func (x *GetBacklogResponse) String() string {
 func (*GetBacklogResponse) ProtoMessage() {}
 
 func (x *GetBacklogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[18]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1310,7 @@ func (x *GetBacklogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBacklogResponse.ProtoReflect.Descriptor instead.
 func (*GetBacklogResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{18}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetBacklogResponse) GetCounts() []*BacklogCount {
@@ -1216,7 +1344,7 @@ type BacklogCount struct {
 
 func (x *BacklogCount) Reset() {
 	*x = BacklogCount{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[19]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1356,7 @@ func (x *BacklogCount) String() string {
 func (*BacklogCount) ProtoMessage() {}
 
 func (x *BacklogCount) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[19]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1369,7 @@ func (x *BacklogCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BacklogCount.ProtoReflect.Descriptor instead.
 func (*BacklogCount) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{19}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *BacklogCount) GetKind() v1.RetryKind {
@@ -1285,7 +1413,7 @@ type RecordPlace struct {
 
 func (x *RecordPlace) Reset() {
 	*x = RecordPlace{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[20]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1425,7 @@ func (x *RecordPlace) String() string {
 func (*RecordPlace) ProtoMessage() {}
 
 func (x *RecordPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[20]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1438,7 @@ func (x *RecordPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordPlace.ProtoReflect.Descriptor instead.
 func (*RecordPlace) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{20}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RecordPlace) GetShard() int32 {
@@ -1340,7 +1468,7 @@ type CompareIndexRequest struct {
 
 func (x *CompareIndexRequest) Reset() {
 	*x = CompareIndexRequest{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[21]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1480,7 @@ func (x *CompareIndexRequest) String() string {
 func (*CompareIndexRequest) ProtoMessage() {}
 
 func (x *CompareIndexRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[21]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1493,7 @@ func (x *CompareIndexRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareIndexRequest.ProtoReflect.Descriptor instead.
 func (*CompareIndexRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{21}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CompareIndexRequest) GetRecords() []*RecordPlace {
@@ -1395,7 +1523,7 @@ type CompareIndexResponse struct {
 
 func (x *CompareIndexResponse) Reset() {
 	*x = CompareIndexResponse{}
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[22]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1535,7 @@ func (x *CompareIndexResponse) String() string {
 func (*CompareIndexResponse) ProtoMessage() {}
 
 func (x *CompareIndexResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[22]
+	mi := &file_postrider_scheduler_v1_scheduler_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1548,7 @@ func (x *CompareIndexResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompareIndexResponse.ProtoReflect.Descriptor instead.
 func (*CompareIndexResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{22}
+	return file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CompareIndexResponse) GetMissing() []*RecordPlace {
@@ -1475,7 +1603,17 @@ const file_postrider_scheduler_v1_scheduler_service_proto_rawDesc = "" +
 	"deliveryId\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\".\n" +
 	"\x0eCancelResponse\x12\x1c\n" +
-	"\tcancelled\x18\x01 \x01(\x03R\tcancelled\"\xac\x01\n" +
+	"\tcancelled\x18\x01 \x01(\x03R\tcancelled\"l\n" +
+	"\x14CancelWaitingRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"a\n" +
+	"\x15CancelWaitingResponse\x12\x1c\n" +
+	"\tcancelled\x18\x01 \x01(\x03R\tcancelled\x12\x16\n" +
+	"\x06marked\x18\x02 \x01(\x03R\x06marked\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"\xac\x01\n" +
 	"\x12CancelEventRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x19\n" +
@@ -1546,12 +1684,13 @@ const file_postrider_scheduler_v1_scheduler_service_proto_rawDesc = "" +
 	"\x1bSCHEDULE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16SCHEDULE_STATUS_STORED\x10\x01\x12\x1e\n" +
 	"\x1aSCHEDULE_STATUS_SUPERSEDED\x10\x02\x12\x1a\n" +
-	"\x16SCHEDULE_STATUS_FAILED\x10\x032\x84\a\n" +
+	"\x16SCHEDULE_STATUS_FAILED\x10\x032\xf2\a\n" +
 	"\x10SchedulerService\x12l\n" +
 	"\rScheduleRetry\x12,.postrider.scheduler.v1.ScheduleRetryRequest\x1a-.postrider.scheduler.v1.ScheduleRetryResponse\x12Q\n" +
 	"\x04Hold\x12#.postrider.scheduler.v1.HoldRequest\x1a$.postrider.scheduler.v1.HoldResponse\x12W\n" +
 	"\x06Resume\x12%.postrider.scheduler.v1.ResumeRequest\x1a&.postrider.scheduler.v1.ResumeResponse\x12W\n" +
-	"\x06Cancel\x12%.postrider.scheduler.v1.CancelRequest\x1a&.postrider.scheduler.v1.CancelResponse\x12f\n" +
+	"\x06Cancel\x12%.postrider.scheduler.v1.CancelRequest\x1a&.postrider.scheduler.v1.CancelResponse\x12l\n" +
+	"\rCancelWaiting\x12,.postrider.scheduler.v1.CancelWaitingRequest\x1a-.postrider.scheduler.v1.CancelWaitingResponse\x12f\n" +
 	"\vCancelEvent\x12*.postrider.scheduler.v1.CancelEventRequest\x1a+.postrider.scheduler.v1.CancelEventResponse\x12]\n" +
 	"\bRetryNow\x12'.postrider.scheduler.v1.RetryNowRequest\x1a(.postrider.scheduler.v1.RetryNowResponse\x12f\n" +
 	"\vListRetries\x12*.postrider.scheduler.v1.ListRetriesRequest\x1a+.postrider.scheduler.v1.ListRetriesResponse\x12c\n" +
@@ -1573,7 +1712,7 @@ func file_postrider_scheduler_v1_scheduler_service_proto_rawDescGZIP() []byte {
 }
 
 var file_postrider_scheduler_v1_scheduler_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_postrider_scheduler_v1_scheduler_service_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_postrider_scheduler_v1_scheduler_service_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_postrider_scheduler_v1_scheduler_service_proto_goTypes = []any{
 	(ScheduleStatus)(0),           // 0: postrider.scheduler.v1.ScheduleStatus
 	(*ScheduleRetryRequest)(nil),  // 1: postrider.scheduler.v1.ScheduleRetryRequest
@@ -1585,59 +1724,63 @@ var file_postrider_scheduler_v1_scheduler_service_proto_goTypes = []any{
 	(*ResumeResponse)(nil),        // 7: postrider.scheduler.v1.ResumeResponse
 	(*CancelRequest)(nil),         // 8: postrider.scheduler.v1.CancelRequest
 	(*CancelResponse)(nil),        // 9: postrider.scheduler.v1.CancelResponse
-	(*CancelEventRequest)(nil),    // 10: postrider.scheduler.v1.CancelEventRequest
-	(*CancelTarget)(nil),          // 11: postrider.scheduler.v1.CancelTarget
-	(*CancelEventResponse)(nil),   // 12: postrider.scheduler.v1.CancelEventResponse
-	(*RetryNowRequest)(nil),       // 13: postrider.scheduler.v1.RetryNowRequest
-	(*RetryNowResponse)(nil),      // 14: postrider.scheduler.v1.RetryNowResponse
-	(*ListRetriesRequest)(nil),    // 15: postrider.scheduler.v1.ListRetriesRequest
-	(*WaitingRetry)(nil),          // 16: postrider.scheduler.v1.WaitingRetry
-	(*ListRetriesResponse)(nil),   // 17: postrider.scheduler.v1.ListRetriesResponse
-	(*GetBacklogRequest)(nil),     // 18: postrider.scheduler.v1.GetBacklogRequest
-	(*GetBacklogResponse)(nil),    // 19: postrider.scheduler.v1.GetBacklogResponse
-	(*BacklogCount)(nil),          // 20: postrider.scheduler.v1.BacklogCount
-	(*RecordPlace)(nil),           // 21: postrider.scheduler.v1.RecordPlace
-	(*CompareIndexRequest)(nil),   // 22: postrider.scheduler.v1.CompareIndexRequest
-	(*CompareIndexResponse)(nil),  // 23: postrider.scheduler.v1.CompareIndexResponse
-	(*v1.Retry)(nil),              // 24: postrider.record.v1.Retry
-	(v1.RetryKind)(0),             // 25: postrider.record.v1.RetryKind
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*CancelWaitingRequest)(nil),  // 10: postrider.scheduler.v1.CancelWaitingRequest
+	(*CancelWaitingResponse)(nil), // 11: postrider.scheduler.v1.CancelWaitingResponse
+	(*CancelEventRequest)(nil),    // 12: postrider.scheduler.v1.CancelEventRequest
+	(*CancelTarget)(nil),          // 13: postrider.scheduler.v1.CancelTarget
+	(*CancelEventResponse)(nil),   // 14: postrider.scheduler.v1.CancelEventResponse
+	(*RetryNowRequest)(nil),       // 15: postrider.scheduler.v1.RetryNowRequest
+	(*RetryNowResponse)(nil),      // 16: postrider.scheduler.v1.RetryNowResponse
+	(*ListRetriesRequest)(nil),    // 17: postrider.scheduler.v1.ListRetriesRequest
+	(*WaitingRetry)(nil),          // 18: postrider.scheduler.v1.WaitingRetry
+	(*ListRetriesResponse)(nil),   // 19: postrider.scheduler.v1.ListRetriesResponse
+	(*GetBacklogRequest)(nil),     // 20: postrider.scheduler.v1.GetBacklogRequest
+	(*GetBacklogResponse)(nil),    // 21: postrider.scheduler.v1.GetBacklogResponse
+	(*BacklogCount)(nil),          // 22: postrider.scheduler.v1.BacklogCount
+	(*RecordPlace)(nil),           // 23: postrider.scheduler.v1.RecordPlace
+	(*CompareIndexRequest)(nil),   // 24: postrider.scheduler.v1.CompareIndexRequest
+	(*CompareIndexResponse)(nil),  // 25: postrider.scheduler.v1.CompareIndexResponse
+	(*v1.Retry)(nil),              // 26: postrider.record.v1.Retry
+	(v1.RetryKind)(0),             // 27: postrider.record.v1.RetryKind
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
 }
 var file_postrider_scheduler_v1_scheduler_service_proto_depIdxs = []int32{
-	24, // 0: postrider.scheduler.v1.ScheduleRetryRequest.retries:type_name -> postrider.record.v1.Retry
+	26, // 0: postrider.scheduler.v1.ScheduleRetryRequest.retries:type_name -> postrider.record.v1.Retry
 	0,  // 1: postrider.scheduler.v1.ScheduleResult.status:type_name -> postrider.scheduler.v1.ScheduleStatus
 	2,  // 2: postrider.scheduler.v1.ScheduleRetryResponse.results:type_name -> postrider.scheduler.v1.ScheduleResult
-	11, // 3: postrider.scheduler.v1.CancelEventRequest.deliveries:type_name -> postrider.scheduler.v1.CancelTarget
-	25, // 4: postrider.scheduler.v1.WaitingRetry.kind:type_name -> postrider.record.v1.RetryKind
-	26, // 5: postrider.scheduler.v1.WaitingRetry.due_time:type_name -> google.protobuf.Timestamp
-	16, // 6: postrider.scheduler.v1.ListRetriesResponse.retries:type_name -> postrider.scheduler.v1.WaitingRetry
-	20, // 7: postrider.scheduler.v1.GetBacklogResponse.counts:type_name -> postrider.scheduler.v1.BacklogCount
-	25, // 8: postrider.scheduler.v1.BacklogCount.kind:type_name -> postrider.record.v1.RetryKind
-	26, // 9: postrider.scheduler.v1.BacklogCount.oldest_accept_time:type_name -> google.protobuf.Timestamp
-	26, // 10: postrider.scheduler.v1.BacklogCount.next_due_time:type_name -> google.protobuf.Timestamp
-	21, // 11: postrider.scheduler.v1.CompareIndexRequest.records:type_name -> postrider.scheduler.v1.RecordPlace
-	21, // 12: postrider.scheduler.v1.CompareIndexResponse.missing:type_name -> postrider.scheduler.v1.RecordPlace
-	21, // 13: postrider.scheduler.v1.CompareIndexResponse.repaired:type_name -> postrider.scheduler.v1.RecordPlace
+	13, // 3: postrider.scheduler.v1.CancelEventRequest.deliveries:type_name -> postrider.scheduler.v1.CancelTarget
+	27, // 4: postrider.scheduler.v1.WaitingRetry.kind:type_name -> postrider.record.v1.RetryKind
+	28, // 5: postrider.scheduler.v1.WaitingRetry.due_time:type_name -> google.protobuf.Timestamp
+	18, // 6: postrider.scheduler.v1.ListRetriesResponse.retries:type_name -> postrider.scheduler.v1.WaitingRetry
+	22, // 7: postrider.scheduler.v1.GetBacklogResponse.counts:type_name -> postrider.scheduler.v1.BacklogCount
+	27, // 8: postrider.scheduler.v1.BacklogCount.kind:type_name -> postrider.record.v1.RetryKind
+	28, // 9: postrider.scheduler.v1.BacklogCount.oldest_accept_time:type_name -> google.protobuf.Timestamp
+	28, // 10: postrider.scheduler.v1.BacklogCount.next_due_time:type_name -> google.protobuf.Timestamp
+	23, // 11: postrider.scheduler.v1.CompareIndexRequest.records:type_name -> postrider.scheduler.v1.RecordPlace
+	23, // 12: postrider.scheduler.v1.CompareIndexResponse.missing:type_name -> postrider.scheduler.v1.RecordPlace
+	23, // 13: postrider.scheduler.v1.CompareIndexResponse.repaired:type_name -> postrider.scheduler.v1.RecordPlace
 	1,  // 14: postrider.scheduler.v1.SchedulerService.ScheduleRetry:input_type -> postrider.scheduler.v1.ScheduleRetryRequest
 	4,  // 15: postrider.scheduler.v1.SchedulerService.Hold:input_type -> postrider.scheduler.v1.HoldRequest
 	6,  // 16: postrider.scheduler.v1.SchedulerService.Resume:input_type -> postrider.scheduler.v1.ResumeRequest
 	8,  // 17: postrider.scheduler.v1.SchedulerService.Cancel:input_type -> postrider.scheduler.v1.CancelRequest
-	10, // 18: postrider.scheduler.v1.SchedulerService.CancelEvent:input_type -> postrider.scheduler.v1.CancelEventRequest
-	13, // 19: postrider.scheduler.v1.SchedulerService.RetryNow:input_type -> postrider.scheduler.v1.RetryNowRequest
-	15, // 20: postrider.scheduler.v1.SchedulerService.ListRetries:input_type -> postrider.scheduler.v1.ListRetriesRequest
-	18, // 21: postrider.scheduler.v1.SchedulerService.GetBacklog:input_type -> postrider.scheduler.v1.GetBacklogRequest
-	22, // 22: postrider.scheduler.v1.SchedulerService.CompareIndex:input_type -> postrider.scheduler.v1.CompareIndexRequest
-	3,  // 23: postrider.scheduler.v1.SchedulerService.ScheduleRetry:output_type -> postrider.scheduler.v1.ScheduleRetryResponse
-	5,  // 24: postrider.scheduler.v1.SchedulerService.Hold:output_type -> postrider.scheduler.v1.HoldResponse
-	7,  // 25: postrider.scheduler.v1.SchedulerService.Resume:output_type -> postrider.scheduler.v1.ResumeResponse
-	9,  // 26: postrider.scheduler.v1.SchedulerService.Cancel:output_type -> postrider.scheduler.v1.CancelResponse
-	12, // 27: postrider.scheduler.v1.SchedulerService.CancelEvent:output_type -> postrider.scheduler.v1.CancelEventResponse
-	14, // 28: postrider.scheduler.v1.SchedulerService.RetryNow:output_type -> postrider.scheduler.v1.RetryNowResponse
-	17, // 29: postrider.scheduler.v1.SchedulerService.ListRetries:output_type -> postrider.scheduler.v1.ListRetriesResponse
-	19, // 30: postrider.scheduler.v1.SchedulerService.GetBacklog:output_type -> postrider.scheduler.v1.GetBacklogResponse
-	23, // 31: postrider.scheduler.v1.SchedulerService.CompareIndex:output_type -> postrider.scheduler.v1.CompareIndexResponse
-	23, // [23:32] is the sub-list for method output_type
-	14, // [14:23] is the sub-list for method input_type
+	10, // 18: postrider.scheduler.v1.SchedulerService.CancelWaiting:input_type -> postrider.scheduler.v1.CancelWaitingRequest
+	12, // 19: postrider.scheduler.v1.SchedulerService.CancelEvent:input_type -> postrider.scheduler.v1.CancelEventRequest
+	15, // 20: postrider.scheduler.v1.SchedulerService.RetryNow:input_type -> postrider.scheduler.v1.RetryNowRequest
+	17, // 21: postrider.scheduler.v1.SchedulerService.ListRetries:input_type -> postrider.scheduler.v1.ListRetriesRequest
+	20, // 22: postrider.scheduler.v1.SchedulerService.GetBacklog:input_type -> postrider.scheduler.v1.GetBacklogRequest
+	24, // 23: postrider.scheduler.v1.SchedulerService.CompareIndex:input_type -> postrider.scheduler.v1.CompareIndexRequest
+	3,  // 24: postrider.scheduler.v1.SchedulerService.ScheduleRetry:output_type -> postrider.scheduler.v1.ScheduleRetryResponse
+	5,  // 25: postrider.scheduler.v1.SchedulerService.Hold:output_type -> postrider.scheduler.v1.HoldResponse
+	7,  // 26: postrider.scheduler.v1.SchedulerService.Resume:output_type -> postrider.scheduler.v1.ResumeResponse
+	9,  // 27: postrider.scheduler.v1.SchedulerService.Cancel:output_type -> postrider.scheduler.v1.CancelResponse
+	11, // 28: postrider.scheduler.v1.SchedulerService.CancelWaiting:output_type -> postrider.scheduler.v1.CancelWaitingResponse
+	14, // 29: postrider.scheduler.v1.SchedulerService.CancelEvent:output_type -> postrider.scheduler.v1.CancelEventResponse
+	16, // 30: postrider.scheduler.v1.SchedulerService.RetryNow:output_type -> postrider.scheduler.v1.RetryNowResponse
+	19, // 31: postrider.scheduler.v1.SchedulerService.ListRetries:output_type -> postrider.scheduler.v1.ListRetriesResponse
+	21, // 32: postrider.scheduler.v1.SchedulerService.GetBacklog:output_type -> postrider.scheduler.v1.GetBacklogResponse
+	25, // 33: postrider.scheduler.v1.SchedulerService.CompareIndex:output_type -> postrider.scheduler.v1.CompareIndexResponse
+	24, // [24:34] is the sub-list for method output_type
+	14, // [14:24] is the sub-list for method input_type
 	14, // [14:14] is the sub-list for extension type_name
 	14, // [14:14] is the sub-list for extension extendee
 	0,  // [0:14] is the sub-list for field type_name
@@ -1654,7 +1797,7 @@ func file_postrider_scheduler_v1_scheduler_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_scheduler_v1_scheduler_service_proto_rawDesc), len(file_postrider_scheduler_v1_scheduler_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

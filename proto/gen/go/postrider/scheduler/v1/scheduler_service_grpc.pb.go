@@ -25,6 +25,7 @@ const (
 	SchedulerService_Hold_FullMethodName          = "/postrider.scheduler.v1.SchedulerService/Hold"
 	SchedulerService_Resume_FullMethodName        = "/postrider.scheduler.v1.SchedulerService/Resume"
 	SchedulerService_Cancel_FullMethodName        = "/postrider.scheduler.v1.SchedulerService/Cancel"
+	SchedulerService_CancelWaiting_FullMethodName = "/postrider.scheduler.v1.SchedulerService/CancelWaiting"
 	SchedulerService_CancelEvent_FullMethodName   = "/postrider.scheduler.v1.SchedulerService/CancelEvent"
 	SchedulerService_RetryNow_FullMethodName      = "/postrider.scheduler.v1.SchedulerService/RetryNow"
 	SchedulerService_ListRetries_FullMethodName   = "/postrider.scheduler.v1.SchedulerService/ListRetries"
@@ -45,8 +46,10 @@ type SchedulerServiceClient interface {
 	Hold(ctx context.Context, in *HoldRequest, opts ...grpc.CallOption) (*HoldResponse, error)
 	// Resume releases what a webhook holds, in the order of its events.
 	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
-	// Cancel ends a delivery, or everything that waits for a webhook.
+	// Cancel ends a delivery, or everything that waits for a webhook that was deleted.
 	Cancel(ctx context.Context, in *CancelRequest, opts ...grpc.CallOption) (*CancelResponse, error)
+	// CancelWaiting ends some of what waits for a webhook that lives on.
+	CancelWaiting(ctx context.Context, in *CancelWaitingRequest, opts ...grpc.CallOption) (*CancelWaitingResponse, error)
 	// CancelEvent ends what routing made of an event, and the named deliveries.
 	CancelEvent(ctx context.Context, in *CancelEventRequest, opts ...grpc.CallOption) (*CancelEventResponse, error)
 	// RetryNow releases a waiting delivery at once. NOT_FOUND if none waits.
@@ -102,6 +105,16 @@ func (c *schedulerServiceClient) Cancel(ctx context.Context, in *CancelRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CancelResponse)
 	err := c.cc.Invoke(ctx, SchedulerService_Cancel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *schedulerServiceClient) CancelWaiting(ctx context.Context, in *CancelWaitingRequest, opts ...grpc.CallOption) (*CancelWaitingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelWaitingResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_CancelWaiting_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -171,8 +184,10 @@ type SchedulerServiceServer interface {
 	Hold(context.Context, *HoldRequest) (*HoldResponse, error)
 	// Resume releases what a webhook holds, in the order of its events.
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
-	// Cancel ends a delivery, or everything that waits for a webhook.
+	// Cancel ends a delivery, or everything that waits for a webhook that was deleted.
 	Cancel(context.Context, *CancelRequest) (*CancelResponse, error)
+	// CancelWaiting ends some of what waits for a webhook that lives on.
+	CancelWaiting(context.Context, *CancelWaitingRequest) (*CancelWaitingResponse, error)
 	// CancelEvent ends what routing made of an event, and the named deliveries.
 	CancelEvent(context.Context, *CancelEventRequest) (*CancelEventResponse, error)
 	// RetryNow releases a waiting delivery at once. NOT_FOUND if none waits.
@@ -205,6 +220,9 @@ func (UnimplementedSchedulerServiceServer) Resume(context.Context, *ResumeReques
 }
 func (UnimplementedSchedulerServiceServer) Cancel(context.Context, *CancelRequest) (*CancelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Cancel not implemented")
+}
+func (UnimplementedSchedulerServiceServer) CancelWaiting(context.Context, *CancelWaitingRequest) (*CancelWaitingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelWaiting not implemented")
 }
 func (UnimplementedSchedulerServiceServer) CancelEvent(context.Context, *CancelEventRequest) (*CancelEventResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelEvent not implemented")
@@ -310,6 +328,24 @@ func _SchedulerService_Cancel_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(SchedulerServiceServer).Cancel(ctx, req.(*CancelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SchedulerService_CancelWaiting_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelWaitingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).CancelWaiting(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_CancelWaiting_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).CancelWaiting(ctx, req.(*CancelWaitingRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -426,6 +462,10 @@ var SchedulerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Cancel",
 			Handler:    _SchedulerService_Cancel_Handler,
+		},
+		{
+			MethodName: "CancelWaiting",
+			Handler:    _SchedulerService_CancelWaiting_Handler,
 		},
 		{
 			MethodName: "CancelEvent",

@@ -1,9 +1,11 @@
-package attempt
+package telemetry_test
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/pkg/telemetry"
 )
 
 // Whatever the publisher sent, what is read of it is valid and is written back as it was.
@@ -15,15 +17,16 @@ func FuzzTraceparent(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		sc, ok := parseTraceparent(s)
+		sc, ok := telemetry.ParseTraceparent(s)
 		require.Equal(t, sc.IsValid(), ok)
 		if !ok {
 			return
 		}
-		again, ok := parseTraceparent(formatTraceparent(sc))
+		again, ok := telemetry.ParseTraceparent(telemetry.FormatTraceparent(sc))
 		require.True(t, ok)
 		require.Equal(t, sc.TraceID(), again.TraceID())
 		require.Equal(t, sc.SpanID(), again.SpanID())
 		require.Equal(t, sc.IsSampled(), again.IsSampled())
+		require.Equal(t, sc.IsSampled(), telemetry.Sampled(s))
 	})
 }

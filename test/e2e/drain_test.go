@@ -1,0 +1,105 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
+	"github.com/postrider/postrider/test/cluster"
+	"github.com/postrider/postrider/test/fixture/receivertest"
+	"github.com/postrider/postrider/test/system"
+)
+
+// producers is how many publish at once while processes are asked to stop.
+const producers = 4
+
+// SIGTERM for one replica of each service after the other, under load: each ends with exit code 0
+// and says that its stop was clean, and every event that was accepted arrives exactly once.
+func TestStopsUnderLoadLoseAndRepeatNothing(t *testing.T) {
+	c, s := system.StartCluster(t, cluster.Options{})
+	a := s.NewAccount(t)
+	receiver := receivertest.New(t).Answer(receivertest.After(30*time.Millisecond, receivertest.Status(http.StatusOK)))
+	a.Webhook(t, &postriderv1.Webhook{Url: receiver.URL, EventTypes: []string{"*"}})
+
+	load, end := context.WithCancel(a.Ctx(t))
+	defer end()
+	var accepted atomic.Int64
+	ended := make(chan struct{}, producers)
+	for n := range producers {
+		go func() {
+			defer func() { ended <- struct{}{} }()
+			for i := 0; load.Err() == nil; i++ {
+				publishUntilAccepted(a, load, fmt.Sprintf("%d-%d", n, i), &accepted)
+			}
+		}()
+	}
+	for _, service := range []string{"ingest", "router", "dispatcher", "scheduler", "api"} {
+		before := accepted.Load()
+		require.Eventually(t, func() bool { return accepted.Load() > before+100 }, system.Patience, 5*time.Millisecond, "nothing is accepted before %s stops", service)
+		p := c.Of(service)[0]
+		p.Terminate()
+		require.NoError(t, p.Wait(t.Context()), "%s\n%s", p.Name, p.Tail(20))
+		last := p.Tail(1)
+		require.Contains(t, last, `"msg":"stopped"`, p.Name)
+		require.Contains(t, last, `"clean":true`, p.Name)
+		t.Log(p.Name, last)
+		require.NoError(t, p.Start())
+		require.NoError(t, p.WaitReady(t.Context()))
+	}
+	end()
+	for range producers {
+		<-ended
+	}
+	receiver.AwaitCount(t, int(accepted.Load()))
+	seen := map[string]int{}
+	for _, r := range receiver.All() {
+		seen[r.Header.Get("Webhook-Id")]++
+	}
+	for id, n := range seen {
+		require.Equal(t, 1, n, "%s was sent %d times", id, n)
+	}
+	require.Len(t, seen, int(accepted.Load()))
+}
+
+// publishUntilAccepted repeats an event under its key until it is accepted, also beyond the end of
+// the load: an event that got no answer may be stored.
+func publishUntilAccepted(a *system.Account, load context.Context, key string, accepted *atomic.Int64) {
+	for {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(load), 10*time.Second)
+		_, err := a.Events.PublishEvent(ctx, &postriderv1.PublishEventRequest{
+			IdempotencyKey: key, Event: &postriderv1.EventInput{Type: "order.paid", Data: []byte(`{}`)},
+		})
+		cancel()
+		if err == nil {
+			accepted.Add(1)
+			return
+		}
+	}
+}
+
+// Every process of a cluster serves the same pages, and its metrics name it.
+func TestEveryProcessShowsItsMetrics(t *testing.T) {
+	c, _ := system.StartCluster(t, cluster.Options{Replicas: 1})
+	for _, service := range cluster.Services {
+		page := c.MetricsURL(c.Of(service)[0])
+		code, text := system.Call(t, http.MethodGet, page, "", "", "Accept", "application/openmetrics-text; version=1.0.0")
+		require.Equal(t, http.StatusOK, code, service)
+		require.Contains(t, text, "postrider_build_info{", service)
+		require.Contains(t, text, "postrider_shutdown_duration_seconds", service)
+		require.Contains(t, text, `service_name="`+service+`"`)
+		level := strings.TrimSuffix(page, "/metrics") + "/loglevel"
+		_, text = system.Call(t, http.MethodPut, level+"?for=1m", "", "debug")
+		require.Equal(t, "debug\n", text, service)
+		_, text = system.Call(t, http.MethodDelete, level, "", "")
+		require.Equal(t, "info\n", text, service)
+	}
+}
