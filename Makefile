@@ -124,6 +124,10 @@ bench: build bin/nats-server need/redis ## Measure the whole system against a pl
 bench/packages: need/redis ## Run the packages' benchmarks that match BENCH.
 	@$(go_test) -tags integration -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
 
+.PHONY: bench/log
+bench/log: ## Measure both stores of the delivery log with ATTEMPTS attempts in them (1 000 000).
+	@go test -tags 'integration logbench' -run '^$$' -bench 'BenchmarkLog' -benchtime 1x -timeout 60m -v ./services/api/internal/logstore -args -attempts $(or $(ATTEMPTS),1000000)
+
 # Receivers in the source systems' own language; the end-to-end tests deliver to them.
 test/node/node_modules: test/node/package.json test/node/package-lock.json
 	@npm ci --prefix test/node --silent --no-audit --no-fund

@@ -39,15 +39,15 @@ type Principal struct {
 	Scopes []postrider.Scope
 }
 
-// Allows reports whether the principal has the scope: an admin has every one, manage implies
-// read, and nothing else implies anything.
+// Allows reports whether the principal has the scope: an admin has every one, manage implies read
+// and payloads, and nothing else implies anything.
 func (p Principal) Allows(scope postrider.Scope) bool {
 	if p.Admin {
 		return true
 	}
 	switch scope {
-	case postrider.ScopeRead:
-		return slices.Contains(p.Scopes, postrider.ScopeRead) || slices.Contains(p.Scopes, postrider.ScopeManage)
+	case postrider.ScopeRead, postrider.ScopePayloads:
+		return slices.Contains(p.Scopes, scope) || slices.Contains(p.Scopes, postrider.ScopeManage)
 	case postrider.ScopePublish, postrider.ScopeManage:
 		return slices.Contains(p.Scopes, scope)
 	case postrider.ScopeAdmin:

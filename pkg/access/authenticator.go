@@ -80,7 +80,7 @@ func (g *grant) fill(rec *recordv1.Key) bool {
 				g.principal.Admin = true
 				g.principal.Scopes = append(g.principal.Scopes, scope)
 			}
-		case postrider.ScopePublish, postrider.ScopeManage, postrider.ScopeRead:
+		case postrider.ScopePublish, postrider.ScopeManage, postrider.ScopeRead, postrider.ScopePayloads:
 			if g.principal.Account != "" {
 				g.principal.Scopes = append(g.principal.Scopes, scope)
 			}

@@ -88,6 +88,8 @@ const (
 	ScopePublish Scope = "publish"
 	ScopeManage  Scope = "manage"
 	ScopeRead    Scope = "read"
+	// ScopePayloads shows what events and attempts hold. Without it, reading masks that.
+	ScopePayloads Scope = "payloads"
 	ScopeAdmin   Scope = "admin"
 )
 

@@ -44,6 +44,18 @@ const codeNoMessage = 10037
 // readTimeout bounds one try of a read.
 const readTimeout = 2 * time.Second
 
+// StoredTime is when the server stored it; zero if the answer does not say it.
+func (m *Stored) StoredTime() time.Time {
+	if !m.Time.IsZero() {
+		return m.Time
+	}
+	t, err := time.Parse(time.RFC3339Nano, m.Header.Get(jetstream.TimeStampHeaer))
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
 // Get reads a message by its sequence. Any replica may answer; one that does not have it may only
 // be behind, so the leader is asked before ErrNotFound is returned.
 func (c *Client) Get(ctx context.Context, stream string, sequence uint64) (*Stored, error) {
@@ -232,7 +244,16 @@ func directMsg(m *nats.Msg) (*Stored, error) {
 // DeleteMessage removes a message by its sequence without overwriting it on disk. ErrNotFound if
 // it is not there.
 func (c *Client) DeleteMessage(ctx context.Context, stream string, sequence uint64) error {
-	err := c.command(ctx, "$JS.API.STREAM.MSG.DELETE."+stream, map[string]any{"seq": sequence, "no_erase": true}, nil)
+	return c.remove(ctx, stream, sequence, true)
+}
+
+// Erase removes a message by its sequence and overwrites it on disk. ErrNotFound if it is not there.
+func (c *Client) Erase(ctx context.Context, stream string, sequence uint64) error {
+	return c.remove(ctx, stream, sequence, false)
+}
+
+func (c *Client) remove(ctx context.Context, stream string, sequence uint64, noErase bool) error {
+	err := c.command(ctx, "$JS.API.STREAM.MSG.DELETE."+stream, map[string]any{"seq": sequence, "no_erase": noErase}, nil)
 	if _, refused := errors.AsType[*ackError](err); refused {
 		// The server says in its text alone that the message is not there, each store its own way.
 		if _, missing := c.fromLeader(ctx, stream, request{Seq: sequence}); errors.Is(missing, ErrNotFound) {

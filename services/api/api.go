@@ -43,14 +43,18 @@ import (
 	"github.com/postrider/postrider/services/api/internal/recorder"
 	"github.com/postrider/postrider/services/api/internal/replay"
 	"github.com/postrider/postrider/services/api/internal/restapi"
+	"github.com/postrider/postrider/services/api/internal/retention"
 	"github.com/postrider/postrider/services/api/internal/webhookindex"
 )
 
 // Config is the api service's own configuration.
 type Config struct {
-	LogFile   string `conf:"log-file" help:"SQLite file of the delivery log"`
-	Recorder  string `conf:"recorder" help:"name of the journal's consumer that fills this delivery log; each log has its own"`
-	AllowHTTP bool   `conf:"allow-http" help:"whether webhooks of accounts that do not say may use http URLs"`
+	LogURL         conf.Secret   `conf:"log-url" help:"where the delivery log is: postgres://user:password@host/database, which all api processes share; file:/path reads a file; empty: the SQLite file"`
+	LogFile        string        `conf:"log-file" help:"SQLite file of the delivery log; each api process has its own"`
+	LogConnections int           `conf:"log-connections" help:"most connections to PostgreSQL, for each process"`
+	LogRetention   time.Duration `conf:"log-retention" help:"how long the delivery log keeps what happened to events whose deliveries have ended; 0 for ever"`
+	Recorder       string        `conf:"recorder" help:"what the names of the journal's consumers that fill delivery logs begin with"`
+	AllowHTTP      bool          `conf:"allow-http" help:"whether webhooks of accounts that do not say may use http URLs"`
 
 	PublicURL publicurl.Base `conf:"public-url" help:"URL below which clients see the paths of this service, such as https://hooks.example.com; empty: scheme and host of each request"`
 	Origin    string         `conf:"origin" help:"DNS name by which receivers are asked for their consent (CloudEvents handshake); empty: the host of api-public-url, or localhost"`
@@ -66,7 +70,7 @@ type Config struct {
 // Default is the configuration that most deployments want.
 func Default() Config {
 	return Config{
-		LogFile: "delivery-log.db", Recorder: "recorder", VerifyLimit: 600, JewelMusicLimit: 100,
+		LogFile: "delivery-log.db", LogConnections: 8, LogRetention: 30 * 24 * time.Hour, Recorder: "recorder", VerifyLimit: 600, JewelMusicLimit: 100,
 		DisableFailingAfter: 5 * 24 * time.Hour, DeadLetterWarning: 3 * 24 * time.Hour,
 	}
 }
@@ -90,7 +94,10 @@ func (c *Config) origin() string {
 // Validate reports every fault at once.
 func (c *Config) Validate() error {
 	return errors.Join(
-		conf.NotEmpty("log-file", c.LogFile),
+		conf.Rule(c.LogURL.Reveal() != "" || c.LogFile != "", "log-file", "must not be empty without log-url"),
+		conf.Rule(logstore.ValidURL(c.LogURL.Reveal()), "log-url", "must be a postgres:// URL"),
+		conf.AtLeast("log-connections", c.LogConnections, 2),
+		conf.Rule(c.LogRetention == 0 || c.LogRetention >= 24*time.Hour, "log-retention", "must be 0 or at least a day"),
 		conf.Rule(c.PublicURL.Valid(), "public-url", publicurl.Rule),
 		conf.Rule(c.Origin == "" || originForm.MatchString(c.Origin), "origin", "must be a DNS name"),
 		conf.AtLeast("disable-failing-after", c.DisableFailingAfter, 0),
@@ -123,20 +130,21 @@ type Deps struct {
 
 // Service is the api service.
 type Service struct {
-	cfg     Config
-	deps    Deps
-	auth    *access.Authenticator
-	index   *webhookindex.Index
-	mirror  *config.Mirror
-	barrier *config.Barrier
-	log     *logstore.SQLite
-	manage  *manage.Server
-	notices *notice.Publisher
-	writer  *journal.Writer
-	replays *replay.Runner
-	ledger  *ledger.Server
-	gauges  *stream.Gauges
-	rest    http.Handler
+	cfg      Config
+	deps     Deps
+	auth     *access.Authenticator
+	index    *webhookindex.Index
+	mirror   *config.Mirror
+	barrier  *config.Barrier
+	log      logstore.Store
+	recorder *recorder.Recorder
+	manage   *manage.Server
+	notices  *notice.Publisher
+	writer   *journal.Writer
+	replays  *replay.Runner
+	ledger   *ledger.Server
+	gauges   *stream.Gauges
+	rest     http.Handler
 
 	closeREST func() error
 	loops     service.Group
@@ -147,11 +155,18 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure api: %w", err)
 	}
-	log, err := logstore.OpenSQLite(ctx, cfg.LogFile, deps.Logger)
+	log, err := openLog(ctx, &cfg, deps.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("configure api: %w", err)
 	}
 	s := &Service{cfg: cfg, deps: deps, log: log, auth: access.NewAuthenticator(deps.AdminKey.Reveal())}
+	s.recorder, err = recorder.New(recorder.Deps{
+		Journal: deps.Journal, Store: log, Name: cfg.Recorder, Logger: deps.Logger, Meter: deps.Telemetry.Meter("postrider/api"), Now: time.Now,
+		Watch: func(ctx context.Context, c *stream.Consumer) { s.gauges.Watch(ctx, c, "") },
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("configure api: %w", err), log.Close())
+	}
 	s.index = webhookindex.New(s.openSecret, time.Now, deps.Logger)
 	s.mirror = config.NewMirror(deps.Streams, deps.Instance, config.Handlers{
 		Key:        func(k *recordv1.Key, _ uint64) { s.auth.PutKey(k) },
@@ -175,6 +190,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Router: deps.Router, Dispatcher: deps.Dispatcher, Scheduler: deps.Scheduler,
 		Index: s.index, Fresh: s.mirror.Fresh, Origin: cfg.origin(), PublicURL: string(cfg.PublicURL), AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
 		Events: deps.Events, Replays: s.replays, Notices: s.notices, FailingLimit: cfg.DisableFailingAfter,
+		Recorder: s.recorder, Journal: deps.Journal, Entries: s.writer, LogRetention: cfg.LogRetention,
 	})
 	if err = errors.Join(s.openMetrics(), s.openLedger()); err == nil {
 		err = s.openREST(ctx)
@@ -241,21 +257,13 @@ func (s *Service) Start(ctx context.Context) error {
 	if err := s.mirror.Start(ctx); err != nil {
 		return fmt.Errorf("load the configuration: %w", err)
 	}
-	entries, err := s.deps.Journal.Consumer(ctx, s.cfg.Recorder)
-	if err != nil {
-		return errors.Join(fmt.Errorf("open consumer of the journal: %w", err), s.mirror.Stop(ctx))
-	}
-	rec, err := recorder.New(recorder.Deps{
-		Source: entries, Store: s.log, Logger: s.deps.Logger, Meter: s.deps.Telemetry.Meter("postrider/api"),
-	})
-	if err != nil {
+	if err := s.recorder.Prepare(ctx); err != nil {
 		return errors.Join(err, s.mirror.Stop(ctx))
 	}
-	s.loops.Add(service.Loop("gauges", func(ctx context.Context) error {
-		s.gauges.Watch(ctx, entries, "")
-		return nil
-	}))
-	s.loops.Add(service.Loop("recorder", rec.Run), service.Loop("notices", s.notices.Run), service.Loop("replays", s.replays.Run))
+	retained := retention.New(retention.Deps{
+		Log: s.log, Accounts: s.deps.Store, Default: s.cfg.LogRetention, Logger: s.deps.Logger, Now: time.Now,
+	})
+	s.loops.Add(service.Loop("recorder", s.recorder.Run), service.Loop("retention of the log", retained.Run), service.Loop("notices", s.notices.Run), service.Loop("replays", s.replays.Run))
 	return s.loops.Start(ctx)
 }
 

@@ -59,6 +59,8 @@ type rig struct {
 	ledger     postriderv1.LedgerServiceClient
 	queue      *deliverystream.Streams
 	retries    *retrystream.Streams
+	log        postriderv1.LogServiceClient
+	letters    *deadletterstream.Stream
 	account    string
 	key        string
 }
@@ -104,6 +106,7 @@ func setup(t *testing.T) *rig {
 	r.accounts, r.webhooks = postriderv1.NewAccountServiceClient(conn), postriderv1.NewWebhookServiceClient(conn)
 	r.eventTypes, r.deliveries = postriderv1.NewEventTypeServiceClient(conn), postriderv1.NewDeliveryServiceClient(conn)
 	r.ledger = postriderv1.NewLedgerServiceClient(conn)
+	r.log, r.letters = postriderv1.NewLogServiceClient(conn), letters
 	r.account, r.key = r.newAccount(t, "publish", "manage", "read")
 	return r
 }

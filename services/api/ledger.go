@@ -28,14 +28,14 @@ func (s *Service) openLedger() error {
 		return errors.New("the ledger needs EVENTS")
 	}
 	counter := ledger.NewCounter(ledger.Sources{
-		Streams: d.Streams, Log: s.log, Journal: d.Journal, Recorder: s.cfg.Recorder, Events: d.Events, Now: time.Now,
+		Streams: d.Streams, Log: s.log, Journal: d.Journal, Recorder: s.recorder.Durable, Events: d.Events, Now: time.Now,
 	})
 	meter, err := ledger.NewMeter(counter, d.Store, d.Telemetry.Meter("postrider/api"), d.Logger)
 	if err != nil {
 		return fmt.Errorf("open the ledger: %w", err)
 	}
 	reconciler := reconcile.New(reconcile.Default(), reconcile.Deps{
-		Streams: d.Streams, Events: d.Events, Journal: d.Journal, Recorder: s.cfg.Recorder, Letters: d.DeadLetters,
+		Streams: d.Streams, Events: d.Events, Journal: d.Journal, Recorder: s.recorder.Durable, Letters: d.DeadLetters,
 		Log: s.log, Scheduler: d.Scheduler, Now: time.Now,
 	})
 	s.ledger = ledger.NewServer(counter, d.Store, reconciler, d.Logger)

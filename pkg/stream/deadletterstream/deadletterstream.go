@@ -177,6 +177,15 @@ func (s *Stream) Remove(ctx context.Context, sequence uint64) error {
 	return err
 }
 
+// Erase removes a dead letter for good, overwritten on disk; ErrNotFound if it is gone.
+func (s *Stream) Erase(ctx context.Context, sequence uint64) error {
+	err := s.c.Erase(ctx, name, sequence)
+	if errors.Is(err, stream.ErrNotFound) {
+		return ErrNotFound
+	}
+	return err
+}
+
 func decode(m *stream.Stored) (*recordv1.DeadLetter, error) {
 	letter := &recordv1.DeadLetter{}
 	if err := proto.Unmarshal(m.Data, letter); err != nil {

@@ -2,6 +2,8 @@ package eventstream
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/postrider/postrider/pkg/stream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -27,4 +29,17 @@ func (s *Stream) Walk(ctx context.Context, fn func(sequence uint64, ev *recordv1
 		}
 		return fn(m.Sequence, ev)
 	})
+}
+
+// Erase removes an event for good, overwritten on disk; false if it is not there. What refers to it
+// finds nothing any more.
+func (s *Stream) Erase(ctx context.Context, sequence uint64) (bool, error) {
+	err := s.c.Erase(ctx, name, sequence)
+	if errors.Is(err, stream.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("erase event at %d: %w", sequence, err)
+	}
+	return true, nil
 }

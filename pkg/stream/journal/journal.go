@@ -67,13 +67,18 @@ func subject(shard int) string {
 // transaction; nobody waits for what it holds.
 const recordWait = 60 * time.Second
 
+// forgetAfter is how long a consumer is kept that nobody uses: that of a log that was dropped.
+const forgetAfter = 14 * 24 * time.Hour
+
 // Consumer is a durable consumer of the whole journal under a name of the caller's. It begins with
 // the first entry that is kept, so a log that was dropped is built again under a new name.
+// One that nobody uses is forgotten after forgetAfter.
 func (j *Journal) Consumer(ctx context.Context, durable string) (*stream.Consumer, error) {
 	return j.c.NewConsumer(ctx, name, durable, func(ctx context.Context) error {
 		return j.c.EnsureConsumer(ctx, name, jetstream.ConsumerConfig{
 			Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: recordWait,
 			MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
+			InactiveThreshold: forgetAfter,
 		})
 	})
 }

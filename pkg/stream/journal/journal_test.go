@@ -153,3 +153,50 @@ func BenchmarkWrite(b *testing.B) {
 	}
 	require.NoError(b, w.Close(b.Context()))
 }
+
+// What a rewrite changes is changed for good, everything else stays, and a second one finds nothing.
+func TestEntriesAreRewritten(t *testing.T) {
+	t.Parallel()
+	j := open(t)
+	w := j.NewWriter("test")
+	stored := make(chan error, 3)
+	for _, event := range []string{"evt_1", "evt_2", "evt_1"} {
+		require.NoError(t, w.Write(t.Context(), 0, &recordv1.JournalEntry{
+			EventId: event, What: &recordv1.JournalEntry_Attempted{Attempted: &recordv1.Attempted{ResponseBody: []byte(event)}},
+		}, func(err error) { stored <- err }))
+	}
+	require.NoError(t, w.Close(t.Context()))
+	for range 3 {
+		require.NoError(t, <-stored)
+	}
+	strip := func(e *recordv1.JournalEntry) bool {
+		if e.GetEventId() != "evt_1" || len(e.GetAttempted().GetResponseBody()) == 0 {
+			return false
+		}
+		e.GetAttempted().ResponseBody = nil
+		return true
+	}
+	_, err := j.Rewrite(t.Context(), time.Time{}, time.Hour, strip)
+	require.ErrorIs(t, err, journal.ErrTooFresh)
+	for _, want := range []bool{true, false} {
+		n, err := j.Rewrite(t.Context(), time.Time{}, 0, strip)
+		require.NoError(t, err)
+		require.Equal(t, want, n > 0)
+	}
+	var got []string
+	require.NoError(t, j.Walk(t.Context(), func(_ uint64, entries []*recordv1.JournalEntry) error {
+		for _, e := range entries {
+			got = append(got, e.GetEventId()+string(e.GetAttempted().GetResponseBody()))
+		}
+		return nil
+	}))
+	require.ElementsMatch(t, []string{"evt_1", "evt_1", "evt_2evt_2"}, got)
+	oldest, err := j.Oldest(t.Context(), 0)
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), oldest, time.Minute)
+	last, err := j.Last(t.Context())
+	require.NoError(t, err)
+	oldest, err = j.Oldest(t.Context(), last)
+	require.NoError(t, err)
+	require.Zero(t, oldest)
+}

@@ -156,11 +156,14 @@ const (
 )
 
 // fit makes an entry fit into a message and returns its size: an entry that is too big loses its
-// recorded body, and if that is not enough its recorded headers, never its place.
+// recorded bodies, and if that is not enough its recorded headers, never its place.
 func fit(e *recordv1.JournalEntry) int {
 	size := proto.Size(e)
 	if at := e.GetAttempted(); at != nil && size+overhead > maxBytes {
 		at.ResponseBody, at.ResponseBodyTruncated = nil, true
+		if len(at.GetRequestBody()) > 0 {
+			at.RequestBody, at.RequestBodyTruncated = nil, true
+		}
 		if size = proto.Size(e); size+overhead > maxBytes {
 			at.ResponseHeaders, at.RequestHeaders = nil, nil
 			size = proto.Size(e)

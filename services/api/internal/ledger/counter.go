@@ -69,7 +69,7 @@ type Sources struct {
 	Streams  *stream.Client
 	Log      deliveryLog
 	Journal  recorded
-	Recorder string // the name of the recorder's consumer
+	Recorder func() string // the name of the recorder's consumer
 	Events   routing
 	Now      func() time.Time
 }
@@ -132,7 +132,7 @@ func (c *Counter) count(ctx context.Context) (*Snapshot, error) {
 		}
 	}
 	var err error
-	if _, s.Unrecorded, err = c.sources.Journal.Recorded(ctx, c.sources.Recorder); err != nil {
+	if _, s.Unrecorded, err = c.sources.Journal.Recorded(ctx, c.sources.Recorder()); err != nil {
 		return nil, fmt.Errorf("ask how far the recorder is: %w", err)
 	}
 	if _, s.Unrouted, err = c.sources.Events.Routed(ctx); err != nil && !errors.Is(err, stream.ErrNotFound) {

@@ -65,7 +65,7 @@ func open(t *testing.T, s *source, now func() time.Time) *ledger.Counter {
 	stored := make(chan error, 1)
 	require.NoError(t, queue.Publish(t.Context(), &recordv1.Delivery{Id: "dlv_1", AccountId: "acc_1", WebhookId: "wh_1"}, func(err error) { stored <- err }))
 	require.NoError(t, <-stored)
-	return ledger.NewCounter(ledger.Sources{Streams: c, Log: s, Journal: s, Recorder: "recorder", Events: s, Now: now})
+	return ledger.NewCounter(ledger.Sources{Streams: c, Log: s, Journal: s, Recorder: func() string { return "recorder" }, Events: s, Now: now})
 }
 
 func TestTheMetricsShowEachTermByAccountClass(t *testing.T) {

@@ -1,10 +1,10 @@
 package logstore
 
 import (
-	"cmp"
 	"context"
-	"database/sql"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,19 +20,14 @@ type Counts struct {
 	In map[postrider.DeliveryState]int64
 }
 
-// Ledger counts the log's deliveries by account. It reads counters that were kept with the rows.
-func (s *SQLite) Ledger(ctx context.Context) (map[postrider.AccountID]Counts, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT account_id, term, count FROM ledger`)
-	if err != nil {
-		return nil, fmt.Errorf("count deliveries: %w", err)
-	}
-	defer func() { _ = rows.Close() }()
+// Ledger reads counters that were kept with the rows.
+func (r *reader) Ledger(ctx context.Context) (map[postrider.AccountID]Counts, error) {
 	ledger := make(map[postrider.AccountID]Counts)
-	for rows.Next() {
+	err := r.query(ctx, `SELECT account_id, term, SUM(count) FROM ledger GROUP BY account_id, term`, nil, func(row scanner) error {
 		var account, term string
 		var n int64
-		if err := rows.Scan(&account, &term, &n); err != nil {
-			return nil, fmt.Errorf("count deliveries: %w", err)
+		if err := row.Scan(&account, &term, &n); err != nil {
+			return err
 		}
 		c := ledger[postrider.AccountID(account)]
 		if c.In == nil {
@@ -44,8 +39,9 @@ func (s *SQLite) Ledger(ctx context.Context) (map[postrider.AccountID]Counts, er
 			c.In[postrider.DeliveryState(term)] = n
 		}
 		ledger[postrider.AccountID(account)] = c
-	}
-	return ledger, rows.Err()
+		return nil
+	})
+	return ledger, wrap(err, "count deliveries")
 }
 
 // Standing is where the log sees a delivery.
@@ -65,148 +61,109 @@ const standingColumns = `delivery_id, account_id, event_id, webhook_id, series, 
 // maxIDs is how many ids one query may name.
 const maxIDs = 500
 
-// Standings reads where the log sees deliveries; those that it does not know are left out.
-func (s *SQLite) Standings(ctx context.Context, ids []string) (map[string]*Standing, error) {
+// Standings reads some hundred at a time.
+func (r *reader) Standings(ctx context.Context, ids []string) (map[string]*Standing, error) {
 	found := make(map[string]*Standing, len(ids))
-	err := s.byIDs(ctx, `SELECT `+standingColumns+` FROM deliveries WHERE delivery_id IN `, ids, func(rows *sql.Rows) error {
-		st, err := scanStanding(rows)
+	err := r.byIDs(ctx, `SELECT `+standingColumns+` FROM deliveries WHERE delivery_id IN `, ids, func(row scanner) error {
+		st, err := scanStanding(row)
 		if err == nil {
 			found[st.ID] = st
 		}
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("look %d deliveries up: %w", len(ids), err)
-	}
-	return found, nil
+	return found, wrap(err, "look %d deliveries up", len(ids))
 }
 
-// Events says which of the events the log knows.
-func (s *SQLite) Events(ctx context.Context, ids []string) (map[string]bool, error) {
+// Events reads some hundred at a time.
+func (r *reader) Events(ctx context.Context, ids []string) (map[string]bool, error) {
 	found := make(map[string]bool, len(ids))
-	err := s.byIDs(ctx, `SELECT event_id FROM events WHERE event_id IN `, ids, func(rows *sql.Rows) error {
+	err := r.byIDs(ctx, `SELECT event_id FROM events WHERE event_id IN `, ids, func(row scanner) error {
 		var id string
-		err := rows.Scan(&id)
+		err := row.Scan(&id)
 		found[id] = true
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("look %d events up: %w", len(ids), err)
-	}
-	return found, nil
+	return found, wrap(err, "look %d events up", len(ids))
 }
 
 // byIDs runs a query that ends in IN, for some ids at a time.
-func (s *SQLite) byIDs(ctx context.Context, query string, ids []string, fn func(*sql.Rows) error) error {
-	for at := 0; at < len(ids); at += maxIDs {
-		part := ids[at:min(at+maxIDs, len(ids))]
+func (r *reader) byIDs(ctx context.Context, query string, ids []string, fn func(scanner) error) error {
+	for part := range slices.Chunk(ids, maxIDs) {
 		args := make([]any, len(part))
 		for i, id := range part {
 			args[i] = id
 		}
-		err := s.each(ctx, query+`(?`+strings.Repeat(`, ?`, len(part)-1)+`)`, args, fn)
-		if err != nil {
+		if err := r.query(ctx, query+placeholders(len(part)), args, fn); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *SQLite) each(ctx context.Context, query string, args []any, fn func(*sql.Rows) error) error {
-	rows, err := s.read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		if err := fn(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
+// placeholders is a list of n values.
+func placeholders(n int) string { return `(?` + strings.Repeat(`, ?`, n-1) + `)` }
 
-// Unfinished gives every delivery that has not ended to fn, and those that died at or after a time.
-// It reads page after page, so that it holds no transaction open for long; what is written
-// meanwhile may be seen or not.
-func (s *SQLite) Unfinished(ctx context.Context, diedSince time.Time, fn func(*Standing) error) error {
-	const page = 4096
-	var last, upTo int64
-	if err := s.read.QueryRowContext(ctx, `SELECT COALESCE(MAX(rowid), 0) FROM deliveries`).Scan(&upTo); err != nil {
-		return fmt.Errorf("walk deliveries: %w", err)
-	}
-	for last < upTo {
-		end := last + page
-		err := s.each(ctx, `SELECT `+standingColumns+` FROM deliveries WHERE rowid > ? AND rowid <= ?
-			AND (state IN ('pending', 'waiting', 'held') OR state = 'dead' AND state_time >= ?)`, []any{last, end, diedSince.UnixMicro()}, func(rows *sql.Rows) error {
-			st, err := scanStanding(rows)
+// unfinishedPage is how many rows Unfinished reads at a time.
+const unfinishedPage = 4096
+
+const selectUnfinished = `SELECT ` + standingColumns + `, create_time FROM deliveries
+	WHERE ` + notDelivered + ` AND (account_id, state, create_time, delivery_id) > (?, ?, ?, ?)
+	ORDER BY account_id, state, create_time, delivery_id LIMIT ?`
+
+// Unfinished reads page after page, so that it holds no transaction open for long.
+func (r *reader) Unfinished(ctx context.Context, diedSince time.Time, fn func(*Standing) error) error {
+	last, created := &Standing{}, int64(0)
+	for n := unfinishedPage; n == unfinishedPage; {
+		n = 0
+		args := []any{last.Account, string(last.State), created, last.ID, unfinishedPage}
+		err := r.query(ctx, selectUnfinished, args, func(row scanner) error {
+			st, err := scanStanding(row, &created)
 			if err != nil {
 				return err
+			}
+			n, last = n+1, st
+			if st.State.Ended() && (st.State != postrider.Dead || st.StateTime.Before(diedSince)) {
+				return nil
 			}
 			return fn(st)
 		})
 		if err != nil {
 			return fmt.Errorf("walk deliveries: %w", err)
 		}
-		last = end
 	}
 	return nil
 }
 
-func scanStanding(rows *sql.Rows) (*Standing, error) {
+func scanStanding(row scanner, more ...any) (*Standing, error) {
 	var st Standing
-	err := rows.Scan(&st.ID, &st.Account, &st.Event, &st.Webhook, &st.Series, &st.State, &st.stateTime, &st.Attempts, &st.Routed)
+	err := row.Scan(append([]any{&st.ID, &st.Account, &st.Event, &st.Webhook, &st.Series, &st.State, &st.stateTime, &st.Attempts, &st.Routed}, more...)...)
 	st.StateTime = fromMicros(st.stateTime)
 	return &st, err
 }
 
-// Unrecorded names the deliveries and events of which the entries say what the log does not know.
-func (s *SQLite) Unrecorded(ctx context.Context, entries []*recordv1.JournalEntry) (deliveries, events []Standing, err error) {
-	a := applier{ctx: ctx, look: true, facts: make(map[string]*fact, len(entries))}
-	byEvent := make(map[string]*recordv1.JournalEntry)
-	for _, e := range entries {
-		if err := a.entry(e); err != nil {
-			return nil, nil, err
-		}
-		if e.GetRouted() != nil && e.GetRouted().GetReplayId() == "" {
-			byEvent[e.GetEventId()] = e
-		}
-	}
-	rows, err := s.Standings(ctx, keys(a.facts))
+// Unrecorded compares what the entries say with the rows.
+func (r *reader) Unrecorded(ctx context.Context, entries []*recordv1.JournalEntry) (deliveries, events []Standing, err error) {
+	g, err := gather(entries)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, f := range a.order {
-		if row := rows[f.deliveryID]; !f.within(row) {
-			st := Standing{ID: f.deliveryID, Account: f.entry.GetAccountId(), Event: f.entry.GetEventId(), Webhook: f.webhookID}
-			deliveries = append(deliveries, st)
-		}
-	}
-	known, err := s.Events(ctx, keys(byEvent))
+	rows, err := r.Standings(ctx, slices.Sorted(maps.Keys(g.deliveries)))
 	if err != nil {
 		return nil, nil, err
 	}
-	for id, e := range byEvent {
-		if !known[id] {
-			events = append(events, Standing{Event: id, Account: e.GetAccountId()})
+	for _, f := range ordered(g.deliveries) {
+		if !f.within(rows[f.deliveryID]) {
+			deliveries = append(deliveries, Standing{ID: f.deliveryID, Account: f.account, Event: f.event, Webhook: f.webhookID})
+		}
+	}
+	known, err := r.Events(ctx, slices.Sorted(maps.Keys(g.events)))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range ordered(g.events) {
+		if !known[f.id] {
+			events = append(events, Standing{Event: f.id, Account: f.account})
 		}
 	}
 	return deliveries, events, nil
-}
-
-// within reports whether the row holds the fact, or what came after it.
-func (f *fact) within(row *Standing) bool {
-	if row == nil || f.routed && !row.Routed {
-		return false
-	}
-	return cmp.Or(cmp.Compare(row.Series, f.series), cmp.Compare(row.State.Rank(), f.state.Rank()),
-		cmp.Compare(row.stateTime, f.stateTime), cmp.Compare(row.State, f.state)) >= 0
-}
-
-func keys[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	return out
 }

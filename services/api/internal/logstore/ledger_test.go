@@ -12,7 +12,7 @@ import (
 	"github.com/postrider/postrider/services/api/internal/logstore"
 )
 
-func TestTheLedgerCountsRowsHoweverTheEntriesCome(t *testing.T) {
+func testTheLedgerCountsRowsHoweverTheEntriesCome(t *testing.T, open opener) {
 	t.Parallel()
 	s := open(t)
 	base, before := 0, map[postrider.DeliveryState]int64{}
@@ -53,7 +53,7 @@ func TestTheLedgerCountsRowsHoweverTheEntriesCome(t *testing.T) {
 	require.Equal(t, routed-ended, unfinished)
 }
 
-func TestADeliveryThatRoutingDidNotNameIsNotRouted(t *testing.T) {
+func testADeliveryThatRoutingDidNotNameIsNotRouted(t *testing.T, open opener) {
 	t.Parallel()
 	s := open(t)
 	h := history(1)

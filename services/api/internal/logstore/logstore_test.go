@@ -2,8 +2,6 @@ package logstore_test
 
 import (
 	"fmt"
-	"log/slog"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -21,14 +19,6 @@ import (
 const account = postrider.AccountID("acc_1")
 
 var start = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-
-func open(t testing.TB) *logstore.SQLite {
-	t.Helper()
-	s, err := logstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "log.db"), slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	return s
-}
 
 func at(offset time.Duration) *timestamppb.Timestamp { return timestamppb.New(start.Add(offset)) }
 
@@ -62,7 +52,7 @@ func history(n int) []*recordv1.JournalEntry {
 	}
 }
 
-func TestApplyGivesOneResultForEveryOrderAndRepetition(t *testing.T) {
+func testApplyGivesOneResultForEveryOrderAndRepetition(t *testing.T, open opener) {
 	t.Parallel()
 	s := open(t)
 	n := 0
@@ -91,7 +81,7 @@ func TestApplyGivesOneResultForEveryOrderAndRepetition(t *testing.T) {
 	})
 }
 
-func TestDeliveriesArePagedNewestFirstAndFiltered(t *testing.T) {
+func testDeliveriesArePagedNewestFirstAndFiltered(t *testing.T, open opener) {
 	t.Parallel()
 	s := open(t)
 	var entries []*recordv1.JournalEntry
@@ -151,7 +141,7 @@ func TestDeliveriesArePagedNewestFirstAndFiltered(t *testing.T) {
 	}
 }
 
-func TestAnotherAccountSeesNothing(t *testing.T) {
+func testAnotherAccountSeesNothing(t *testing.T, open opener) {
 	t.Parallel()
 	s := open(t)
 	require.NoError(t, s.Apply(t.Context(), history(1)))
@@ -167,7 +157,7 @@ func TestAnotherAccountSeesNothing(t *testing.T) {
 	require.Empty(t, attempts)
 }
 
-func TestATestAttemptIsRecordedWithoutADelivery(t *testing.T) {
+func testATestAttemptIsRecordedWithoutADelivery(t *testing.T, open opener) {
 	t.Parallel()
 	s := open(t)
 	entry := history(1)[1]
@@ -181,7 +171,7 @@ func TestATestAttemptIsRecordedWithoutADelivery(t *testing.T) {
 }
 
 func BenchmarkApply(b *testing.B) {
-	s := open(b)
+	s := openSQLite(b)
 	const batch = 512
 	for n := 0; b.Loop(); n++ {
 		entries := make([]*recordv1.JournalEntry, 0, 2*batch)

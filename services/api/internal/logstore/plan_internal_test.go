@@ -13,24 +13,62 @@ func TestQueriesUseTheirIndex(t *testing.T) {
 	t.Parallel()
 	s, err := OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "log.db"), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
+	s.set(s.Token(), 0)
 	defer func() { require.NoError(t, s.Close()) }()
 	for name, c := range map[string]struct {
 		query Query
 		want  string
 	}{
-		"all":                  {Query{}, "deliveries_by_time (account_id=?)"},
-		"by state":             {Query{State: "dead"}, "deliveries_by_time (account_id=?)"},
-		"by event":             {Query{EventID: "evt_1"}, "deliveries_by_event (event_id=?)"},
-		"by webhook":           {Query{WebhookID: "wh_1"}, "deliveries_by_webhook (webhook_id=?)"},
-		"by event and webhook": {Query{EventID: "evt_1", WebhookID: "wh_1"}, "deliveries_by_event (event_id=?)"},
-		"by call id":           {Query{CallID: "1de6b22c-2fef-861f-be73-8dbad5c52c32"}, "sqlite_autoindex_deliveries_1 (delivery_id>? AND delivery_id<?)"},
+		"all":                         {Query{}, "deliveries_by_time (account_id=?)"},
+		"by state":                    {Query{State: "dead"}, "deliveries_by_state (account_id=? AND state=?)"},
+		"by a state that most are in": {Query{State: "delivered"}, "deliveries_by_time (account_id=?)"},
+		"by type":                     {Query{EventType: "a.b"}, "deliveries_by_type (account_id=? AND event_type=?)"},
+		"by status":                   {Query{StatusCode: 500}, "deliveries_by_status (account_id=? AND last_status_code=?)"},
+		"by a status that most have":  {Query{StatusCode: 204}, "deliveries_by_time (account_id=?)"},
+		"by outcome":                  {Query{Outcome: "gone"}, "deliveries_by_outcome (account_id=? AND last_outcome=?)"},
+		"by type and state":           {Query{EventType: "a.b", State: "dead"}, "(account_id=? AND "},
+		"by event":                    {Query{EventID: "evt_1"}, "deliveries_by_event (event_id=?)"},
+		"by webhook":                  {Query{WebhookID: "wh_1"}, "deliveries_by_webhook (webhook_id=?)"},
+		"by event and webhook":        {Query{EventID: "evt_1", WebhookID: "wh_1"}, "deliveries_by_event (event_id=?)"},
+		"by call id":                  {Query{CallID: "1de6b22c-2fef-861f-be73-8dbad5c52c32"}, "sqlite_autoindex_deliveries_1 (delivery_id>? AND delivery_id<?)"},
+	} {
+		c.query.Account, c.query.Limit = "acc_1", 10
+		where, args := c.query.where(true)
+		requirePlan(t, s, name, selectDeliveries+where+newestFirst, append(args, c.query.Limit), c.want)
+	}
+	for name, c := range map[string]struct {
+		text string
+		args []any
+		want string
+	}{
+		"attempts":       {selectAttempts, []any{"dlv_1", "acc_1", 1, 1}, "(delivery_id=?)"},
+		"an attempt":     {selectOwner, []any{"att_1", "acc_1"}, "attempts_by_id (attempt_id=?)"},
+		"moves":          {selectMoves, []any{"dlv_1", "acc_1", 1}, "PRIMARY KEY (delivery_id=?)"},
+		"unfinished":     {selectUnfinished, []any{"", "", 0, "", 1}, "deliveries_by_state ("},
+		"expired events": {selectExpired, []any{"acc_1", "evt_1", 1}, "events_by_account (account_id=? AND event_id<?)"},
+	} {
+		requirePlan(t, s, name, c.text, c.args, c.want)
+	}
+	for name, c := range map[string]struct {
+		query EventQuery
+		want  string
+	}{
+		"events":           {EventQuery{}, "events_by_account (account_id=?)"},
+		"events by type":   {EventQuery{EventType: "a"}, "events_by_type (account_id=? AND event_type=?)"},
+		"events by key":    {EventQuery{Key: "a"}, "events_by_key (account_id=? AND given_key=?)"},
+		"events by trace":  {EventQuery{TraceID: "a"}, "events_by_trace (account_id=? AND trace_id=?)"},
+		"unmatched events": {EventQuery{Unmatched: true}, "events_unmatched (account_id=?)"},
 	} {
 		c.query.Account, c.query.Limit = "acc_1", 10
 		where, args := c.query.where()
-		var id, parent, unused int
-		var plan string
-		row := s.read.QueryRowContext(t.Context(), "EXPLAIN QUERY PLAN "+selectDeliveries+where+newestFirst, append(args, c.query.Limit)...)
-		require.NoError(t, row.Scan(&id, &parent, &unused, &plan), name)
-		require.Contains(t, plan, c.want, name)
+		requirePlan(t, s, name, selectEvents+where+lastFirst, append(args, 10), c.want)
 	}
+}
+
+func requirePlan(t *testing.T, s *SQLite, name, query string, args []any, want string) {
+	t.Helper()
+	var id, parent, unused int
+	var plan string
+	require.NoError(t, s.db.QueryRowContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...).Scan(&id, &parent, &unused, &plan), name)
+	require.Contains(t, plan, want, name)
 }

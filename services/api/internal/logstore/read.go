@@ -5,17 +5,86 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/oklog/ulid/v2"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/postrider"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
+// reader is what both stores have in common: how they are asked.
+type reader struct {
+	state
+
+	db     *sql.DB
+	dollar bool // placeholders are $1, $2, ...
+	// blind says that the planner knows no numbers, and would walk through the whole account in order
+	// of time for any query, because that sorts as well. A plus hides a column from it then, so that
+	// it takes the index that finds the least.
+	blind bool
+}
+
+// bind gives a query the store's own placeholders.
+func (r *reader) bind(query string) string {
+	if !r.dollar {
+		return query
+	}
+	var b strings.Builder
+	b.Grow(len(query) + 16)
+	n := 0
+	for part := range strings.SplitSeq(query, "?") {
+		if n > 0 {
+			b.WriteByte('$')
+			b.WriteString(strconv.Itoa(n))
+		}
+		b.WriteString(part)
+		n++
+	}
+	return b.String()
+}
+
+// query gives every row to fn, if the log answers at all.
+func (r *reader) query(ctx context.Context, query string, args []any, fn func(scanner) error) error {
+	if r.Incomplete() != 0 {
+		return ErrRebuilding
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	rows, err := r.db.QueryContext(ctx, r.bind(query), args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }() // Err tells what went wrong
+	for rows.Next() {
+		if err := fn(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// one is query for a row that is the only one; ErrNotFound if there is none.
+func (r *reader) one(ctx context.Context, query string, args []any, fn func(scanner) error) error {
+	found := false
+	err := r.query(ctx, query, args, func(row scanner) error {
+		found = true
+		return fn(row)
+	})
+	if err == nil && !found {
+		return ErrNotFound
+	}
+	return err
+}
+
+type scanner interface{ Scan(dest ...any) error }
+
 const deliveryColumns = `delivery_id, replay_id, account_id, event_id, event_type, webhook_id,
-	series, state, state_time, reason, next_attempt_time, create_time, attempt_count, last_status_code, last_error_class`
+	series, state, state_time, reason, next_attempt_time, create_time, attempt_count, last_status_code, last_error_class, last_outcome`
 
 // A list of deliveries is selectDeliveries, a condition, newestFirst.
 const (
@@ -23,45 +92,44 @@ const (
 	newestFirst      = ` ORDER BY create_time DESC, delivery_id DESC LIMIT ?`
 )
 
-// Delivery reads one delivery of the account; ErrNotFound if the log has none.
-func (s *SQLite) Delivery(ctx context.Context, account postrider.AccountID, id string) (*Delivery, error) {
-	row := s.read.QueryRowContext(ctx, selectDeliveries+`delivery_id = ? AND account_id = ?`, id, string(account))
-	d, err := scanDelivery(row)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, ErrNotFound
-	}
-	return d, err
+func (r *reader) Delivery(ctx context.Context, account postrider.AccountID, id string) (d *Delivery, err error) {
+	err = r.one(ctx, selectDeliveries+`delivery_id = ? AND account_id = ?`, []any{id, string(account)}, func(row scanner) error {
+		d, err = scanDelivery(row)
+		return err
+	})
+	return d, wrap(err, "read delivery %s", id)
 }
 
-// Deliveries reads a page of the account's deliveries, newest first.
-func (s *SQLite) Deliveries(ctx context.Context, q Query) ([]*Delivery, error) {
-	where, args := q.where()
-	rows, err := s.read.QueryContext(ctx, selectDeliveries+where+newestFirst, append(args, q.Limit)...)
-	if err != nil {
-		return nil, fmt.Errorf("list deliveries: %w", err)
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
 	}
-	defer func() { _ = rows.Close() }()
+	return fmt.Errorf(format+": %w", append(args, err)...)
+}
+
+func (r *reader) Deliveries(ctx context.Context, q Query) ([]*Delivery, error) {
+	where, args := q.where(r.blind)
 	var page []*Delivery
-	for rows.Next() {
-		d, err := scanDelivery(rows)
-		if err != nil {
-			return nil, err
-		}
-		if q.CallID == "" || strings.EqualFold(d.CallID, q.CallID) {
+	err := r.query(ctx, selectDeliveries+where+newestFirst, append(args, q.Limit), func(row scanner) error {
+		d, err := scanDelivery(row)
+		if err == nil && (q.CallID == "" || strings.EqualFold(d.CallID, q.CallID)) {
 			page = append(page, d)
 		}
-	}
-	return page, rows.Err()
+		return err
+	})
+	return page, wrap(err, "list deliveries")
 }
 
+// Literal conditions of the partial indexes: a planner does not see through a placeholder.
+const (
+	notDelivered = `state <> 'delivered'`
+	failed       = `last_outcome <> '' AND last_outcome <> 'succeeded'`
+)
+
 // where is the condition of a query with a placeholder for each value.
-//
-// The planner knows no numbers, and would walk through the whole account in order of time for any
-// query, because that sorts as well. A plus hides a column from it, so that it takes the index that
-// finds the least: that of events, of calls, of webhooks, of time.
-func (q *Query) where() (condition string, args []any) {
+func (q *Query) where(blind bool) (condition string, args []any) {
 	visible := func(column string, best bool) string {
-		if best {
+		if best || !blind {
 			return column + " = ?"
 		}
 		return "+" + column + " = ?"
@@ -84,43 +152,22 @@ func (q *Query) where() (condition string, args []any) {
 		add(true, "delivery_id >= ? AND delivery_id < ?", string(from), string(to))
 	}
 	add(q.State != "", "state = ?", string(q.State))
+	add(q.State != "" && q.State != postrider.Delivered, notDelivered)
+	add(q.Outcome != "", "last_outcome = ?", string(q.Outcome))
+	add(q.StatusCode != 0, "last_status_code = ?", q.StatusCode)
+	success := q.StatusCode >= 200 && q.StatusCode < 300
+	add(q.Outcome != "" && q.Outcome != postrider.Succeeded || q.StatusCode != 0 && !success, failed)
 	add(!q.Start.IsZero(), "create_time >= ?", q.Start.UnixMicro())
 	add(!q.End.IsZero(), "create_time < ?", q.End.UnixMicro())
 	add(q.Before.ID != "", "(create_time, delivery_id) < (?, ?)", q.Before.CreateTime.UnixMicro(), q.Before.ID)
 	return strings.Join(conditions, " AND "), args
 }
 
-// Attempts reads the attempts of a delivery or a test of the account, oldest first, beginning
-// after the first skip of them.
-func (s *SQLite) Attempts(ctx context.Context, account postrider.AccountID, deliveryID string, skip, limit int) ([]*Attempt, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT record FROM attempts WHERE delivery_id = ? AND account_id = ?
-		ORDER BY start_time, attempt_id LIMIT ? OFFSET ?`, deliveryID, string(account), limit, skip)
-	if err != nil {
-		return nil, fmt.Errorf("list attempts of %s: %w", deliveryID, err)
-	}
-	defer func() { _ = rows.Close() }()
-	var page []*Attempt
-	for rows.Next() {
-		var raw []byte
-		if err := rows.Scan(&raw); err != nil {
-			return nil, err
-		}
-		at := &recordv1.Attempted{}
-		if err := proto.Unmarshal(raw, at); err != nil {
-			return nil, fmt.Errorf("read attempt of %s: %w", deliveryID, err)
-		}
-		page = append(page, &Attempt{DeliveryID: deliveryID, Record: at})
-	}
-	return page, rows.Err()
-}
-
-type scanner interface{ Scan(dest ...any) error }
-
 func scanDelivery(row scanner) (*Delivery, error) {
 	var d Delivery
 	var stateTime, next, created int64
 	err := row.Scan(&d.ID, &d.ReplayID, &d.Account, &d.EventID, &d.EventType, &d.WebhookID,
-		&d.Series, &d.State, &stateTime, &d.Reason, &next, &created, &d.AttemptCount, &d.LastStatusCode, &d.LastErrorClass)
+		&d.Series, &d.State, &stateTime, &d.Reason, &next, &created, &d.AttemptCount, &d.LastStatusCode, &d.LastErrorClass, &d.LastOutcome)
 	if err != nil {
 		return nil, err
 	}
@@ -128,3 +175,121 @@ func scanDelivery(row scanner) (*Delivery, error) {
 	d.StateTime, d.NextAttemptTime, d.CreateTime = fromMicros(stateTime), fromMicros(next), fromMicros(created)
 	return &d, nil
 }
+
+const selectAttempts = `SELECT record FROM attempts WHERE delivery_id = ? AND account_id = ?
+	ORDER BY start_time, attempt_id LIMIT ? OFFSET ?`
+
+func (r *reader) Attempts(ctx context.Context, account postrider.AccountID, deliveryID string, skip, limit int) ([]*Attempt, error) {
+	var page []*Attempt
+	err := r.query(ctx, selectAttempts, []any{deliveryID, string(account), limit, skip}, func(row scanner) error {
+		var raw []byte
+		if err := row.Scan(&raw); err != nil {
+			return err
+		}
+		at := &recordv1.Attempted{}
+		if err := proto.Unmarshal(raw, at); err != nil {
+			return err
+		}
+		page = append(page, &Attempt{DeliveryID: deliveryID, Record: at})
+		return nil
+	})
+	return page, wrap(err, "list attempts of %s", deliveryID)
+}
+
+const selectOwner = `SELECT delivery_id, start_time FROM attempts WHERE attempt_id = ? AND account_id = ? LIMIT 1`
+
+func (r *reader) AttemptOwner(ctx context.Context, account postrider.AccountID, attemptID string) (deliveryID string, start time.Time, err error) {
+	err = r.one(ctx, selectOwner, []any{attemptID, string(account)}, func(row scanner) error {
+		var us int64
+		err := row.Scan(&deliveryID, &us)
+		start = fromMicros(us)
+		return err
+	})
+	return deliveryID, start, wrap(err, "find attempt %s", attemptID)
+}
+
+const selectMoves = `SELECT move_time, state, reason, series, next_attempt_time FROM moves
+	WHERE delivery_id = ? AND account_id = ? ORDER BY move_time, series, state LIMIT ?`
+
+func (r *reader) Moves(ctx context.Context, account postrider.AccountID, deliveryID string, limit int) ([]*Move, error) {
+	var list []*Move
+	err := r.query(ctx, selectMoves, []any{deliveryID, string(account), limit}, func(row scanner) error {
+		var m Move
+		var at, next int64
+		err := row.Scan(&at, &m.State, &m.Reason, &m.Series, &next)
+		m.Time, m.NextAttemptTime = fromMicros(at), fromMicros(next)
+		list = append(list, &m)
+		return err
+	})
+	return list, wrap(err, "list moves of %s", deliveryID)
+}
+
+const (
+	selectEvents = `SELECT event_id, account_id, event_type, event_sequence, accept_time, route_time, matched_total,
+		unmatched_total, unmatched, trace_id, expunge_time FROM events WHERE `
+	lastFirst = ` ORDER BY event_id DESC LIMIT ?`
+)
+
+func (r *reader) Event(ctx context.Context, account postrider.AccountID, id string) (e *Event, err error) {
+	err = r.one(ctx, selectEvents+`event_id = ? AND account_id = ?`, []any{id, string(account)}, func(row scanner) error {
+		e, err = scanEvent(row)
+		return err
+	})
+	return e, wrap(err, "read event %s", id)
+}
+
+func (r *reader) RecordedEvents(ctx context.Context, q EventQuery) ([]*Event, error) {
+	where, args := q.where()
+	var page []*Event
+	err := r.query(ctx, selectEvents+where+lastFirst, append(args, q.Limit), func(row scanner) error {
+		e, err := scanEvent(row)
+		page = append(page, e)
+		return err
+	})
+	return page, wrap(err, "list events")
+}
+
+// where is the condition of a query. Ids of events begin with the time of acceptance, and so they
+// are what events are ordered and bounded by.
+func (q *EventQuery) where() (condition string, args []any) {
+	conditions := []string{"account_id = ?"}
+	args = []any{string(q.Account)}
+	add := func(set bool, condition string, value any) {
+		if set {
+			conditions, args = append(conditions, condition+" ?"), append(args, value)
+		}
+	}
+	add(q.EventType != "", "event_type =", q.EventType)
+	add(q.Key != "", "given_key <> '' AND given_key =", q.Key)
+	add(q.TraceID != "", "trace_id <> '' AND trace_id =", q.TraceID)
+	if q.Unmatched {
+		conditions = append(conditions, "matched_total = 0")
+	}
+	add(!q.Start.IsZero(), "event_id >=", firstEvent(q.Start))
+	add(!q.End.IsZero(), "event_id <", firstEvent(q.End))
+	add(q.Before != "", "event_id <", q.Before)
+	return strings.Join(conditions, " AND "), args
+}
+
+// firstEvent is the least id of an event that was accepted at or after a time, by the millisecond.
+func firstEvent(t time.Time) string {
+	var u ulid.ULID
+	_ = u.SetTime(min(ulid.Timestamp(t), ulid.MaxTime())) // a time that is too large is not given
+	return string(postrider.EventIDOf(u))
+}
+
+func scanEvent(row scanner) (*Event, error) {
+	var e Event
+	var sequence, accept, route, expunge int64
+	var raw []byte
+	err := row.Scan(&e.ID, &e.Account, &e.Type, &sequence, &accept, &route, &e.Matched, &e.UnmatchedMany, &raw, &e.TraceID, &expunge)
+	if err != nil {
+		return nil, err
+	}
+	e.Sequence = uint64(sequence) //nolint:gosec // a stream sequence
+	e.AcceptTime, e.RouteTime, e.ExpungeTime = fromMicros(accept), fromMicros(route), fromMicros(expunge)
+	e.Routed = &recordv1.Routed{}
+	return &e, proto.Unmarshal(raw, e.Routed)
+}
+
+var errNoMeta = errors.New("the log has no token")

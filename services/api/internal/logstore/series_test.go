@@ -65,7 +65,7 @@ func anything(rt *rapid.T, delivery string) said {
 
 // Within a series end states absorb; nothing of an earlier series counts against a later one; a
 // manual retry that failed says nothing.
-func TestTheLatestSeriesDecidesInEveryOrderAndRepetition(t *testing.T) {
+func testTheLatestSeriesDecidesInEveryOrderAndRepetition(t *testing.T, open opener) {
 	t.Parallel()
 	s := open(t)
 	n := 0
@@ -106,7 +106,7 @@ func TestTheLatestSeriesDecidesInEveryOrderAndRepetition(t *testing.T) {
 	})
 }
 
-func TestARedrivenDeliveryIsPendingAgainAndAFailedManualRetryChangesNothing(t *testing.T) {
+func testARedrivenDeliveryIsPendingAgainAndAFailedManualRetryChangesNothing(t *testing.T, open opener) {
 	t.Parallel()
 	s := open(t)
 	h := history(1)

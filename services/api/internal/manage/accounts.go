@@ -82,6 +82,11 @@ func (s *Server) checkAccount(acc *postriderv1.Account) []fault.Violation {
 	longest := min(defaultDedup, s.deps.MaxDedup)
 	v.check(window >= minDedup && window <= longest, "account.dedup_window", fmt.Sprintf("must be from %s to %s", minDedup, longest))
 	v.check(slices.Contains(accountClasses, acc.GetAccountClass()), "account.account_class", "must be free, standard, premium or internal")
+	if d := acc.GetLogRetention(); d != nil {
+		keep := d.AsDuration()
+		v.check(keep >= 24*time.Hour && (s.deps.LogRetention == 0 || keep <= s.deps.LogRetention), "account.log_retention",
+			"must be a day at least, and no longer than the deployment keeps the log")
+	}
 	if d := acc.GetDisableFailingAfter(); d != nil {
 		v.check(checkFailingLimit(d.AsDuration(), true), "account.disable_failing_after", failingLimitRule+", or 0 for never")
 	}

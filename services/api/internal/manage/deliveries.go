@@ -3,6 +3,7 @@ package manage
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -43,16 +44,17 @@ func (s *Server) delivery(ctx context.Context, requested, id string) (*logstore.
 		return nil, err
 	}
 	d, err := s.deps.Log.Delivery(ctx, account, id)
-	if errors.Is(err, logstore.ErrNotFound) {
-		return nil, fault.New(fault.NotFound, "NOT_FOUND", "the delivery log has no "+id).WithMetadata("id", id)
-	}
 	if err != nil {
-		return nil, logUnavailable(err)
+		return nil, logFault(err, id)
 	}
 	return d, nil
 }
 
 func logUnavailable(err error) error {
+	if errors.Is(err, logstore.ErrRebuilding) {
+		return fault.New(fault.Unavailable, "LOG_REBUILDING", "the delivery log is being built again and does not answer yet; deliveries go on").
+			WithCause(err).WithRetryAfter(10 * time.Second)
+	}
 	return fault.New(fault.Unavailable, "LOG_UNAVAILABLE", "the delivery log cannot be read now; deliveries go on").WithCause(err)
 }
 
@@ -70,6 +72,13 @@ func (s *Server) ListDeliveries(ctx context.Context, req *postriderv1.ListDelive
 		Account: account, EventID: req.GetEventId(), WebhookID: req.GetWebhookId(), EventType: req.GetEventType(),
 		CallID: req.GetCallId(), Limit: size + 1, Start: optionalTime(req.GetStartTime()), End: optionalTime(req.GetEndTime()),
 	}
+	q.Outcome, q.StatusCode = postrider.Outcome(req.GetOutcome()), int(req.GetStatusCode())
+	if q.Outcome != "" && !slices.Contains(outcomes, q.Outcome) {
+		return nil, invalid("outcome", "must be succeeded, retryable, permanent or gone")
+	}
+	if q.StatusCode != 0 && (q.StatusCode < 100 || q.StatusCode > 999) {
+		return nil, invalid("status_code", "must have three digits")
+	}
 	for state, shown := range shownStates {
 		if shown == req.GetState() {
 			q.State = state
@@ -81,6 +90,7 @@ func (s *Server) ListDeliveries(ctx context.Context, req *postriderv1.ListDelive
 	bind := []string{
 		"deliveries", string(account), q.EventID, q.WebhookID, q.EventType, q.CallID, string(q.State),
 		strconv.FormatInt(q.Start.UnixMicro(), 10), strconv.FormatInt(q.End.UnixMicro(), 10),
+		string(q.Outcome), strconv.Itoa(q.StatusCode),
 	}
 	place, err := parsePageToken(req.GetPageToken(), bind...)
 	if err != nil {
@@ -135,7 +145,7 @@ func (s *Server) ListAttempts(ctx context.Context, req *postriderv1.ListAttempts
 			resp.NextPageToken = pageToken(strconv.Itoa(skip+size), "attempts", string(account), req.GetDeliveryId())
 			break
 		}
-		resp.Attempts = append(resp.Attempts, shownAttempt(a))
+		resp.Attempts = append(resp.Attempts, shownAttempt(a, mayReveal(ctx)))
 	}
 	return resp, nil
 }
@@ -175,7 +185,7 @@ func (s *Server) RetryDelivery(ctx context.Context, req *postriderv1.RetryDelive
 	if err != nil {
 		return nil, err
 	}
-	return &postriderv1.RetryDeliveryResponse{Attempt: shownAttempt(&logstore.Attempt{DeliveryID: d.ID, Record: resp.GetAttempt()})}, nil
+	return &postriderv1.RetryDeliveryResponse{Attempt: shownAttempt(&logstore.Attempt{DeliveryID: d.ID, Record: resp.GetAttempt()}, true)}, nil
 }
 
 // GetDeadLetter reads a dead letter from the record, with its data.
@@ -196,7 +206,9 @@ func (s *Server) GetDeadLetter(ctx context.Context, req *postriderv1.GetDeadLett
 		return nil, fault.New(fault.Unavailable, "RECORD_UNAVAILABLE", "the record of dead letters cannot be read now").WithCause(err)
 	}
 	letter := s.shownDeadLetter(rec, sequence)
-	letter.Data = rec.GetDelivery().GetData()
+	if mayReveal(ctx) {
+		letter.Data = rec.GetDelivery().GetData()
+	}
 	return &postriderv1.GetDeadLetterResponse{DeadLetter: letter}, nil
 }
 
@@ -216,21 +228,48 @@ func shownDelivery(d *logstore.Delivery) *postriderv1.Delivery {
 		State: shownStates[d.State], AttemptCount: int32(d.AttemptCount), CreateTime: timestamppb.New(d.CreateTime), //nolint:gosec // at most 25
 		UpdateTime: timestamppb.New(d.StateTime), NextAttemptTime: shownTime(d.NextAttemptTime), Reason: d.Reason,
 		LastStatusCode: int32(d.LastStatusCode), LastErrorClass: d.LastErrorClass, ReplayId: d.ReplayID, CallId: d.CallID, //nolint:gosec // an HTTP status
-		Series: int32(d.Series), //nolint:gosec // one for each redrive
+		Series: int32(d.Series), LastOutcome: string(d.LastOutcome), //nolint:gosec // one for each redrive
 	}
 }
 
-func shownAttempt(a *logstore.Attempt) *postriderv1.Attempt {
+// outcomes that an attempt may have.
+var outcomes = []postrider.Outcome{postrider.Succeeded, postrider.Retryable, postrider.Permanent, postrider.Gone}
+
+// shownAttempt is an attempt as the caller sees it: with what it holds, or with that masked.
+func shownAttempt(a *logstore.Attempt, reveal bool) *postriderv1.Attempt {
 	r := a.Record
-	return &postriderv1.Attempt{
+	shown := &postriderv1.Attempt{
 		Id: r.GetAttemptId(), DeliveryId: a.DeliveryID, Number: r.GetNumber(), Outcome: r.GetOutcome(), ErrorClass: r.GetErrorClass(),
 		ErrorMessage: r.GetErrorMessage(), StartTime: r.GetStartTime(),
 		Duration:      durationpb.New(time.Duration(r.GetDurationUs()) * time.Microsecond),
 		RequestMethod: r.GetRequestMethod(), RequestUrl: r.GetRequestUrl(), RequestHeaders: r.GetRequestHeaders(),
 		StatusCode: r.GetStatusCode(), ResponseHeaders: r.GetResponseHeaders(), ResponseBody: r.GetResponseBody(),
 		ResponseBodyTruncated: r.GetResponseBodyTruncated(), NextAttemptTime: r.GetNextAttemptTime(), Trigger: r.GetTrigger(),
-		Series: r.GetSeries(),
+		Series: r.GetSeries(), RequestBody: r.GetRequestBody(), RequestBodyTruncated: r.GetRequestBodyTruncated(),
+		RequestBodyIsData: r.GetRequestBodyIsData(), RequestBodySize: r.GetRequestBodySize(), Timings: shownTimings(r.GetTimings()),
 	}
+	if !reveal {
+		maskAttempt(shown)
+	}
+	return shown
+}
+
+func shownTimings(t *recordv1.Timings) *postriderv1.AttemptTimings {
+	if t == nil {
+		return nil
+	}
+	return &postriderv1.AttemptTimings{
+		Dns: shownPhase(t.GetDnsUs()), Connect: shownPhase(t.GetConnectUs()), Tls: shownPhase(t.GetTlsUs()),
+		FirstByte: shownPhase(t.GetFirstByteUs()), Reused: t.GetReused(), RemoteAddress: t.GetRemoteAddress(),
+	}
+}
+
+// shownPhase is how long a phase took; nil if it did not take place.
+func shownPhase(us int64) *durationpb.Duration {
+	if us == 0 {
+		return nil
+	}
+	return durationpb.New(time.Duration(us) * time.Microsecond)
 }
 
 func optionalTime(t *timestamppb.Timestamp) time.Time {

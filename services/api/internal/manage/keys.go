@@ -14,7 +14,7 @@ import (
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
 
-var accountScopes = []string{string(postrider.ScopePublish), string(postrider.ScopeManage), string(postrider.ScopeRead)}
+var accountScopes = []string{string(postrider.ScopePublish), string(postrider.ScopeManage), string(postrider.ScopeRead), string(postrider.ScopePayloads)}
 
 // CreateApiKey makes a credential and shows its value once. An account's key may make keys of its
 // own account with no scope that it lacks itself.
@@ -76,7 +76,7 @@ func (s *Server) checkKey(req *postriderv1.CreateApiKeyRequest, account postride
 			"scopes", "a key without an account has the scope admin alone")
 	} else {
 		for _, scope := range req.GetScopes() {
-			v.check(slices.Contains(accountScopes, scope), "scopes", "must be publish, manage or read")
+			v.check(slices.Contains(accountScopes, scope), "scopes", "must be publish, manage, read or payloads")
 		}
 	}
 	v.check(req.GetExpireTime() == nil || req.GetExpireTime().AsTime().After(s.deps.Now()), "expire_time", "must be in the future")

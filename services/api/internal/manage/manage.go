@@ -32,6 +32,13 @@ type DeliveryLog interface {
 	Delivery(ctx context.Context, account postrider.AccountID, id string) (*logstore.Delivery, error)
 	Deliveries(ctx context.Context, q logstore.Query) ([]*logstore.Delivery, error)
 	Attempts(ctx context.Context, account postrider.AccountID, deliveryID string, skip, limit int) ([]*logstore.Attempt, error)
+	AttemptOwner(ctx context.Context, account postrider.AccountID, attemptID string) (deliveryID string, start time.Time, err error)
+	Moves(ctx context.Context, account postrider.AccountID, deliveryID string, limit int) ([]*logstore.Move, error)
+	Event(ctx context.Context, account postrider.AccountID, id string) (*logstore.Event, error)
+	RecordedEvents(ctx context.Context, q logstore.EventQuery) ([]*logstore.Event, error)
+	Redact(ctx context.Context, account postrider.AccountID, eventID string) (attempts int, err error)
+	Incomplete() int64
+	Kind() string
 }
 
 // DeadLetters is what the API reads of the record of dead letters.
@@ -41,6 +48,7 @@ type DeadLetters interface {
 	Select(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, from uint64, limit, bytes int) ([]deadletterstream.Item, error)
 	LastSequence(ctx context.Context) (uint64, error)
 	MaxAge() time.Duration
+	Erase(ctx context.Context, sequence uint64) error
 }
 
 // Events is what the API reads of the record of events.
@@ -49,6 +57,7 @@ type Events interface {
 	Find(ctx context.Context, account postrider.AccountID, id postrider.EventID) (*recordv1.Event, uint64, error)
 	Select(ctx context.Context, sel eventstream.Selection) ([]eventstream.Selected, error)
 	Usage(ctx context.Context) (eventstream.Usage, error)
+	Erase(ctx context.Context, sequence uint64) (bool, error)
 }
 
 // Replays runs the jobs that the API stores.
@@ -83,6 +92,10 @@ type Deps struct {
 	Replays     Replays
 	// FailingLimit is how long webhooks may fail whose account does not say; 0 for ever.
 	FailingLimit time.Duration
+	Recorder     Recorder
+	Journal      Journal
+	Entries      Entries
+	LogRetention time.Duration // how long the log keeps what happened; 0 for ever
 	Logger       *slog.Logger
 	Now          func() time.Time
 }
@@ -95,6 +108,7 @@ type Server struct {
 	postriderv1.UnimplementedDeliveryServiceServer
 	postriderv1.UnimplementedSigningKeyServiceServer
 	postriderv1.UnimplementedReplayServiceServer
+	postriderv1.UnimplementedLogServiceServer
 	deps Deps
 }
 
@@ -109,6 +123,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	postriderv1.RegisterDeliveryServiceServer(r, s)
 	postriderv1.RegisterSigningKeyServiceServer(r, s)
 	postriderv1.RegisterReplayServiceServer(r, s)
+	postriderv1.RegisterLogServiceServer(r, s)
 }
 
 // Rules is the scope that each method needs.
@@ -132,6 +147,9 @@ func Rules() map[string]postrider.Scope {
 		"SummarizeDeadLetters")
 	add("ReplayService", postrider.ScopeManage, "CreateReplay", "RedriveDeadLetters", "AbortReplay")
 	add("ReplayService", postrider.ScopeRead, "GetReplay", "ListReplays")
+	add("LogService", postrider.ScopeAdmin, "RebuildLog")
+	add("LogService", postrider.ScopeManage, "ExpungeEvent")
+	add("LogService", postrider.ScopeRead, "LookUp", "ListRecordedEvents", "GetFlightRecord", "GetLogStatus")
 	add("SigningKeyService", postrider.ScopeManage, "RotateSigningKey", "UploadClientKey", "DeleteClientKey")
 	add("SigningKeyService", postrider.ScopeRead, "GetSigningKey", "ListSigningKeys", "ListClientKeys")
 	return rules

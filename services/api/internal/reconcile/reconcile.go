@@ -44,7 +44,7 @@ type letters interface {
 	MaxAge() time.Duration
 }
 
-// deliveryLog is all that is needed of the delivery log. *logstore.SQLite is one.
+// deliveryLog is all that is needed of the delivery log. logstore.Store is one.
 type deliveryLog interface {
 	Standings(ctx context.Context, ids []string) (map[string]*logstore.Standing, error)
 	Unfinished(ctx context.Context, diedSince time.Time, fn func(*logstore.Standing) error) error
@@ -77,7 +77,7 @@ type Deps struct {
 	Streams   *stream.Client
 	Events    events
 	Journal   journal
-	Recorder  string // the name of the recorder's consumer
+	Recorder  func() string // the name of the recorder's consumer
 	Letters   letters
 	Log       deliveryLog
 	Scheduler scheduler
@@ -185,7 +185,7 @@ func (r *run) recorded(ctx context.Context, upTo uint64) error {
 	const pause = 20 * time.Millisecond
 	begun := time.Now()
 	for {
-		floor, _, err := r.deps.Journal.Recorded(ctx, r.deps.Recorder)
+		floor, _, err := r.deps.Journal.Recorded(ctx, r.deps.Recorder())
 		if err != nil {
 			return err
 		}

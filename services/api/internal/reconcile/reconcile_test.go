@@ -209,7 +209,7 @@ func TestWhenTheRecorderDoesNotCatchUpNothingIsSaid(t *testing.T) {
 	_, err := w.journal.Consumer(t.Context(), "another")
 	require.NoError(t, err)
 	deps := reconcile.Deps{
-		Streams: w.client, Events: w.events, Journal: w.journal, Recorder: "another", Letters: w.letters, Log: w.log, Scheduler: w.index, Now: time.Now,
+		Streams: w.client, Events: w.events, Journal: w.journal, Recorder: func() string { return "another" }, Letters: w.letters, Log: w.log, Scheduler: w.index, Now: time.Now,
 	}
 	_, err = reconcile.New(reconcile.Config{CatchUp: time.Millisecond}, deps).Run(t.Context(), false, nil)
 	require.ErrorIs(t, err, reconcile.ErrRecorderBehind)

@@ -112,7 +112,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) with(cfg reconcile.Config) *reconcile.Reconciler {
 	return reconcile.New(cfg, reconcile.Deps{
-		Streams: w.client, Events: w.events, Journal: w.journal, Recorder: "recorder", Letters: w.letters,
+		Streams: w.client, Events: w.events, Journal: w.journal, Recorder: func() string { return "recorder" }, Letters: w.letters,
 		Log: w.log, Scheduler: w.index, Now: time.Now,
 	})
 }

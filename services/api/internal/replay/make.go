@@ -234,7 +234,7 @@ func released(records []*recordv1.Retry, now time.Time) []*recordv1.JournalEntry
 		d := rec.GetDelivery()
 		out[i] = &recordv1.JournalEntry{
 			Time: timestamppb.New(now), AccountId: d.GetAccountId(), EventId: d.GetEventId(), EventType: d.GetEventType(),
-			DeliveryId: d.GetId(), WebhookId: d.GetWebhookId(), Series: d.GetProgress().GetSeries(),
+			DeliveryId: d.GetId(), WebhookId: d.GetWebhookId(), Series: d.GetProgress().GetSeries(), CreateTime: d.GetRouteTime(),
 			What: &recordv1.JournalEntry_Released{Released: &recordv1.Released{Reason: reasonRedriven}},
 		}
 	}

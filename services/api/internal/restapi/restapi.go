@@ -41,6 +41,7 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 		postriderv1.RegisterSigningKeyServiceHandler(ctx, mux, conn),
 		postriderv1.RegisterLedgerServiceHandler(ctx, mux, conn),
 		postriderv1.RegisterReplayServiceHandler(ctx, mux, conn),
+		postriderv1.RegisterLogServiceHandler(ctx, mux, conn),
 	)
 	if err != nil {
 		return nil, err

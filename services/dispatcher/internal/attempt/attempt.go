@@ -212,6 +212,8 @@ func (m *Maker) describe(p *Prepared, r *Result, answer *egress.Result) *recordv
 	a.ResponseHeaders = responseHeaders(answer.Header)
 	a.ResponseBody = answer.Body
 	a.ResponseBodyTruncated = answer.Truncated
+	a.Timings = timings(&answer.Trace)
+	recordBody(a, p.rendered.Body, p.in.Data)
 	hideAll(a, p.rendered.Sensitive)
 	if answer.Class != postrider.ClassNone {
 		a.ErrorMessage = clean(answer.Message, maxMessage)

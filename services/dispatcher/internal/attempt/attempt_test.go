@@ -304,3 +304,22 @@ func BenchmarkAttempt(b *testing.B) {
 		}
 	})
 }
+
+func TestTheBodyIsRecordedUnlessItIsTheEventsData(t *testing.T) {
+	t.Parallel()
+	b := setup(t, noop())
+	r := b.run(t, b.webhook(t, nil), 1, `{"a":1}`)
+	b.receiver.Next(t)
+	require.True(t, r.Record.GetRequestBodyIsData())
+	require.Empty(t, r.Record.GetRequestBody())
+	require.EqualValues(t, 7, r.Record.GetRequestBodySize())
+	require.Positive(t, r.Record.GetTimings().GetFirstByteUs())
+	require.Equal(t, b.receiver.Addr(), r.Record.GetTimings().GetRemoteAddress())
+
+	jewel := b.webhook(t, func(w *postriderv1.Webhook) { w.Profile = "jewelmusic" })
+	r = b.run(t, jewel, 1, `{"a":1}`)
+	got := b.receiver.Next(t)
+	require.False(t, r.Record.GetRequestBodyIsData())
+	require.Equal(t, string(got.Body), string(r.Record.GetRequestBody()))
+	require.EqualValues(t, len(got.Body), r.Record.GetRequestBodySize())
+}

@@ -1,9 +1,14 @@
 package attempt
 
 import (
+	"bytes"
 	"net/http"
 	"strings"
 	"unicode/utf8"
+
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+
+	"github.com/postrider/postrider/services/dispatcher/internal/egress"
 )
 
 // Bounds of what is recorded of an attempt.
@@ -77,4 +82,28 @@ func clean(s string, limit int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// maxRequestBody is how much of a request's body is recorded.
+const maxRequestBody = 16 << 10
+
+// recordBody describes the body that was sent. One that is the event's data is not kept twice.
+func recordBody(a *recordv1.Attempted, body, data []byte) {
+	a.RequestBodySize = int64(len(body))
+	switch {
+	case len(body) == 0:
+	case bytes.Equal(body, data):
+		a.RequestBodyIsData = true
+	default:
+		a.RequestBodyTruncated = len(body) > maxRequestBody
+		a.RequestBody = body[:min(len(body), maxRequestBody)]
+	}
+}
+
+// timings is where the time of an exchange went.
+func timings(t *egress.Trace) *recordv1.Timings {
+	return &recordv1.Timings{
+		DnsUs: t.DNS.Microseconds(), ConnectUs: t.Connect.Microseconds(), TlsUs: t.TLS.Microseconds(),
+		FirstByteUs: t.FirstByte.Microseconds(), Reused: t.Reused, RemoteAddress: t.Remote,
+	}
 }

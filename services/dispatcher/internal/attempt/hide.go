@@ -18,6 +18,7 @@ func hideAll(a *recordv1.Attempted, sensitive []string) {
 		if text == "" {
 			continue
 		}
+		a.RequestBody = hide(a.GetRequestBody(), text, a.GetRequestBodyTruncated())
 		a.ResponseBody = hide(a.GetResponseBody(), text, a.GetResponseBodyTruncated())
 		a.ResponseHeaders = hideHeaders(a.GetResponseHeaders(), text)
 		a.RequestHeaders = hideHeaders(a.GetRequestHeaders(), text)

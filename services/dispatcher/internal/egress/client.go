@@ -170,6 +170,7 @@ func (c *Client) connectTLS(ctx context.Context, network, hostport string) (net.
 	cfg := c.tls.Clone()
 	cfg.ServerName = host
 	secure := tls.Client(conn, cfg)
+	defer noteTLS(ctx, time.Now())
 	ctx, cancel := context.WithTimeout(ctx, c.tlsTimeout)
 	defer cancel()
 	if err := secure.HandshakeContext(ctx); err != nil {
@@ -209,6 +210,8 @@ type Result struct {
 	Class postrider.ErrorClass
 	// Message tells people more about Class. It holds no URL.
 	Message string
+	// Trace says where the time went.
+	Trace Trace
 	// Aborted says that the caller's context ended the exchange: whether the receiver got the
 	// request is unknown, and the result says nothing about the receiver.
 	Aborted bool
@@ -220,7 +223,9 @@ func (c *Client) Do(ctx context.Context, r *Request) Result {
 	res := Result{Start: time.Now()}
 	timed, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	response, err := c.transport.RoundTrip(newRequest(timed, r))
+	w := &watch{start: res.Start}
+	response, err := c.transport.RoundTrip(newRequest(w.with(timed), r))
+	res.Trace = w.end()
 	if err != nil {
 		res.Duration = time.Since(res.Start)
 		res.Aborted = ctx.Err() != nil

@@ -82,7 +82,9 @@ func (d *dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 	if ok {
 		return []netip.Addr{addr}, nil
 	}
+	begun := time.Now()
 	addrs, err := d.resolver.LookupNetIP(ctx, "ip", host)
+	noteDNS(ctx, begun)
 	if err != nil {
 		return nil, &resolveError{err}
 	}
@@ -93,6 +95,7 @@ func (d *dialer) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 func (d *dialer) connect(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
+	defer noteConnect(ctx, time.Now())
 	var first error
 	for i, addr := range addrs {
 		conn, err := d.connectOne(ctx, netip.AddrPortFrom(addr.Unmap(), port), len(addrs)-i)

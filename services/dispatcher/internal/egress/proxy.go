@@ -87,6 +87,7 @@ func (p *proxy) dial(ctx context.Context, guard *Guard, hostport string) (net.Co
 	if err := checkLiteral(guard, hostport); err != nil {
 		return nil, err
 	}
+	defer noteConnect(ctx, time.Now())
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	conn, err := p.net.DialContext(ctx, "tcp", p.address)

@@ -139,7 +139,7 @@ func (s *Server) record(ctx context.Context, d *recordv1.Delivery, r *attempt.Re
 	stored := make(chan error, 1)
 	err := s.deps.Journal.Write(ctx, postrider.ShardOf(postrider.WebhookID(d.GetWebhookId()), s.deps.Shards), &recordv1.JournalEntry{
 		Time: timestamppb.New(r.End), AccountId: d.GetAccountId(), EventId: d.GetEventId(), DeliveryId: d.GetId(),
-		WebhookId: d.GetWebhookId(), EventType: d.GetEventType(), Series: d.GetProgress().GetSeries(),
+		WebhookId: d.GetWebhookId(), EventType: d.GetEventType(), Series: d.GetProgress().GetSeries(), CreateTime: d.GetRouteTime(),
 		What: &recordv1.JournalEntry_Attempted{Attempted: r.Record},
 	}, func(err error) { stored <- err })
 	if err == nil {

@@ -70,6 +70,7 @@ func (j *job) entry(at time.Time) *recordv1.JournalEntry {
 		WebhookId:  j.delivery.GetWebhookId(),
 		EventType:  j.delivery.GetEventType(),
 		Series:     j.delivery.GetProgress().GetSeries(),
+		CreateTime: j.delivery.GetRouteTime(),
 	}
 	if j.source == evidence.Due {
 		e.DueSequence = j.msg.Sequence()

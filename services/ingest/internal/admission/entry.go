@@ -232,15 +232,20 @@ func (e *entry) receipt(id ulid.ULID, sequence uint64, duplicate bool) *postride
 		EventId: string(postrider.EventIDOf(id)), Sequence: sequence, Duplicate: duplicate,
 		AcceptTime: acceptTime(id), Warnings: e.event.GetWarnings(),
 	}
+	r.DedupWindow = e.window()
+	return r
+}
+
+// window is how far back the check for duplicates could look.
+func (e *entry) window() postriderv1.DedupWindow {
 	switch {
 	case !e.keyed:
-		r.DedupWindow = postriderv1.DedupWindow_DEDUP_WINDOW_NONE
+		return postriderv1.DedupWindow_DEDUP_WINDOW_NONE
 	case e.result.Degraded:
-		r.DedupWindow = postriderv1.DedupWindow_DEDUP_WINDOW_DEGRADED
+		return postriderv1.DedupWindow_DEDUP_WINDOW_DEGRADED
 	default:
-		r.DedupWindow = postriderv1.DedupWindow_DEDUP_WINDOW_FULL
+		return postriderv1.DedupWindow_DEDUP_WINDOW_FULL
 	}
-	return r
 }
 
 // acceptTime is when an event counts as accepted: when its id was chosen. Whoever takes a claim

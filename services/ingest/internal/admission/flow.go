@@ -112,6 +112,7 @@ func (a *Admission) stillWanted(entries []*entry, now time.Time) []*entry {
 func (a *Admission) publish(ctx context.Context, e *entry) {
 	e.event.Id = string(postrider.EventIDOf(e.result.Event))
 	e.event.AcceptTime = acceptTime(e.result.Event)
+	e.event.DedupWindow = e.window()
 	if e.event.GetTime() == nil {
 		e.event.Time = e.event.GetAcceptTime()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/postrider/postrider/pkg/access"
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -41,4 +42,10 @@ func public(ev *recordv1.Event, sequence uint64) *postriderv1.Event {
 		OrderingKey: ev.GetOrderingKey(), DeliverAt: ev.GetDeliverAt(), AcceptTime: ev.GetAcceptTime(),
 		Sequence: sequence, Extensions: ev.GetExtensions(),
 	}
+}
+
+// ShowsData reports whether who reads an event sees its data: producers do, and those who may see
+// payloads.
+func ShowsData(p access.Principal) bool {
+	return p.Allows(postrider.ScopePublish) || p.Allows(postrider.ScopePayloads)
 }

@@ -130,6 +130,9 @@ func (s *Server) GetEvent(ctx context.Context, req *postriderv1.GetEventRequest)
 	if err != nil {
 		return nil, err
 	}
+	if !admission.ShowsData(p) {
+		ev.Data = nil
+	}
 	return &postriderv1.GetEventResponse{Event: ev}, nil
 }
 

@@ -148,5 +148,8 @@ func (a *API) get(w http.ResponseWriter, r *http.Request, p access.Principal) {
 		refuse(w, r, err)
 		return
 	}
+	if !admission.ShowsData(p) {
+		ev.Data = nil
+	}
 	answer(w, http.StatusOK, &postriderv1.GetEventResponse{Event: ev})
 }

@@ -121,6 +121,7 @@ func (f *Fanout) entries(parts []part, ev *recordv1.Event, sequence uint64, ids 
 			What: &recordv1.JournalEntry_Routed{Routed: &recordv1.Routed{
 				Deliveries: ids[:n], Unmatched: unmatched, UnmatchedTotal: int32(f.result.Total - total), //nolint:gosec // webhooks of one account
 				EventSequence: sequence, MatchedTotal: int32(total), AcceptTime: ev.GetAcceptTime(), //nolint:gosec // webhooks of one account
+				DedupKey: ev.GetDedupKey(), Traceparent: ev.GetTraceparent(), DedupWindow: ev.GetDedupWindow(),
 			}},
 		}})
 		ids, unmatched = ids[n:], nil

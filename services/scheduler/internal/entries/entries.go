@@ -65,6 +65,7 @@ func (l *Log) write(ctx context.Context, records []retrystream.Record, what func
 			WebhookId:  d.GetWebhookId(),
 			EventType:  d.GetEventType(),
 			Series:     d.GetProgress().GetSeries(),
+			CreateTime: d.GetRouteTime(),
 		}
 		what(e)
 		if err := l.writer.Write(ctx, r.Shard, e, func(err error) { results <- err }); err != nil {

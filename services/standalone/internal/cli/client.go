@@ -18,6 +18,7 @@ type client struct {
 	deliveries postriderv1.DeliveryServiceClient
 	replays    postriderv1.ReplayServiceClient
 	ledger     postriderv1.LedgerServiceClient
+	log        postriderv1.LogServiceClient
 	events     postriderv1.EventServiceClient
 	account    string // for requests; empty: the key's own
 	bootstrap  bool   // whether the key is the admin key of this machine's own server
@@ -56,6 +57,7 @@ func (p *program) connect() (*client, error) {
 		deliveries: postriderv1.NewDeliveryServiceClient(manage),
 		replays:    postriderv1.NewReplayServiceClient(manage),
 		ledger:     postriderv1.NewLedgerServiceClient(manage),
+		log:        postriderv1.NewLogServiceClient(manage),
 		events:     postriderv1.NewEventServiceClient(publish),
 		account:    p.globals.account,
 		bootstrap:  p.globals.key == "" && key != "",

@@ -22,12 +22,14 @@ func (p *program) deliveriesCommand() *cobra.Command {
 		Long: `A delivery is one event for one webhook. It is pending, waiting (for its next attempt) or held
 (because its webhook is), until it is delivered, dead or cancelled. The log that these commands
 read is a moment behind.`,
-	}, p.deliveriesList(), p.deliveriesShow(), p.deliveriesAttempts(), p.deliveriesCancel(), p.deliveriesRetry(), p.deliveriesReplay(), p.deliveriesTail())
+	}, p.deliveriesList(), p.deliveriesShow(), p.deliveriesAttempts(), p.deliveriesCancel(), p.deliveriesRetry(), p.deliveriesReplay(), p.deliveriesTail(),
+		p.deliveriesFind(), p.deliveriesExpunge())
 }
 
 // deliveryFilter are the flags that choose deliveries.
 type deliveryFilter struct {
-	event, webhook, state, eventType, callID, since, until string
+	event, webhook, state, eventType, callID, outcome, since, until string
+	status                                                          int32
 }
 
 func (d *deliveryFilter) add(f *pflag.FlagSet) {
@@ -36,6 +38,8 @@ func (d *deliveryFilter) add(f *pflag.FlagSet) {
 	f.StringVar(&d.state, "state", "", "in this state: pending, waiting, delivered, dead, cancelled or held")
 	f.StringVar(&d.eventType, "type", "", "of this event type")
 	f.StringVar(&d.callID, "call-id", "", "with this UUID")
+	f.StringVar(&d.outcome, "outcome", "", "whose last attempt was succeeded, retryable, permanent or gone")
+	f.Int32Var(&d.status, "status", 0, "whose last attempt was answered with this HTTP status")
 	f.StringVar(&d.since, "since", "", "routed at or after, such as -1h or 2026-11-21T18:00:00Z")
 	f.StringVar(&d.until, "until", "", "routed before, such as -5m or 2026-11-21T18:00:00Z")
 }
@@ -55,7 +59,7 @@ func (d *deliveryFilter) request(account string, now time.Time) (*postriderv1.Li
 	}
 	return &postriderv1.ListDeliveriesRequest{
 		AccountId: account, EventId: d.event, WebhookId: d.webhook, State: postriderv1.DeliveryState(state),
-		EventType: d.eventType, CallId: d.callID, StartTime: start, EndTime: end,
+		EventType: d.eventType, CallId: d.callID, StartTime: start, EndTime: end, Outcome: d.outcome, StatusCode: d.status,
 	}, nil
 }
 
@@ -104,41 +108,6 @@ func lastResult(d *postriderv1.Delivery) string {
 		return strconv.Itoa(int(d.GetLastStatusCode()))
 	}
 	return d.GetLastErrorClass()
-}
-
-func (p *program) deliveriesShow() *cobra.Command {
-	c := &cobra.Command{
-		Use:     "show DELIVERY",
-		Short:   "Show a delivery",
-		Example: "  postrider deliveries show dlv_6tzpwd6c3nq2e7m5r8k1xg4v0b9h",
-		Args:    cobra.ExactArgs(1),
-	}
-	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
-		resp, err := cl.deliveries.GetDelivery(ctx, &postriderv1.GetDeliveryRequest{AccountId: cl.account, DeliveryId: args[0]})
-		if err != nil {
-			return err
-		}
-		d := resp.GetDelivery()
-		return p.show(d, func(t *table) {
-			t.field("id", d.GetId())
-			t.field("state", enum(d.GetState(), statePrefix))
-			t.field("reason", d.GetReason())
-			t.field("event", d.GetEventId())
-			t.field("type", d.GetEventType())
-			t.field("webhook", d.GetWebhookId())
-			t.field("attempts", strconv.Itoa(int(d.GetAttemptCount())))
-			if d.GetSeries() > 0 {
-				t.field("redriven", strconv.Itoa(int(d.GetSeries())))
-			}
-			t.field("last result", lastResult(d))
-			t.field("next attempt", stamp(d.GetNextAttemptTime()))
-			t.field("created", stamp(d.GetCreateTime()))
-			t.field("updated", stamp(d.GetUpdateTime()))
-			t.field("replay", d.GetReplayId())
-			t.field("call id", d.GetCallId())
-		})
-	})
-	return c
 }
 
 func (p *program) deliveriesAttempts() *cobra.Command {

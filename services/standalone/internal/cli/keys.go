@@ -36,7 +36,7 @@ func (p *program) keysCreate() *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 	}
 	f := c.Flags()
-	f.StringSliceVar(&scopes, "scope", nil, "publish, manage, read; can be repeated")
+	f.StringSliceVar(&scopes, "scope", nil, "publish, manage, read, payloads; can be repeated")
 	f.StringVar(&expires, "expires", "", "when it stops working, such as +720h or 2027-01-01T00:00:00Z; default: never")
 	f.BoolVar(&admin, "admin", false, "make an admin key")
 	c.MarkFlagsMutuallyExclusive("scope", "admin")

@@ -172,8 +172,11 @@ type Account struct {
 	// Webhooks all of whose attempts have failed for this time are disabled: 1 h to 30 days, or 0 for
 	// never. Default: the deployment's.
 	DisableFailingAfter *durationpb.Duration `protobuf:"bytes,14,opt,name=disable_failing_after,json=disableFailingAfter,proto3" json:"disable_failing_after,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// How long the delivery log keeps what happened to events whose deliveries have all ended, counted
+	// from the event's acceptance: 1 day to the deployment's retention. Default: the deployment's.
+	LogRetention  *durationpb.Duration `protobuf:"bytes,15,opt,name=log_retention,json=logRetention,proto3" json:"log_retention,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Account) Reset() {
@@ -300,6 +303,13 @@ func (x *Account) GetStrictJson() bool {
 func (x *Account) GetDisableFailingAfter() *durationpb.Duration {
 	if x != nil {
 		return x.DisableFailingAfter
+	}
+	return nil
+}
+
+func (x *Account) GetLogRetention() *durationpb.Duration {
+	if x != nil {
+		return x.LogRetention
 	}
 	return nil
 }
@@ -487,7 +497,7 @@ type ApiKey struct {
 	AccountId string `protobuf:"bytes,2,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
 	// For people.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// "publish", "manage", "read", or "admin" alone.
+	// "publish", "manage", "read", "payloads" (to see what events and attempts hold), or "admin" alone.
 	Scopes []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// When it was created.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
@@ -718,7 +728,7 @@ var File_postrider_v1_account_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_account_proto_rawDesc = "" +
 	"\n" +
-	"\x1apostrider/v1/account.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x04\n" +
+	"\x1apostrider/v1/account.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x05\n" +
 	"\aAccount\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x03R\x06number\x12!\n" +
@@ -738,7 +748,8 @@ const file_postrider_v1_account_proto_rawDesc = "" +
 	"allow_http\x18\f \x01(\bH\x00R\tallowHttp\x88\x01\x01\x12\x1f\n" +
 	"\vstrict_json\x18\r \x01(\bR\n" +
 	"strictJson\x12M\n" +
-	"\x15disable_failing_after\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x13disableFailingAfterB\r\n" +
+	"\x15disable_failing_after\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x13disableFailingAfter\x12>\n" +
+	"\rlog_retention\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\flogRetentionB\r\n" +
 	"\v_allow_http\"\xc9\x02\n" +
 	"\n" +
 	"SigningKey\x12\x0e\n" +
@@ -830,21 +841,22 @@ var file_postrider_v1_account_proto_depIdxs = []int32{
 	8,  // 2: postrider.v1.Account.create_time:type_name -> google.protobuf.Timestamp
 	8,  // 3: postrider.v1.Account.update_time:type_name -> google.protobuf.Timestamp
 	7,  // 4: postrider.v1.Account.disable_failing_after:type_name -> google.protobuf.Duration
-	8,  // 5: postrider.v1.SigningKey.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 6: postrider.v1.SigningKey.sign_time:type_name -> google.protobuf.Timestamp
-	8,  // 7: postrider.v1.SigningKey.retire_time:type_name -> google.protobuf.Timestamp
-	8,  // 8: postrider.v1.SigningKey.expire_time:type_name -> google.protobuf.Timestamp
-	8,  // 9: postrider.v1.ClientKey.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 10: postrider.v1.ApiKey.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 11: postrider.v1.ApiKey.expire_time:type_name -> google.protobuf.Timestamp
-	8,  // 12: postrider.v1.EventType.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 13: postrider.v1.EventType.update_time:type_name -> google.protobuf.Timestamp
-	1,  // 14: postrider.v1.EventType.schema_policy:type_name -> postrider.v1.SchemaPolicy
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	7,  // 5: postrider.v1.Account.log_retention:type_name -> google.protobuf.Duration
+	8,  // 6: postrider.v1.SigningKey.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 7: postrider.v1.SigningKey.sign_time:type_name -> google.protobuf.Timestamp
+	8,  // 8: postrider.v1.SigningKey.retire_time:type_name -> google.protobuf.Timestamp
+	8,  // 9: postrider.v1.SigningKey.expire_time:type_name -> google.protobuf.Timestamp
+	8,  // 10: postrider.v1.ClientKey.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 11: postrider.v1.ApiKey.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 12: postrider.v1.ApiKey.expire_time:type_name -> google.protobuf.Timestamp
+	8,  // 13: postrider.v1.EventType.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 14: postrider.v1.EventType.update_time:type_name -> google.protobuf.Timestamp
+	1,  // 15: postrider.v1.EventType.schema_policy:type_name -> postrider.v1.SchemaPolicy
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_account_proto_init() }

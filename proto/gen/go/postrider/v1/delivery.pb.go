@@ -126,7 +126,9 @@ type Delivery struct {
 	// Its UUID, for formats that name a call so.
 	CallId string `protobuf:"bytes,15,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	// 0 at first, one more with each redrive; attempt_count counts in it.
-	Series        int32 `protobuf:"varint,16,opt,name=series,proto3" json:"series,omitempty"`
+	Series int32 `protobuf:"varint,16,opt,name=series,proto3" json:"series,omitempty"`
+	// Outcome of the last attempt: "succeeded", "retryable", "permanent", "gone"; empty before the first.
+	LastOutcome   string `protobuf:"bytes,17,opt,name=last_outcome,json=lastOutcome,proto3" json:"last_outcome,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -273,6 +275,13 @@ func (x *Delivery) GetSeries() int32 {
 	return 0
 }
 
+func (x *Delivery) GetLastOutcome() string {
+	if x != nil {
+		return x.LastOutcome
+	}
+	return ""
+}
+
 // Attempt is one HTTP request of a delivery.
 type Attempt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -311,7 +320,21 @@ type Attempt struct {
 	// Whether it was a test, a manual retry, or made by the schedule.
 	Trigger string `protobuf:"bytes,17,opt,name=trigger,proto3" json:"trigger,omitempty"`
 	// The delivery's series that its number counts in.
-	Series        int32 `protobuf:"varint,18,opt,name=series,proto3" json:"series,omitempty"`
+	Series int32 `protobuf:"varint,18,opt,name=series,proto3" json:"series,omitempty"`
+	// Where its time went; absent if no request was made, or of attempts recorded before that was.
+	Timings *AttemptTimings `protobuf:"bytes,19,opt,name=timings,proto3" json:"timings,omitempty"`
+	// First 16 KiB of the request's body, with secrets masked. Absent if there was none, if it is masked,
+	// or if it was the event's data (see request_body_is_data).
+	RequestBody []byte `protobuf:"bytes,20,opt,name=request_body,json=requestBody,proto3" json:"request_body,omitempty"`
+	// Whether the recorded request body was cut.
+	RequestBodyTruncated bool `protobuf:"varint,21,opt,name=request_body_truncated,json=requestBodyTruncated,proto3" json:"request_body_truncated,omitempty"`
+	// The request's body was the event's data, byte for byte, and was not recorded again.
+	RequestBodyIsData bool `protobuf:"varint,22,opt,name=request_body_is_data,json=requestBodyIsData,proto3" json:"request_body_is_data,omitempty"`
+	// Size of the request's body in bytes.
+	RequestBodySize int64 `protobuf:"varint,23,opt,name=request_body_size,json=requestBodySize,proto3" json:"request_body_size,omitempty"`
+	// Whether bodies and the values of headers are masked here because the key may not see them, or did
+	// not ask.
+	Masked        bool `protobuf:"varint,24,opt,name=masked,proto3" json:"masked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -472,6 +495,140 @@ func (x *Attempt) GetSeries() int32 {
 	return 0
 }
 
+func (x *Attempt) GetTimings() *AttemptTimings {
+	if x != nil {
+		return x.Timings
+	}
+	return nil
+}
+
+func (x *Attempt) GetRequestBody() []byte {
+	if x != nil {
+		return x.RequestBody
+	}
+	return nil
+}
+
+func (x *Attempt) GetRequestBodyTruncated() bool {
+	if x != nil {
+		return x.RequestBodyTruncated
+	}
+	return false
+}
+
+func (x *Attempt) GetRequestBodyIsData() bool {
+	if x != nil {
+		return x.RequestBodyIsData
+	}
+	return false
+}
+
+func (x *Attempt) GetRequestBodySize() int64 {
+	if x != nil {
+		return x.RequestBodySize
+	}
+	return 0
+}
+
+func (x *Attempt) GetMasked() bool {
+	if x != nil {
+		return x.Masked
+	}
+	return false
+}
+
+// AttemptTimings is where an attempt's time went. A phase that did not take place, such as connecting
+// where a connection was reused, is absent.
+type AttemptTimings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resolving the name.
+	Dns *durationpb.Duration `protobuf:"bytes,1,opt,name=dns,proto3" json:"dns,omitempty"`
+	// Connecting to the address.
+	Connect *durationpb.Duration `protobuf:"bytes,2,opt,name=connect,proto3" json:"connect,omitempty"`
+	// The TLS handshake.
+	Tls *durationpb.Duration `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`
+	// From the beginning of the attempt to the first byte of the response.
+	FirstByte *durationpb.Duration `protobuf:"bytes,4,opt,name=first_byte,json=firstByte,proto3" json:"first_byte,omitempty"`
+	// Whether a connection was reused.
+	Reused bool `protobuf:"varint,5,opt,name=reused,proto3" json:"reused,omitempty"`
+	// Address and port that the request went to: the receiver's or the forward proxy's.
+	RemoteAddress string `protobuf:"bytes,6,opt,name=remote_address,json=remoteAddress,proto3" json:"remote_address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttemptTimings) Reset() {
+	*x = AttemptTimings{}
+	mi := &file_postrider_v1_delivery_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttemptTimings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttemptTimings) ProtoMessage() {}
+
+func (x *AttemptTimings) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_delivery_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttemptTimings.ProtoReflect.Descriptor instead.
+func (*AttemptTimings) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_delivery_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AttemptTimings) GetDns() *durationpb.Duration {
+	if x != nil {
+		return x.Dns
+	}
+	return nil
+}
+
+func (x *AttemptTimings) GetConnect() *durationpb.Duration {
+	if x != nil {
+		return x.Connect
+	}
+	return nil
+}
+
+func (x *AttemptTimings) GetTls() *durationpb.Duration {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *AttemptTimings) GetFirstByte() *durationpb.Duration {
+	if x != nil {
+		return x.FirstByte
+	}
+	return nil
+}
+
+func (x *AttemptTimings) GetReused() bool {
+	if x != nil {
+		return x.Reused
+	}
+	return false
+}
+
+func (x *AttemptTimings) GetRemoteAddress() string {
+	if x != nil {
+		return x.RemoteAddress
+	}
+	return ""
+}
+
 // DeadLetter is a delivery that will not be tried again.
 type DeadLetter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -509,7 +666,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_postrider_v1_delivery_proto_msgTypes[2]
+	mi := &file_postrider_v1_delivery_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +678,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_delivery_proto_msgTypes[2]
+	mi := &file_postrider_v1_delivery_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +691,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_delivery_proto_rawDescGZIP(), []int{2}
+	return file_postrider_v1_delivery_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *DeadLetter) GetDeliveryId() string {
@@ -639,7 +796,7 @@ var File_postrider_v1_delivery_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_delivery_proto_rawDesc = "" +
 	"\n" +
-	"\x1bpostrider/v1/delivery.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x04\n" +
+	"\x1bpostrider/v1/delivery.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x05\n" +
 	"\bDelivery\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -662,7 +819,8 @@ const file_postrider_v1_delivery_proto_rawDesc = "" +
 	"\x10last_error_class\x18\r \x01(\tR\x0elastErrorClass\x12\x1b\n" +
 	"\treplay_id\x18\x0e \x01(\tR\breplayId\x12\x17\n" +
 	"\acall_id\x18\x0f \x01(\tR\x06callId\x12\x16\n" +
-	"\x06series\x18\x10 \x01(\x05R\x06series\"\x96\a\n" +
+	"\x06series\x18\x10 \x01(\x05R\x06series\x12!\n" +
+	"\flast_outcome\x18\x11 \x01(\tR\vlastOutcome\"\x9c\t\n" +
 	"\aAttempt\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vdelivery_id\x18\x02 \x01(\tR\n" +
@@ -687,13 +845,27 @@ const file_postrider_v1_delivery_proto_rawDesc = "" +
 	"\x17response_body_truncated\x18\x0f \x01(\bR\x15responseBodyTruncated\x12F\n" +
 	"\x11next_attempt_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x12\x18\n" +
 	"\atrigger\x18\x11 \x01(\tR\atrigger\x12\x16\n" +
-	"\x06series\x18\x12 \x01(\x05R\x06series\x1aA\n" +
+	"\x06series\x18\x12 \x01(\x05R\x06series\x126\n" +
+	"\atimings\x18\x13 \x01(\v2\x1c.postrider.v1.AttemptTimingsR\atimings\x12!\n" +
+	"\frequest_body\x18\x14 \x01(\fR\vrequestBody\x124\n" +
+	"\x16request_body_truncated\x18\x15 \x01(\bR\x14requestBodyTruncated\x12/\n" +
+	"\x14request_body_is_data\x18\x16 \x01(\bR\x11requestBodyIsData\x12*\n" +
+	"\x11request_body_size\x18\x17 \x01(\x03R\x0frequestBodySize\x12\x16\n" +
+	"\x06masked\x18\x18 \x01(\bR\x06masked\x1aA\n" +
 	"\x13RequestHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aB\n" +
 	"\x14ResponseHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x81\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x02\n" +
+	"\x0eAttemptTimings\x12+\n" +
+	"\x03dns\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03dns\x123\n" +
+	"\aconnect\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\aconnect\x12+\n" +
+	"\x03tls\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03tls\x128\n" +
+	"\n" +
+	"first_byte\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\tfirstByte\x12\x16\n" +
+	"\x06reused\x18\x05 \x01(\bR\x06reused\x12%\n" +
+	"\x0eremote_address\x18\x06 \x01(\tR\rremoteAddress\"\x81\x04\n" +
 	"\n" +
 	"DeadLetter\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
@@ -740,34 +912,40 @@ func file_postrider_v1_delivery_proto_rawDescGZIP() []byte {
 }
 
 var file_postrider_v1_delivery_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_postrider_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_postrider_v1_delivery_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_postrider_v1_delivery_proto_goTypes = []any{
 	(DeliveryState)(0),            // 0: postrider.v1.DeliveryState
 	(*Delivery)(nil),              // 1: postrider.v1.Delivery
 	(*Attempt)(nil),               // 2: postrider.v1.Attempt
-	(*DeadLetter)(nil),            // 3: postrider.v1.DeadLetter
-	nil,                           // 4: postrider.v1.Attempt.RequestHeadersEntry
-	nil,                           // 5: postrider.v1.Attempt.ResponseHeadersEntry
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(*AttemptTimings)(nil),        // 3: postrider.v1.AttemptTimings
+	(*DeadLetter)(nil),            // 4: postrider.v1.DeadLetter
+	nil,                           // 5: postrider.v1.Attempt.RequestHeadersEntry
+	nil,                           // 6: postrider.v1.Attempt.ResponseHeadersEntry
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
 }
 var file_postrider_v1_delivery_proto_depIdxs = []int32{
 	0,  // 0: postrider.v1.Delivery.state:type_name -> postrider.v1.DeliveryState
-	6,  // 1: postrider.v1.Delivery.create_time:type_name -> google.protobuf.Timestamp
-	6,  // 2: postrider.v1.Delivery.update_time:type_name -> google.protobuf.Timestamp
-	6,  // 3: postrider.v1.Delivery.next_attempt_time:type_name -> google.protobuf.Timestamp
-	6,  // 4: postrider.v1.Attempt.start_time:type_name -> google.protobuf.Timestamp
-	7,  // 5: postrider.v1.Attempt.duration:type_name -> google.protobuf.Duration
-	4,  // 6: postrider.v1.Attempt.request_headers:type_name -> postrider.v1.Attempt.RequestHeadersEntry
-	5,  // 7: postrider.v1.Attempt.response_headers:type_name -> postrider.v1.Attempt.ResponseHeadersEntry
-	6,  // 8: postrider.v1.Attempt.next_attempt_time:type_name -> google.protobuf.Timestamp
-	6,  // 9: postrider.v1.DeadLetter.create_time:type_name -> google.protobuf.Timestamp
-	6,  // 10: postrider.v1.DeadLetter.expire_time:type_name -> google.protobuf.Timestamp
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	7,  // 1: postrider.v1.Delivery.create_time:type_name -> google.protobuf.Timestamp
+	7,  // 2: postrider.v1.Delivery.update_time:type_name -> google.protobuf.Timestamp
+	7,  // 3: postrider.v1.Delivery.next_attempt_time:type_name -> google.protobuf.Timestamp
+	7,  // 4: postrider.v1.Attempt.start_time:type_name -> google.protobuf.Timestamp
+	8,  // 5: postrider.v1.Attempt.duration:type_name -> google.protobuf.Duration
+	5,  // 6: postrider.v1.Attempt.request_headers:type_name -> postrider.v1.Attempt.RequestHeadersEntry
+	6,  // 7: postrider.v1.Attempt.response_headers:type_name -> postrider.v1.Attempt.ResponseHeadersEntry
+	7,  // 8: postrider.v1.Attempt.next_attempt_time:type_name -> google.protobuf.Timestamp
+	3,  // 9: postrider.v1.Attempt.timings:type_name -> postrider.v1.AttemptTimings
+	8,  // 10: postrider.v1.AttemptTimings.dns:type_name -> google.protobuf.Duration
+	8,  // 11: postrider.v1.AttemptTimings.connect:type_name -> google.protobuf.Duration
+	8,  // 12: postrider.v1.AttemptTimings.tls:type_name -> google.protobuf.Duration
+	8,  // 13: postrider.v1.AttemptTimings.first_byte:type_name -> google.protobuf.Duration
+	7,  // 14: postrider.v1.DeadLetter.create_time:type_name -> google.protobuf.Timestamp
+	7,  // 15: postrider.v1.DeadLetter.expire_time:type_name -> google.protobuf.Timestamp
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_delivery_proto_init() }
@@ -781,7 +959,7 @@ func file_postrider_v1_delivery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_delivery_proto_rawDesc), len(file_postrider_v1_delivery_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -145,7 +145,11 @@ type ListDeliveriesRequest struct {
 	// Created before.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// With this UUID.
-	CallId        string `protobuf:"bytes,10,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	CallId string `protobuf:"bytes,10,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// Whose last attempt had this outcome: "succeeded", "retryable", "permanent" or "gone".
+	Outcome string `protobuf:"bytes,11,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// Whose last attempt was answered with this HTTP status; 0: any.
+	StatusCode    int32 `protobuf:"varint,12,opt,name=status_code,json=statusCode,proto3" json:"status_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -248,6 +252,20 @@ func (x *ListDeliveriesRequest) GetCallId() string {
 		return x.CallId
 	}
 	return ""
+}
+
+func (x *ListDeliveriesRequest) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *ListDeliveriesRequest) GetStatusCode() int32 {
+	if x != nil {
+		return x.StatusCode
+	}
+	return 0
 }
 
 // ListDeliveriesResponse holds a page.
@@ -1351,7 +1369,7 @@ const file_postrider_v1_delivery_service_proto_rawDesc = "" +
 	"\vdelivery_id\x18\x02 \x01(\tR\n" +
 	"deliveryId\"I\n" +
 	"\x13GetDeliveryResponse\x122\n" +
-	"\bdelivery\x18\x01 \x01(\v2\x16.postrider.v1.DeliveryR\bdelivery\"\x89\x03\n" +
+	"\bdelivery\x18\x01 \x01(\v2\x16.postrider.v1.DeliveryR\bdelivery\"\xc4\x03\n" +
 	"\x15ListDeliveriesRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1b\n" +
@@ -1368,7 +1386,10 @@ const file_postrider_v1_delivery_service_proto_rawDesc = "" +
 	"start_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x17\n" +
 	"\acall_id\x18\n" +
-	" \x01(\tR\x06callId\"x\n" +
+	" \x01(\tR\x06callId\x12\x18\n" +
+	"\aoutcome\x18\v \x01(\tR\aoutcome\x12\x1f\n" +
+	"\vstatus_code\x18\f \x01(\x05R\n" +
+	"statusCode\"x\n" +
 	"\x16ListDeliveriesResponse\x126\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2\x16.postrider.v1.DeliveryR\n" +

@@ -124,6 +124,8 @@ type Event struct {
 	Extensions map[string]string `protobuf:"bytes,15,rep,name=extensions,proto3" json:"extensions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Type warnings and such given with the receipt.
 	Warnings []string `protobuf:"bytes,16,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// How far back the check for duplicates could look.
+	DedupWindow v1.DedupWindow `protobuf:"varint,17,opt,name=dedup_window,json=dedupWindow,proto3,enum=postrider.v1.DedupWindow" json:"dedup_window,omitempty"`
 	// The payload.
 	Data          []byte `protobuf:"bytes,20,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -270,6 +272,13 @@ func (x *Event) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *Event) GetDedupWindow() v1.DedupWindow {
+	if x != nil {
+		return x.DedupWindow
+	}
+	return v1.DedupWindow(0)
 }
 
 func (x *Event) GetData() []byte {
@@ -744,7 +753,11 @@ type JournalEntry struct {
 	//	*JournalEntry_Released
 	//	*JournalEntry_Dead
 	//	*JournalEntry_Cancelled
-	What          isJournalEntry_What `protobuf_oneof:"what"`
+	//	*JournalEntry_Expunged
+	What isJournalEntry_What `protobuf_oneof:"what"`
+	// When the delivery was made or redriven, the same in every entry of a series; absent in those of routing, whose
+	// time it is, and of versions that did not say it.
+	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -912,6 +925,22 @@ func (x *JournalEntry) GetCancelled() *Cancelled {
 	return nil
 }
 
+func (x *JournalEntry) GetExpunged() *Expunged {
+	if x != nil {
+		if x, ok := x.What.(*JournalEntry_Expunged); ok {
+			return x.Expunged
+		}
+	}
+	return nil
+}
+
+func (x *JournalEntry) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
 type isJournalEntry_What interface {
 	isJournalEntry_What()
 }
@@ -951,6 +980,11 @@ type JournalEntry_Cancelled struct {
 	Cancelled *Cancelled `protobuf:"bytes,16,opt,name=cancelled,proto3,oneof"`
 }
 
+type JournalEntry_Expunged struct {
+	// The event's payload was removed on request.
+	Expunged *Expunged `protobuf:"bytes,17,opt,name=expunged,proto3,oneof"`
+}
+
 func (*JournalEntry_Routed) isJournalEntry_What() {}
 
 func (*JournalEntry_Attempted) isJournalEntry_What() {}
@@ -964,6 +998,8 @@ func (*JournalEntry_Released) isJournalEntry_What() {}
 func (*JournalEntry_Dead) isJournalEntry_What() {}
 
 func (*JournalEntry_Cancelled) isJournalEntry_What() {}
+
+func (*JournalEntry_Expunged) isJournalEntry_What() {}
 
 // Routed lists what routing an event gave. One event with many matches has several entries, of
 // which each names at most 1 000 deliveries.
@@ -982,7 +1018,13 @@ type Routed struct {
 	// When the event was accepted.
 	AcceptTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=accept_time,json=acceptTime,proto3" json:"accept_time,omitempty"`
 	// The replay job that asked for it, if any.
-	ReplayId      string `protobuf:"bytes,7,opt,name=replay_id,json=replayId,proto3" json:"replay_id,omitempty"`
+	ReplayId string `protobuf:"bytes,7,opt,name=replay_id,json=replayId,proto3" json:"replay_id,omitempty"`
+	// The event's deduplication key, as Event has it.
+	DedupKey string `protobuf:"bytes,8,opt,name=dedup_key,json=dedupKey,proto3" json:"dedup_key,omitempty"`
+	// W3C traceparent of the acceptance.
+	Traceparent string `protobuf:"bytes,9,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// How far back the check for duplicates could look.
+	DedupWindow   v1.DedupWindow `protobuf:"varint,10,opt,name=dedup_window,json=dedupWindow,proto3,enum=postrider.v1.DedupWindow" json:"dedup_window,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1064,6 +1106,27 @@ func (x *Routed) GetReplayId() string {
 		return x.ReplayId
 	}
 	return ""
+}
+
+func (x *Routed) GetDedupKey() string {
+	if x != nil {
+		return x.DedupKey
+	}
+	return ""
+}
+
+func (x *Routed) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *Routed) GetDedupWindow() v1.DedupWindow {
+	if x != nil {
+		return x.DedupWindow
+	}
+	return v1.DedupWindow(0)
 }
 
 // RoutedDelivery is one match.
@@ -1225,9 +1288,19 @@ type Attempted struct {
 	// Why it is held or dead.
 	Reason string `protobuf:"bytes,18,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The series that its number counts in.
-	Series        int32 `protobuf:"varint,19,opt,name=series,proto3" json:"series,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Series int32 `protobuf:"varint,19,opt,name=series,proto3" json:"series,omitempty"`
+	// Where its time went.
+	Timings *Timings `protobuf:"bytes,20,opt,name=timings,proto3" json:"timings,omitempty"`
+	// First 16 KiB of the request's body, with secrets masked; empty if it was the event's data.
+	RequestBody []byte `protobuf:"bytes,21,opt,name=request_body,json=requestBody,proto3" json:"request_body,omitempty"`
+	// Whether it was cut.
+	RequestBodyTruncated bool `protobuf:"varint,22,opt,name=request_body_truncated,json=requestBodyTruncated,proto3" json:"request_body_truncated,omitempty"`
+	// The request's body was the event's data, byte for byte.
+	RequestBodyIsData bool `protobuf:"varint,23,opt,name=request_body_is_data,json=requestBodyIsData,proto3" json:"request_body_is_data,omitempty"`
+	// Size of the request's body in bytes.
+	RequestBodySize int64 `protobuf:"varint,24,opt,name=request_body_size,json=requestBodySize,proto3" json:"request_body_size,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Attempted) Reset() {
@@ -1393,6 +1466,132 @@ func (x *Attempted) GetSeries() int32 {
 	return 0
 }
 
+func (x *Attempted) GetTimings() *Timings {
+	if x != nil {
+		return x.Timings
+	}
+	return nil
+}
+
+func (x *Attempted) GetRequestBody() []byte {
+	if x != nil {
+		return x.RequestBody
+	}
+	return nil
+}
+
+func (x *Attempted) GetRequestBodyTruncated() bool {
+	if x != nil {
+		return x.RequestBodyTruncated
+	}
+	return false
+}
+
+func (x *Attempted) GetRequestBodyIsData() bool {
+	if x != nil {
+		return x.RequestBodyIsData
+	}
+	return false
+}
+
+func (x *Attempted) GetRequestBodySize() int64 {
+	if x != nil {
+		return x.RequestBodySize
+	}
+	return 0
+}
+
+// Timings is where an attempt's time went, in microseconds; 0 for a phase that did not take place.
+type Timings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Resolving the name.
+	DnsUs int64 `protobuf:"varint,1,opt,name=dns_us,json=dnsUs,proto3" json:"dns_us,omitempty"`
+	// Connecting.
+	ConnectUs int64 `protobuf:"varint,2,opt,name=connect_us,json=connectUs,proto3" json:"connect_us,omitempty"`
+	// The TLS handshake.
+	TlsUs int64 `protobuf:"varint,3,opt,name=tls_us,json=tlsUs,proto3" json:"tls_us,omitempty"`
+	// From the attempt's start to the first byte of the response.
+	FirstByteUs int64 `protobuf:"varint,4,opt,name=first_byte_us,json=firstByteUs,proto3" json:"first_byte_us,omitempty"`
+	// Whether a connection was reused.
+	Reused bool `protobuf:"varint,5,opt,name=reused,proto3" json:"reused,omitempty"`
+	// Address and port that the request went to.
+	RemoteAddress string `protobuf:"bytes,6,opt,name=remote_address,json=remoteAddress,proto3" json:"remote_address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Timings) Reset() {
+	*x = Timings{}
+	mi := &file_postrider_record_v1_record_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Timings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Timings) ProtoMessage() {}
+
+func (x *Timings) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_record_v1_record_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Timings.ProtoReflect.Descriptor instead.
+func (*Timings) Descriptor() ([]byte, []int) {
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Timings) GetDnsUs() int64 {
+	if x != nil {
+		return x.DnsUs
+	}
+	return 0
+}
+
+func (x *Timings) GetConnectUs() int64 {
+	if x != nil {
+		return x.ConnectUs
+	}
+	return 0
+}
+
+func (x *Timings) GetTlsUs() int64 {
+	if x != nil {
+		return x.TlsUs
+	}
+	return 0
+}
+
+func (x *Timings) GetFirstByteUs() int64 {
+	if x != nil {
+		return x.FirstByteUs
+	}
+	return 0
+}
+
+func (x *Timings) GetReused() bool {
+	if x != nil {
+		return x.Reused
+	}
+	return false
+}
+
+func (x *Timings) GetRemoteAddress() string {
+	if x != nil {
+		return x.RemoteAddress
+	}
+	return ""
+}
+
 // Waiting says that the delivery waits without an attempt having been made: parked or delayed.
 type Waiting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1406,7 +1605,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[10]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1617,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[10]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1630,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{10}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Waiting) GetDueTime() *timestamppb.Timestamp {
@@ -1459,7 +1658,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[11]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1670,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[11]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1683,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{11}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Held) GetReason() string {
@@ -1505,7 +1704,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[12]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1716,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[12]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1729,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{12}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Released) GetReason() string {
@@ -1551,7 +1750,7 @@ type Dead struct {
 
 func (x *Dead) Reset() {
 	*x = Dead{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[13]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1762,7 @@ func (x *Dead) String() string {
 func (*Dead) ProtoMessage() {}
 
 func (x *Dead) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[13]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1775,7 @@ func (x *Dead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dead.ProtoReflect.Descriptor instead.
 func (*Dead) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{13}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Dead) GetCause() string {
@@ -1597,7 +1796,7 @@ type Cancelled struct {
 
 func (x *Cancelled) Reset() {
 	*x = Cancelled{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[14]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1808,7 @@ func (x *Cancelled) String() string {
 func (*Cancelled) ProtoMessage() {}
 
 func (x *Cancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[14]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,10 +1821,56 @@ func (x *Cancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancelled.ProtoReflect.Descriptor instead.
 func (*Cancelled) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{14}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Cancelled) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Expunged says that the event's payload and the recorded bodies of its attempts were removed.
+type Expunged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "request".
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Expunged) Reset() {
+	*x = Expunged{}
+	mi := &file_postrider_record_v1_record_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Expunged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Expunged) ProtoMessage() {}
+
+func (x *Expunged) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_record_v1_record_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Expunged.ProtoReflect.Descriptor instead.
+func (*Expunged) Descriptor() ([]byte, []int) {
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Expunged) GetReason() string {
 	if x != nil {
 		return x.Reason
 	}
@@ -1649,7 +1894,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[15]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1906,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[15]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1919,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{15}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeadLetter) GetDelivery() *Delivery {
@@ -1718,7 +1963,7 @@ type Webhook struct {
 
 func (x *Webhook) Reset() {
 	*x = Webhook{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[16]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1975,7 @@ func (x *Webhook) String() string {
 func (*Webhook) ProtoMessage() {}
 
 func (x *Webhook) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[16]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1988,7 @@ func (x *Webhook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
 func (*Webhook) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{16}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Webhook) GetWebhook() *v1.Webhook {
@@ -1782,7 +2027,7 @@ type SealedSecret struct {
 
 func (x *SealedSecret) Reset() {
 	*x = SealedSecret{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[17]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +2039,7 @@ func (x *SealedSecret) String() string {
 func (*SealedSecret) ProtoMessage() {}
 
 func (x *SealedSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[17]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1807,7 +2052,7 @@ func (x *SealedSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealedSecret.ProtoReflect.Descriptor instead.
 func (*SealedSecret) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{17}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SealedSecret) GetId() string {
@@ -1867,7 +2112,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[18]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +2124,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[18]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +2137,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{18}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Account) GetAccount() *v1.Account {
@@ -1930,7 +2175,7 @@ type SealedSigningKey struct {
 
 func (x *SealedSigningKey) Reset() {
 	*x = SealedSigningKey{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[19]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2187,7 @@ func (x *SealedSigningKey) String() string {
 func (*SealedSigningKey) ProtoMessage() {}
 
 func (x *SealedSigningKey) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[19]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2200,7 @@ func (x *SealedSigningKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealedSigningKey.ProtoReflect.Descriptor instead.
 func (*SealedSigningKey) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{19}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SealedSigningKey) GetKey() *v1.SigningKey {
@@ -1995,7 +2240,7 @@ type IdempotentResult struct {
 
 func (x *IdempotentResult) Reset() {
 	*x = IdempotentResult{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[20]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2252,7 @@ func (x *IdempotentResult) String() string {
 func (*IdempotentResult) ProtoMessage() {}
 
 func (x *IdempotentResult) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[20]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2265,7 @@ func (x *IdempotentResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotentResult.ProtoReflect.Descriptor instead.
 func (*IdempotentResult) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{20}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *IdempotentResult) GetFingerprint() []byte {
@@ -2076,7 +2321,7 @@ type EventType struct {
 
 func (x *EventType) Reset() {
 	*x = EventType{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[21]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2333,7 @@ func (x *EventType) String() string {
 func (*EventType) ProtoMessage() {}
 
 func (x *EventType) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[21]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2346,7 @@ func (x *EventType) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventType.ProtoReflect.Descriptor instead.
 func (*EventType) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{21}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *EventType) GetEventType() *v1.EventType {
@@ -2124,7 +2369,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[22]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2381,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[22]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2394,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{22}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Key) GetKey() *v1.ApiKey {
@@ -2188,7 +2433,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[23]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2445,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[23]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2458,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{23}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Job) GetReplay() *v1.Replay {
@@ -2271,7 +2516,7 @@ type JobItem struct {
 
 func (x *JobItem) Reset() {
 	*x = JobItem{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[24]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +2528,7 @@ func (x *JobItem) String() string {
 func (*JobItem) ProtoMessage() {}
 
 func (x *JobItem) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[24]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +2541,7 @@ func (x *JobItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobItem.ProtoReflect.Descriptor instead.
 func (*JobItem) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{24}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JobItem) GetSequence() uint64 {
@@ -2340,7 +2585,7 @@ type Failing struct {
 
 func (x *Failing) Reset() {
 	*x = Failing{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[25]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2352,7 +2597,7 @@ func (x *Failing) String() string {
 func (*Failing) ProtoMessage() {}
 
 func (x *Failing) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[25]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2365,7 +2610,7 @@ func (x *Failing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failing.ProtoReflect.Descriptor instead.
 func (*Failing) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{25}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Failing) GetAccountId() string {
@@ -2453,7 +2698,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[26]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2465,7 +2710,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[26]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2478,7 +2723,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{26}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Notice) GetEvent() *Event {
@@ -2560,7 +2805,7 @@ type Announced struct {
 
 func (x *Announced) Reset() {
 	*x = Announced{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[27]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2817,7 @@ func (x *Announced) String() string {
 func (*Announced) ProtoMessage() {}
 
 func (x *Announced) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[27]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2830,7 @@ func (x *Announced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announced.ProtoReflect.Descriptor instead.
 func (*Announced) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{27}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Announced) GetAccountId() string {
@@ -2613,7 +2858,7 @@ var File_postrider_record_v1_record_proto protoreflect.FileDescriptor
 
 const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\n" +
-	" postrider/record/v1/record.proto\x12\x13postrider.record.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apostrider/v1/account.proto\x1a\x19postrider/v1/replay.proto\x1a\x1apostrider/v1/webhook.proto\"\x82\x06\n" +
+	" postrider/record/v1/record.proto\x12\x13postrider.record.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apostrider/v1/account.proto\x1a\x18postrider/v1/event.proto\x1a\x19postrider/v1/replay.proto\x1a\x1apostrider/v1/webhook.proto\"\xc0\x06\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -2636,7 +2881,8 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"extensions\x18\x0f \x03(\v2*.postrider.record.v1.Event.ExtensionsEntryR\n" +
 	"extensions\x12\x1a\n" +
-	"\bwarnings\x18\x10 \x03(\tR\bwarnings\x12\x12\n" +
+	"\bwarnings\x18\x10 \x03(\tR\bwarnings\x12<\n" +
+	"\fdedup_window\x18\x11 \x01(\x0e2\x19.postrider.v1.DedupWindowR\vdedupWindow\x12\x12\n" +
 	"\x04data\x18\x14 \x01(\fR\x04data\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -2690,7 +2936,7 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\x10webhook_revision\x18\x04 \x01(\x04R\x0fwebhookRevision\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\"K\n" +
 	"\fJournalBatch\x12;\n" +
-	"\aentries\x18\x01 \x03(\v2!.postrider.record.v1.JournalEntryR\aentries\"\xd7\x05\n" +
+	"\aentries\x18\x01 \x03(\v2!.postrider.record.v1.JournalEntryR\aentries\"\xd1\x06\n" +
 	"\fJournalEntry\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1d\n" +
 	"\n" +
@@ -2712,8 +2958,11 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\x04held\x18\r \x01(\v2\x19.postrider.record.v1.HeldH\x00R\x04held\x12;\n" +
 	"\breleased\x18\x0e \x01(\v2\x1d.postrider.record.v1.ReleasedH\x00R\breleased\x12/\n" +
 	"\x04dead\x18\x0f \x01(\v2\x19.postrider.record.v1.DeadH\x00R\x04dead\x12>\n" +
-	"\tcancelled\x18\x10 \x01(\v2\x1e.postrider.record.v1.CancelledH\x00R\tcancelledB\x06\n" +
-	"\x04what\"\xda\x02\n" +
+	"\tcancelled\x18\x10 \x01(\v2\x1e.postrider.record.v1.CancelledH\x00R\tcancelled\x12;\n" +
+	"\bexpunged\x18\x11 \x01(\v2\x1d.postrider.record.v1.ExpungedH\x00R\bexpunged\x12;\n" +
+	"\vcreate_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTimeB\x06\n" +
+	"\x04what\"\xd7\x03\n" +
 	"\x06Routed\x12C\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2#.postrider.record.v1.RoutedDeliveryR\n" +
@@ -2724,7 +2973,11 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\rmatched_total\x18\x05 \x01(\x05R\fmatchedTotal\x12;\n" +
 	"\vaccept_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"acceptTime\x12\x1b\n" +
-	"\treplay_id\x18\a \x01(\tR\breplayId\"P\n" +
+	"\treplay_id\x18\a \x01(\tR\breplayId\x12\x1b\n" +
+	"\tdedup_key\x18\b \x01(\tR\bdedupKey\x12 \n" +
+	"\vtraceparent\x18\t \x01(\tR\vtraceparent\x12<\n" +
+	"\fdedup_window\x18\n" +
+	" \x01(\x0e2\x19.postrider.v1.DedupWindowR\vdedupWindow\"P\n" +
 	"\x0eRoutedDelivery\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
 	"deliveryId\x12\x1d\n" +
@@ -2734,7 +2987,7 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"webhook_id\x18\x01 \x01(\tR\twebhookId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\"\xb0\a\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\x9e\t\n" +
 	"\tAttempted\x12\x1d\n" +
 	"\n" +
 	"attempt_id\x18\x01 \x01(\tR\tattemptId\x12\x16\n" +
@@ -2761,13 +3014,26 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\x05state\x18\x10 \x01(\tR\x05state\x12F\n" +
 	"\x11next_attempt_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x12\x16\n" +
 	"\x06reason\x18\x12 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06series\x18\x13 \x01(\x05R\x06series\x1aA\n" +
+	"\x06series\x18\x13 \x01(\x05R\x06series\x126\n" +
+	"\atimings\x18\x14 \x01(\v2\x1c.postrider.record.v1.TimingsR\atimings\x12!\n" +
+	"\frequest_body\x18\x15 \x01(\fR\vrequestBody\x124\n" +
+	"\x16request_body_truncated\x18\x16 \x01(\bR\x14requestBodyTruncated\x12/\n" +
+	"\x14request_body_is_data\x18\x17 \x01(\bR\x11requestBodyIsData\x12*\n" +
+	"\x11request_body_size\x18\x18 \x01(\x03R\x0frequestBodySize\x1aA\n" +
 	"\x13RequestHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aB\n" +
 	"\x14ResponseHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"X\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb9\x01\n" +
+	"\aTimings\x12\x15\n" +
+	"\x06dns_us\x18\x01 \x01(\x03R\x05dnsUs\x12\x1d\n" +
+	"\n" +
+	"connect_us\x18\x02 \x01(\x03R\tconnectUs\x12\x15\n" +
+	"\x06tls_us\x18\x03 \x01(\x03R\x05tlsUs\x12\"\n" +
+	"\rfirst_byte_us\x18\x04 \x01(\x03R\vfirstByteUs\x12\x16\n" +
+	"\x06reused\x18\x05 \x01(\bR\x06reused\x12%\n" +
+	"\x0eremote_address\x18\x06 \x01(\tR\rremoteAddress\"X\n" +
 	"\aWaiting\x125\n" +
 	"\bdue_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x1e\n" +
@@ -2778,6 +3044,8 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\x04Dead\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\"#\n" +
 	"\tCancelled\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\"\n" +
+	"\bExpunged\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xd0\x01\n" +
 	"\n" +
 	"DeadLetter\x129\n" +
@@ -2890,7 +3158,7 @@ func file_postrider_record_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_postrider_record_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_postrider_record_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_postrider_record_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_postrider_record_v1_record_proto_goTypes = []any{
 	(RetryKind)(0),                // 0: postrider.record.v1.RetryKind
 	(*Event)(nil),                 // 1: postrider.record.v1.Event
@@ -2903,103 +3171,111 @@ var file_postrider_record_v1_record_proto_goTypes = []any{
 	(*RoutedDelivery)(nil),        // 8: postrider.record.v1.RoutedDelivery
 	(*Unmatched)(nil),             // 9: postrider.record.v1.Unmatched
 	(*Attempted)(nil),             // 10: postrider.record.v1.Attempted
-	(*Waiting)(nil),               // 11: postrider.record.v1.Waiting
-	(*Held)(nil),                  // 12: postrider.record.v1.Held
-	(*Released)(nil),              // 13: postrider.record.v1.Released
-	(*Dead)(nil),                  // 14: postrider.record.v1.Dead
-	(*Cancelled)(nil),             // 15: postrider.record.v1.Cancelled
-	(*DeadLetter)(nil),            // 16: postrider.record.v1.DeadLetter
-	(*Webhook)(nil),               // 17: postrider.record.v1.Webhook
-	(*SealedSecret)(nil),          // 18: postrider.record.v1.SealedSecret
-	(*Account)(nil),               // 19: postrider.record.v1.Account
-	(*SealedSigningKey)(nil),      // 20: postrider.record.v1.SealedSigningKey
-	(*IdempotentResult)(nil),      // 21: postrider.record.v1.IdempotentResult
-	(*EventType)(nil),             // 22: postrider.record.v1.EventType
-	(*Key)(nil),                   // 23: postrider.record.v1.Key
-	(*Job)(nil),                   // 24: postrider.record.v1.Job
-	(*JobItem)(nil),               // 25: postrider.record.v1.JobItem
-	(*Failing)(nil),               // 26: postrider.record.v1.Failing
-	(*Notice)(nil),                // 27: postrider.record.v1.Notice
-	(*Announced)(nil),             // 28: postrider.record.v1.Announced
-	nil,                           // 29: postrider.record.v1.Event.LabelsEntry
-	nil,                           // 30: postrider.record.v1.Event.ExtensionsEntry
-	nil,                           // 31: postrider.record.v1.Delivery.ExtensionsEntry
-	nil,                           // 32: postrider.record.v1.Attempted.RequestHeadersEntry
-	nil,                           // 33: postrider.record.v1.Attempted.ResponseHeadersEntry
-	nil,                           // 34: postrider.record.v1.IdempotentResult.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
-	(*v1.Webhook)(nil),            // 36: postrider.v1.Webhook
-	(*v1.Account)(nil),            // 37: postrider.v1.Account
-	(*v1.ClientKey)(nil),          // 38: postrider.v1.ClientKey
-	(*v1.SigningKey)(nil),         // 39: postrider.v1.SigningKey
-	(*v1.EventType)(nil),          // 40: postrider.v1.EventType
-	(*v1.ApiKey)(nil),             // 41: postrider.v1.ApiKey
-	(*v1.Replay)(nil),             // 42: postrider.v1.Replay
-	(v1.WebhookState)(0),          // 43: postrider.v1.WebhookState
+	(*Timings)(nil),               // 11: postrider.record.v1.Timings
+	(*Waiting)(nil),               // 12: postrider.record.v1.Waiting
+	(*Held)(nil),                  // 13: postrider.record.v1.Held
+	(*Released)(nil),              // 14: postrider.record.v1.Released
+	(*Dead)(nil),                  // 15: postrider.record.v1.Dead
+	(*Cancelled)(nil),             // 16: postrider.record.v1.Cancelled
+	(*Expunged)(nil),              // 17: postrider.record.v1.Expunged
+	(*DeadLetter)(nil),            // 18: postrider.record.v1.DeadLetter
+	(*Webhook)(nil),               // 19: postrider.record.v1.Webhook
+	(*SealedSecret)(nil),          // 20: postrider.record.v1.SealedSecret
+	(*Account)(nil),               // 21: postrider.record.v1.Account
+	(*SealedSigningKey)(nil),      // 22: postrider.record.v1.SealedSigningKey
+	(*IdempotentResult)(nil),      // 23: postrider.record.v1.IdempotentResult
+	(*EventType)(nil),             // 24: postrider.record.v1.EventType
+	(*Key)(nil),                   // 25: postrider.record.v1.Key
+	(*Job)(nil),                   // 26: postrider.record.v1.Job
+	(*JobItem)(nil),               // 27: postrider.record.v1.JobItem
+	(*Failing)(nil),               // 28: postrider.record.v1.Failing
+	(*Notice)(nil),                // 29: postrider.record.v1.Notice
+	(*Announced)(nil),             // 30: postrider.record.v1.Announced
+	nil,                           // 31: postrider.record.v1.Event.LabelsEntry
+	nil,                           // 32: postrider.record.v1.Event.ExtensionsEntry
+	nil,                           // 33: postrider.record.v1.Delivery.ExtensionsEntry
+	nil,                           // 34: postrider.record.v1.Attempted.RequestHeadersEntry
+	nil,                           // 35: postrider.record.v1.Attempted.ResponseHeadersEntry
+	nil,                           // 36: postrider.record.v1.IdempotentResult.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(v1.DedupWindow)(0),           // 38: postrider.v1.DedupWindow
+	(*v1.Webhook)(nil),            // 39: postrider.v1.Webhook
+	(*v1.Account)(nil),            // 40: postrider.v1.Account
+	(*v1.ClientKey)(nil),          // 41: postrider.v1.ClientKey
+	(*v1.SigningKey)(nil),         // 42: postrider.v1.SigningKey
+	(*v1.EventType)(nil),          // 43: postrider.v1.EventType
+	(*v1.ApiKey)(nil),             // 44: postrider.v1.ApiKey
+	(*v1.Replay)(nil),             // 45: postrider.v1.Replay
+	(v1.WebhookState)(0),          // 46: postrider.v1.WebhookState
 }
 var file_postrider_record_v1_record_proto_depIdxs = []int32{
-	35, // 0: postrider.record.v1.Event.time:type_name -> google.protobuf.Timestamp
-	29, // 1: postrider.record.v1.Event.labels:type_name -> postrider.record.v1.Event.LabelsEntry
-	35, // 2: postrider.record.v1.Event.accept_time:type_name -> google.protobuf.Timestamp
-	35, // 3: postrider.record.v1.Event.deliver_at:type_name -> google.protobuf.Timestamp
-	30, // 4: postrider.record.v1.Event.extensions:type_name -> postrider.record.v1.Event.ExtensionsEntry
-	35, // 5: postrider.record.v1.Delivery.event_time:type_name -> google.protobuf.Timestamp
-	35, // 6: postrider.record.v1.Delivery.accept_time:type_name -> google.protobuf.Timestamp
-	35, // 7: postrider.record.v1.Delivery.route_time:type_name -> google.protobuf.Timestamp
-	31, // 8: postrider.record.v1.Delivery.extensions:type_name -> postrider.record.v1.Delivery.ExtensionsEntry
-	3,  // 9: postrider.record.v1.Delivery.progress:type_name -> postrider.record.v1.Progress
-	35, // 10: postrider.record.v1.Progress.first_attempt_time:type_name -> google.protobuf.Timestamp
-	35, // 11: postrider.record.v1.Progress.last_attempt_time:type_name -> google.protobuf.Timestamp
-	2,  // 12: postrider.record.v1.Retry.delivery:type_name -> postrider.record.v1.Delivery
-	0,  // 13: postrider.record.v1.Retry.kind:type_name -> postrider.record.v1.RetryKind
-	35, // 14: postrider.record.v1.Retry.due_time:type_name -> google.protobuf.Timestamp
-	6,  // 15: postrider.record.v1.JournalBatch.entries:type_name -> postrider.record.v1.JournalEntry
-	35, // 16: postrider.record.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
-	7,  // 17: postrider.record.v1.JournalEntry.routed:type_name -> postrider.record.v1.Routed
-	10, // 18: postrider.record.v1.JournalEntry.attempted:type_name -> postrider.record.v1.Attempted
-	11, // 19: postrider.record.v1.JournalEntry.waiting:type_name -> postrider.record.v1.Waiting
-	12, // 20: postrider.record.v1.JournalEntry.held:type_name -> postrider.record.v1.Held
-	13, // 21: postrider.record.v1.JournalEntry.released:type_name -> postrider.record.v1.Released
-	14, // 22: postrider.record.v1.JournalEntry.dead:type_name -> postrider.record.v1.Dead
-	15, // 23: postrider.record.v1.JournalEntry.cancelled:type_name -> postrider.record.v1.Cancelled
-	8,  // 24: postrider.record.v1.Routed.deliveries:type_name -> postrider.record.v1.RoutedDelivery
-	9,  // 25: postrider.record.v1.Routed.unmatched:type_name -> postrider.record.v1.Unmatched
-	35, // 26: postrider.record.v1.Routed.accept_time:type_name -> google.protobuf.Timestamp
-	35, // 27: postrider.record.v1.Attempted.start_time:type_name -> google.protobuf.Timestamp
-	32, // 28: postrider.record.v1.Attempted.request_headers:type_name -> postrider.record.v1.Attempted.RequestHeadersEntry
-	33, // 29: postrider.record.v1.Attempted.response_headers:type_name -> postrider.record.v1.Attempted.ResponseHeadersEntry
-	35, // 30: postrider.record.v1.Attempted.next_attempt_time:type_name -> google.protobuf.Timestamp
-	35, // 31: postrider.record.v1.Waiting.due_time:type_name -> google.protobuf.Timestamp
-	2,  // 32: postrider.record.v1.DeadLetter.delivery:type_name -> postrider.record.v1.Delivery
-	35, // 33: postrider.record.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
-	10, // 34: postrider.record.v1.DeadLetter.last_attempt:type_name -> postrider.record.v1.Attempted
-	36, // 35: postrider.record.v1.Webhook.webhook:type_name -> postrider.v1.Webhook
-	18, // 36: postrider.record.v1.Webhook.secrets:type_name -> postrider.record.v1.SealedSecret
-	35, // 37: postrider.record.v1.SealedSecret.create_time:type_name -> google.protobuf.Timestamp
-	35, // 38: postrider.record.v1.SealedSecret.expire_time:type_name -> google.protobuf.Timestamp
-	37, // 39: postrider.record.v1.Account.account:type_name -> postrider.v1.Account
-	20, // 40: postrider.record.v1.Account.signing_keys:type_name -> postrider.record.v1.SealedSigningKey
-	38, // 41: postrider.record.v1.Account.client_keys:type_name -> postrider.v1.ClientKey
-	39, // 42: postrider.record.v1.SealedSigningKey.key:type_name -> postrider.v1.SigningKey
-	35, // 43: postrider.record.v1.IdempotentResult.claim_time:type_name -> google.protobuf.Timestamp
-	34, // 44: postrider.record.v1.IdempotentResult.headers:type_name -> postrider.record.v1.IdempotentResult.HeadersEntry
-	40, // 45: postrider.record.v1.EventType.event_type:type_name -> postrider.v1.EventType
-	41, // 46: postrider.record.v1.Key.key:type_name -> postrider.v1.ApiKey
-	42, // 47: postrider.record.v1.Job.replay:type_name -> postrider.v1.Replay
-	25, // 48: postrider.record.v1.Job.batch:type_name -> postrider.record.v1.JobItem
-	35, // 49: postrider.record.v1.Failing.since:type_name -> google.protobuf.Timestamp
-	35, // 50: postrider.record.v1.Failing.last_failure_time:type_name -> google.protobuf.Timestamp
-	1,  // 51: postrider.record.v1.Notice.event:type_name -> postrider.record.v1.Event
-	35, // 52: postrider.record.v1.Notice.create_time:type_name -> google.protobuf.Timestamp
-	43, // 53: postrider.record.v1.Notice.state:type_name -> postrider.v1.WebhookState
-	35, // 54: postrider.record.v1.Notice.state_time:type_name -> google.protobuf.Timestamp
-	35, // 55: postrider.record.v1.Notice.failing_since:type_name -> google.protobuf.Timestamp
-	35, // 56: postrider.record.v1.Announced.time:type_name -> google.protobuf.Timestamp
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	37, // 0: postrider.record.v1.Event.time:type_name -> google.protobuf.Timestamp
+	31, // 1: postrider.record.v1.Event.labels:type_name -> postrider.record.v1.Event.LabelsEntry
+	37, // 2: postrider.record.v1.Event.accept_time:type_name -> google.protobuf.Timestamp
+	37, // 3: postrider.record.v1.Event.deliver_at:type_name -> google.protobuf.Timestamp
+	32, // 4: postrider.record.v1.Event.extensions:type_name -> postrider.record.v1.Event.ExtensionsEntry
+	38, // 5: postrider.record.v1.Event.dedup_window:type_name -> postrider.v1.DedupWindow
+	37, // 6: postrider.record.v1.Delivery.event_time:type_name -> google.protobuf.Timestamp
+	37, // 7: postrider.record.v1.Delivery.accept_time:type_name -> google.protobuf.Timestamp
+	37, // 8: postrider.record.v1.Delivery.route_time:type_name -> google.protobuf.Timestamp
+	33, // 9: postrider.record.v1.Delivery.extensions:type_name -> postrider.record.v1.Delivery.ExtensionsEntry
+	3,  // 10: postrider.record.v1.Delivery.progress:type_name -> postrider.record.v1.Progress
+	37, // 11: postrider.record.v1.Progress.first_attempt_time:type_name -> google.protobuf.Timestamp
+	37, // 12: postrider.record.v1.Progress.last_attempt_time:type_name -> google.protobuf.Timestamp
+	2,  // 13: postrider.record.v1.Retry.delivery:type_name -> postrider.record.v1.Delivery
+	0,  // 14: postrider.record.v1.Retry.kind:type_name -> postrider.record.v1.RetryKind
+	37, // 15: postrider.record.v1.Retry.due_time:type_name -> google.protobuf.Timestamp
+	6,  // 16: postrider.record.v1.JournalBatch.entries:type_name -> postrider.record.v1.JournalEntry
+	37, // 17: postrider.record.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
+	7,  // 18: postrider.record.v1.JournalEntry.routed:type_name -> postrider.record.v1.Routed
+	10, // 19: postrider.record.v1.JournalEntry.attempted:type_name -> postrider.record.v1.Attempted
+	12, // 20: postrider.record.v1.JournalEntry.waiting:type_name -> postrider.record.v1.Waiting
+	13, // 21: postrider.record.v1.JournalEntry.held:type_name -> postrider.record.v1.Held
+	14, // 22: postrider.record.v1.JournalEntry.released:type_name -> postrider.record.v1.Released
+	15, // 23: postrider.record.v1.JournalEntry.dead:type_name -> postrider.record.v1.Dead
+	16, // 24: postrider.record.v1.JournalEntry.cancelled:type_name -> postrider.record.v1.Cancelled
+	17, // 25: postrider.record.v1.JournalEntry.expunged:type_name -> postrider.record.v1.Expunged
+	37, // 26: postrider.record.v1.JournalEntry.create_time:type_name -> google.protobuf.Timestamp
+	8,  // 27: postrider.record.v1.Routed.deliveries:type_name -> postrider.record.v1.RoutedDelivery
+	9,  // 28: postrider.record.v1.Routed.unmatched:type_name -> postrider.record.v1.Unmatched
+	37, // 29: postrider.record.v1.Routed.accept_time:type_name -> google.protobuf.Timestamp
+	38, // 30: postrider.record.v1.Routed.dedup_window:type_name -> postrider.v1.DedupWindow
+	37, // 31: postrider.record.v1.Attempted.start_time:type_name -> google.protobuf.Timestamp
+	34, // 32: postrider.record.v1.Attempted.request_headers:type_name -> postrider.record.v1.Attempted.RequestHeadersEntry
+	35, // 33: postrider.record.v1.Attempted.response_headers:type_name -> postrider.record.v1.Attempted.ResponseHeadersEntry
+	37, // 34: postrider.record.v1.Attempted.next_attempt_time:type_name -> google.protobuf.Timestamp
+	11, // 35: postrider.record.v1.Attempted.timings:type_name -> postrider.record.v1.Timings
+	37, // 36: postrider.record.v1.Waiting.due_time:type_name -> google.protobuf.Timestamp
+	2,  // 37: postrider.record.v1.DeadLetter.delivery:type_name -> postrider.record.v1.Delivery
+	37, // 38: postrider.record.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
+	10, // 39: postrider.record.v1.DeadLetter.last_attempt:type_name -> postrider.record.v1.Attempted
+	39, // 40: postrider.record.v1.Webhook.webhook:type_name -> postrider.v1.Webhook
+	20, // 41: postrider.record.v1.Webhook.secrets:type_name -> postrider.record.v1.SealedSecret
+	37, // 42: postrider.record.v1.SealedSecret.create_time:type_name -> google.protobuf.Timestamp
+	37, // 43: postrider.record.v1.SealedSecret.expire_time:type_name -> google.protobuf.Timestamp
+	40, // 44: postrider.record.v1.Account.account:type_name -> postrider.v1.Account
+	22, // 45: postrider.record.v1.Account.signing_keys:type_name -> postrider.record.v1.SealedSigningKey
+	41, // 46: postrider.record.v1.Account.client_keys:type_name -> postrider.v1.ClientKey
+	42, // 47: postrider.record.v1.SealedSigningKey.key:type_name -> postrider.v1.SigningKey
+	37, // 48: postrider.record.v1.IdempotentResult.claim_time:type_name -> google.protobuf.Timestamp
+	36, // 49: postrider.record.v1.IdempotentResult.headers:type_name -> postrider.record.v1.IdempotentResult.HeadersEntry
+	43, // 50: postrider.record.v1.EventType.event_type:type_name -> postrider.v1.EventType
+	44, // 51: postrider.record.v1.Key.key:type_name -> postrider.v1.ApiKey
+	45, // 52: postrider.record.v1.Job.replay:type_name -> postrider.v1.Replay
+	27, // 53: postrider.record.v1.Job.batch:type_name -> postrider.record.v1.JobItem
+	37, // 54: postrider.record.v1.Failing.since:type_name -> google.protobuf.Timestamp
+	37, // 55: postrider.record.v1.Failing.last_failure_time:type_name -> google.protobuf.Timestamp
+	1,  // 56: postrider.record.v1.Notice.event:type_name -> postrider.record.v1.Event
+	37, // 57: postrider.record.v1.Notice.create_time:type_name -> google.protobuf.Timestamp
+	46, // 58: postrider.record.v1.Notice.state:type_name -> postrider.v1.WebhookState
+	37, // 59: postrider.record.v1.Notice.state_time:type_name -> google.protobuf.Timestamp
+	37, // 60: postrider.record.v1.Notice.failing_since:type_name -> google.protobuf.Timestamp
+	37, // 61: postrider.record.v1.Announced.time:type_name -> google.protobuf.Timestamp
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_postrider_record_v1_record_proto_init() }
@@ -3015,6 +3291,7 @@ func file_postrider_record_v1_record_proto_init() {
 		(*JournalEntry_Released)(nil),
 		(*JournalEntry_Dead)(nil),
 		(*JournalEntry_Cancelled)(nil),
+		(*JournalEntry_Expunged)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3022,7 +3299,7 @@ func file_postrider_record_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_record_v1_record_proto_rawDesc), len(file_postrider_record_v1_record_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,115 @@
+package logstore
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/postrider/postrider/pkg/postrider"
+)
+
+// redact rewrites the attempts of an event that have bodies.
+func (r *reader) redact(ctx context.Context, tx *sql.Tx, account postrider.AccountID, eventID string) (int, error) {
+	type change struct {
+		id, delivery string
+		record       []byte
+	}
+	var changes []change
+	err := eachRow(ctx, tx, r.bind(`SELECT attempt_id, delivery_id, record FROM attempts WHERE account_id = ?
+		AND delivery_id IN (SELECT delivery_id FROM deliveries WHERE event_id = ? AND account_id = ?)`),
+		[]any{string(account), eventID, string(account)}, func(row scanner) error {
+			var c change
+			if err := row.Scan(&c.id, &c.delivery, &c.record); err != nil {
+				return err
+			}
+			var err error
+			if c.record, err = redacted(c.record); err == nil && c.record != nil {
+				changes = append(changes, c)
+			}
+			return err
+		})
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range changes {
+		if _, err := tx.ExecContext(ctx, r.bind(`UPDATE attempts SET record = ? WHERE attempt_id = ? AND delivery_id = ?`), c.record, c.id, c.delivery); err != nil {
+			return 0, err
+		}
+	}
+	return len(changes), nil
+}
+
+func eachRow(ctx context.Context, tx *sql.Tx, query string, args []any, fn func(scanner) error) error {
+	rows, err := tx.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }() // Err tells what went wrong
+	for rows.Next() {
+		if err := fn(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// expirePage is how many events one transaction expires.
+const expirePage = 500
+
+// Statements that expire a list of events. An event goes when no delivery of it is left; attempts
+// and moves go with their delivery.
+var expireStatements = []string{
+	`DELETE FROM attempts WHERE delivery_id IN (SELECT delivery_id FROM deliveries WHERE event_id IN LIST)`,
+	`DELETE FROM moves WHERE delivery_id IN (SELECT delivery_id FROM deliveries WHERE event_id IN LIST)`,
+	`DELETE FROM deliveries WHERE event_id IN LIST`,
+	`DELETE FROM events WHERE event_id IN LIST`,
+}
+
+const (
+	selectExpired = `SELECT event_id FROM events WHERE account_id = ? AND event_id < ?
+		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event_id = events.event_id AND state IN ('pending', 'waiting', 'held'))
+		ORDER BY event_id LIMIT ?`
+	// Tests have attempts without a delivery. Ids of attempts begin with their time.
+	expireTests = `DELETE FROM attempts WHERE attempt_id IN (SELECT attempt_id FROM attempts WHERE attempt_id < ?
+		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.delivery_id = attempts.delivery_id) LIMIT ?)`
+)
+
+// expire deletes some events of the account that were accepted before a time, and what belongs to them.
+func (r *reader) expire(ctx context.Context, tx *sql.Tx, account postrider.AccountID, before time.Time) (more bool, err error) {
+	var ids []any
+	err = eachRow(ctx, tx, r.bind(selectExpired), []any{string(account), firstEvent(before), expirePage}, func(row scanner) error {
+		var id string
+		err := row.Scan(&id)
+		ids = append(ids, id)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	if len(ids) == 0 {
+		return false, nil
+	}
+	for _, statement := range expireStatements {
+		statement = r.bind(strings.Replace(statement, "LIST", placeholders(len(ids)), 1))
+		if _, err := tx.ExecContext(ctx, statement, ids...); err != nil {
+			return false, err
+		}
+	}
+	return len(ids) == expirePage, nil
+}
+
+// expireOldTests deletes some attempts of tests that began before a time.
+func (r *reader) expireOldTests(ctx context.Context, tx *sql.Tx, before time.Time) error {
+	_, err := tx.ExecContext(ctx, r.bind(expireTests), firstAttempt(before), expirePage)
+	return err
+}
+
+// firstAttempt is the least id of an attempt that began at or after a time.
+func firstAttempt(t time.Time) string {
+	var u ulid.ULID
+	_ = u.SetTime(min(ulid.Timestamp(t), ulid.MaxTime())) // a time that is too large is not given
+	return "att_" + u.String()
+}

@@ -1,0 +1,225 @@
+package logstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/postrider/postrider/pkg/postrider"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+)
+
+// Bounds of what one statement may take.
+const (
+	applyTimeout    = 60 * time.Second
+	maintainTimeout = 5 * time.Minute
+	// lockTimeout is how long work that nobody waits for waits for others: behind it would wait all
+	// that come after.
+	lockTimeout = 2 * time.Second
+)
+
+// Postgres is a log store in a PostgreSQL database, which any number of processes write and read.
+type Postgres struct {
+	reader
+
+	pool *pgxpool.Pool
+	days days
+}
+
+var _ Store = (*Postgres)(nil)
+
+// ValidURL reports whether OpenPostgres takes the URL; an empty one is no fault.
+func ValidURL(raw string) bool {
+	if raw == "" {
+		return true
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return false
+	}
+	_, err = pgxpool.ParseConfig(raw)
+	return err == nil
+}
+
+// OpenPostgres connects to a database and brings its schema up to date. Processes that do so at once
+// wait for each other.
+func OpenPostgres(ctx context.Context, rawURL string, connections int, log *slog.Logger) (*Postgres, error) {
+	cfg, err := pgxpool.ParseConfig(rawURL)
+	if err != nil {
+		return nil, errors.New("open log store: log-url is not a URL of PostgreSQL") // the error repeats the URL
+	}
+	cfg.MaxConns = int32(connections) //nolint:gosec // a few
+	cfg.ConnConfig.ConnectTimeout = queryTimeout
+	cfg.ConnConfig.RuntimeParams["statement_timeout"] = milliseconds(queryTimeout)
+	cfg.ConnConfig.RuntimeParams["application_name"] = "postrider"
+	// Queries differ by which filters are set, and each plan depends on the values: they are planned
+	// each time, while the statements of Apply are prepared once.
+	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open log store: %w", err)
+	}
+	p := &Postgres{pool: pool, reader: reader{db: stdlib.OpenDBFromPool(pool), dollar: true}}
+	if err := p.prepare(ctx, log); err != nil {
+		return nil, fmt.Errorf("open log store %s: %w", cfg.ConnConfig.Host, errors.Join(err, p.Close()))
+	}
+	return p, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+func (p *Postgres) prepare(ctx context.Context, log *slog.Logger) error {
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return err
+	}
+	if err := migrate(ctx, goose.DialectPostgres, p.db, "migrations/postgres", log, goose.WithSessionLocker(locker)); err != nil {
+		return err
+	}
+	return p.Refresh(ctx)
+}
+
+// Kind names the store.
+func (*Postgres) Kind() string { return "postgresql" }
+
+// Close ends all connections.
+func (p *Postgres) Close() error {
+	err := p.db.Close()
+	p.pool.Close()
+	return err
+}
+
+// upsert is a statement that writes many rows: its parameters are columns.
+func upsert(table, columns, types, conflict string) string {
+	kinds := strings.Fields(types)
+	params := make([]string, 0, len(kinds)+1)
+	for i, kind := range append([]string{"int"}, kinds...) {
+		params = append(params, "$"+strconv.Itoa(i+1)+"::"+kind+"[]")
+	}
+	return "INSERT INTO " + table + " (event_day, " + columns + ") SELECT * FROM unnest(" + strings.Join(params, ", ") + ") ON CONFLICT " + conflict
+}
+
+var (
+	upsertEvents = upsert("events", eventInsert, "text text text bigint bigint bigint int int bytea text text bigint",
+		"(event_id, event_day)"+eventMerge)
+	upsertDeliveries = upsert("deliveries", deliveryInsert,
+		"text text text text text text int text int bigint text bigint bigint int bigint int text text int",
+		"(delivery_id, event_day)"+deliveryMerge)
+	insertAttempts = upsert("attempts", attemptInsert, "text text text bigint bytea", "DO NOTHING")
+	insertMoves    = upsert("moves", moveInsert, "text text bigint int text text bigint", "DO NOTHING")
+)
+
+// Apply writes all rows of a table with one statement, in the order of their keys and the tables in
+// one order: those who write at once may wait for each other, and never in a circle.
+func (p *Postgres) Apply(ctx context.Context, entries []*recordv1.JournalEntry) error {
+	g, err := gather(entries)
+	if err != nil {
+		return fmt.Errorf("record %d entries: %w", len(entries), err)
+	}
+	rows := g.columns()
+	if err := p.days.make(ctx, p.pool, rows.days); err != nil {
+		return fmt.Errorf("record %d entries: %w", len(entries), err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	// The batch is one transaction by itself: it is sent at once and ends with one Sync.
+	batch := &pgx.Batch{}
+	batch.Queue("SET LOCAL statement_timeout = " + milliseconds(applyTimeout))
+	for _, q := range []struct {
+		text    string
+		columns []any
+		n       int
+	}{
+		{upsertEvents, rows.events, len(g.events)},
+		{upsertDeliveries, rows.deliveries, len(g.deliveries)},
+		{insertAttempts, rows.attempts, len(g.attempts)},
+		{insertMoves, rows.moves, len(g.moves)},
+	} {
+		if q.n > 0 {
+			batch.Queue(q.text, q.columns...)
+		}
+	}
+	err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error { return tx.SendBatch(ctx, batch).Close() })
+	if err != nil {
+		p.days.forget() // a partition may have been dropped
+	}
+	return wrap(err, "record %d entries", len(entries))
+}
+
+// Refresh reads what the database says.
+func (p *Postgres) Refresh(ctx context.Context) error { return p.refresh(ctx, p.db) }
+
+// SetIncomplete writes it down.
+func (p *Postgres) SetIncomplete(ctx context.Context, token string, place int64) error {
+	return p.setIncomplete(ctx, p.db, token, place)
+}
+
+// transact runs work that nobody waits for.
+func (p *Postgres) transact(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, maintainTimeout)
+	defer cancel()
+	tx, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	for name, bound := range map[string]time.Duration{"statement_timeout": maintainTimeout, "lock_timeout": lockTimeout} {
+		if _, err := tx.ExecContext(ctx, "SET LOCAL "+name+" = "+milliseconds(bound)); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+	}
+	if err := fn(ctx, tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// Reset empties every table.
+func (p *Postgres) Reset(ctx context.Context) error {
+	err := p.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `SET LOCAL lock_timeout = `+milliseconds(applyTimeout)); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE log SET token = $1, incomplete = $2`, newToken(), unknownPlace); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `TRUNCATE events, deliveries, attempts, moves, ledger`)
+		return err
+	})
+	if err != nil {
+		return wrap(err, "drop the log")
+	}
+	return p.Refresh(ctx)
+}
+
+// Redact rewrites the attempts that have bodies.
+func (p *Postgres) Redact(ctx context.Context, account postrider.AccountID, eventID string) (n int, err error) {
+	err = p.transact(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
+		n, err = p.redact(ctx, tx, account, eventID)
+		return err
+	})
+	return n, wrap(err, "redact the attempts of %s", eventID)
+}
+
+// Expire deletes some of what has ended, unless another process does so just now.
+func (p *Postgres) Expire(ctx context.Context, account postrider.AccountID, before time.Time) (more bool, err error) {
+	err = p.transact(ctx, func(ctx context.Context, tx *sql.Tx) (err error) {
+		if mine, err := tryLock(ctx, tx); err != nil || !mine {
+			return err
+		}
+		more, err = p.expire(ctx, tx, account, before)
+		return err
+	})
+	return more, wrap(err, "expire the log of %s", account)
+}

@@ -1,0 +1,120 @@
+//go:build integration
+
+package logstore
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/postrider/postrider/pkg/postrider"
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	"github.com/postrider/postrider/test/fixture/pgtest"
+)
+
+// Each query finds what it wants by an index, of which the condition says how much is looked at. The
+// tables are small here, so that the planner is told not to read them whole.
+func TestPostgreSQLsQueriesUseTheirIndex(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Start(t, append(pgtest.Fast(), "enable_seqscan=off")...)
+	s, err := OpenPostgres(t.Context(), server.URL(t), 2, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	require.NoError(t, s.SetIncomplete(t.Context(), s.Token(), 0))
+	fillForPlans(t, s)
+	for name, c := range map[string]struct {
+		query Query
+		want  string
+	}{
+		"all":          {Query{}, "account_id = "},
+		"by state":     {Query{State: "dead"}, "(account_id = 'acc_1'::text) AND (state = 'dead'::text)"},
+		"by type":      {Query{EventType: "a.b"}, "(event_type = 'a.b'::text)"},
+		"by status":    {Query{StatusCode: 500}, "(last_status_code = 500)"},
+		"by outcome":   {Query{Outcome: "gone"}, "(last_outcome = 'gone'::text)"},
+		"by event":     {Query{EventID: "evt_1"}, "(event_id = 'evt_1'::text)"},
+		"by webhook":   {Query{WebhookID: "wh_1"}, "(webhook_id = 'wh_1'::text)"},
+		"by call id":   {Query{CallID: "1de6b22c-2fef-861f-be73-8dbad5c52c32"}, "(delivery_id >= "},
+		"a later page": {Query{Before: Cursor{CreateTime: time.UnixMicro(5), ID: "dlv_1"}}, "ROW(create_time, delivery_id) < "},
+	} {
+		c.query.Account, c.query.Limit = "acc_1", 10
+		where, args := c.query.where(false)
+		s.requireIndex(t, name, selectDeliveries+where+newestFirst, append(args, 10), c.want)
+	}
+	for name, c := range map[string]struct {
+		query EventQuery
+		want  string
+	}{
+		"events":           {EventQuery{}, "account_id = "},
+		"events by type":   {EventQuery{EventType: "a"}, "(event_type = 'a'::text)"},
+		"events by key":    {EventQuery{Key: "a"}, "(given_key = 'a'::text)"},
+		"events by trace":  {EventQuery{TraceID: "a"}, "(trace_id = 'a'::text)"},
+		"unmatched events": {EventQuery{Unmatched: true}, "account_id = "},
+	} {
+		c.query.Account, c.query.Limit = "acc_1", 10
+		where, args := c.query.where()
+		s.requireIndex(t, name, selectEvents+where+lastFirst, append(args, 10), c.want)
+	}
+	for name, c := range map[string]struct {
+		text string
+		args []any
+		want string
+	}{
+		"a delivery":     {selectDeliveries + `delivery_id = ? AND account_id = ?`, []any{"dlv_1", "acc_1"}, "(delivery_id = 'dlv_1'::text)"},
+		"attempts":       {selectAttempts, []any{"dlv_1", "acc_1", 1, 1}, "(delivery_id = 'dlv_1'::text)"},
+		"an attempt":     {selectOwner, []any{"att_1", "acc_1"}, "(attempt_id = 'att_1'::text)"},
+		"moves":          {selectMoves, []any{"dlv_1", "acc_1", 1}, "(delivery_id = 'dlv_1'::text)"},
+		"unfinished":     {selectUnfinished, []any{"", "", 0, "", 1}, "ROW(account_id, state, create_time, delivery_id) > "},
+		"expired events": {selectExpired, []any{"acc_1", "evt_1", 1}, "(event_id < 'evt_1'::text)"},
+	} {
+		s.requireIndex(t, name, c.text, c.args, c.want)
+	}
+}
+
+// fillForPlans records so much that the planner tells one index from another.
+func fillForPlans(t *testing.T, s *Postgres) {
+	t.Helper()
+	const events, each, webhooks = 400, 10, 100
+	var entries []*recordv1.JournalEntry
+	for n := range events {
+		id := postrider.NewEventID()
+		routed := &recordv1.Routed{MatchedTotal: each}
+		for i := range each {
+			webhook := fmt.Sprintf("wh_%d", (n*each+i)%webhooks)
+			routed.Deliveries = append(routed.Deliveries, &recordv1.RoutedDelivery{
+				DeliveryId: string(postrider.DeliveryIDFor(id, postrider.WebhookID(webhook), "")), WebhookId: webhook,
+			})
+		}
+		entries = append(entries, &recordv1.JournalEntry{
+			Time: timestamppb.Now(), AccountId: "acc_1", EventId: string(id), EventType: fmt.Sprintf("a.%d", n%5),
+			What: &recordv1.JournalEntry_Routed{Routed: routed},
+		})
+	}
+	require.NoError(t, s.Apply(t.Context(), entries))
+	_, err := s.db.ExecContext(t.Context(), "ANALYZE")
+	require.NoError(t, err)
+}
+
+func (p *Postgres) requireIndex(t *testing.T, name, query string, args []any, want string) {
+	t.Helper()
+	rows, err := p.db.QueryContext(t.Context(), "EXPLAIN "+p.bind(query), args...)
+	require.NoError(t, err, name)
+	defer func() { _ = rows.Close() }()
+	var plan strings.Builder
+	for rows.Next() {
+		var line string
+		require.NoError(t, rows.Scan(&line), name)
+		plan.WriteString(line + "\n")
+	}
+	require.NoError(t, rows.Err(), name)
+	require.NotContains(t, plan.String(), "Seq Scan", name)
+	found := false
+	for line := range strings.Lines(plan.String()) {
+		found = found || strings.Contains(line, "Index Cond") && strings.Contains(line, want)
+	}
+	require.True(t, found, "%s: no index condition has %s:\n%s", name, want, plan.String())
+}

@@ -1,0 +1,79 @@
+package logstore
+
+import "strings"
+
+// Columns in the order in which both stores write them.
+const (
+	eventInsert = `event_id, account_id, event_type, event_sequence, accept_time, route_time, matched_total,
+    unmatched_total, unmatched, given_key, trace_id, expunge_time`
+	deliveryInsert = `delivery_id, account_id, event_id, event_type, webhook_id, replay_id, series, state, state_rank,
+    state_time, reason, next_attempt_time, create_time, attempt_count, attempt_time, last_status_code, last_error_class,
+    last_outcome, routed`
+	attemptInsert = `attempt_id, delivery_id, account_id, start_time, record`
+	moveInsert    = `delivery_id, account_id, move_time, series, state, reason, next_attempt_time`
+)
+
+// eventMerge merges what is said into an event's row as eventFact.merge merges two facts.
+const eventMerge = ` DO UPDATE SET
+    event_sequence = GREATEST(events.event_sequence, excluded.event_sequence),
+    accept_time = GREATEST(events.accept_time, excluded.accept_time),
+    route_time = CASE WHEN events.route_time = 0 OR excluded.route_time <> 0 AND excluded.route_time < events.route_time
+        THEN excluded.route_time ELSE events.route_time END,
+    matched_total = GREATEST(events.matched_total, excluded.matched_total),
+    unmatched_total = GREATEST(events.unmatched_total, excluded.unmatched_total),
+    unmatched = CASE WHEN (length(excluded.unmatched), excluded.unmatched) > (length(events.unmatched), events.unmatched)
+        THEN excluded.unmatched ELSE events.unmatched END,
+    given_key = GREATEST(events.given_key, excluded.given_key),
+    trace_id = GREATEST(events.trace_id, excluded.trace_id),
+    expunge_time = GREATEST(events.expunge_time, excluded.expunge_time)`
+
+// newerFact holds if what is said counts against what is known: by series, then rank, then time. The
+// state itself is last, so that of two at one instant the same one stands in every order.
+const newerFact = `((excluded.series, excluded.state_rank, excluded.state_time, excluded.state)
+        >= (deliveries.series, deliveries.state_rank, deliveries.state_time, deliveries.state))`
+
+// deliveryMerge merges what is said into a delivery's row as fact.merge merges two facts.
+var deliveryMerge = strings.NewReplacer("NEWER", newerFact, "LATER", `(excluded.attempt_time > deliveries.attempt_time)`).Replace(` DO UPDATE SET
+    state = CASE WHEN NEWER THEN excluded.state ELSE deliveries.state END,
+    reason = CASE WHEN NEWER THEN excluded.reason ELSE deliveries.reason END,
+    next_attempt_time = CASE WHEN NEWER THEN excluded.next_attempt_time ELSE deliveries.next_attempt_time END,
+    state_time = CASE WHEN NEWER THEN excluded.state_time ELSE deliveries.state_time END,
+    state_rank = CASE WHEN NEWER THEN excluded.state_rank ELSE deliveries.state_rank END,
+    create_time = LEAST(deliveries.create_time, excluded.create_time),
+    replay_id = CASE WHEN deliveries.replay_id = '' THEN excluded.replay_id ELSE deliveries.replay_id END,
+    attempt_count = CASE WHEN excluded.series > deliveries.series THEN excluded.attempt_count
+        WHEN excluded.series = deliveries.series THEN GREATEST(deliveries.attempt_count, excluded.attempt_count)
+        ELSE deliveries.attempt_count END,
+    series = GREATEST(deliveries.series, excluded.series),
+    routed = GREATEST(deliveries.routed, excluded.routed),
+    last_status_code = CASE WHEN LATER THEN excluded.last_status_code ELSE deliveries.last_status_code END,
+    last_error_class = CASE WHEN LATER THEN excluded.last_error_class ELSE deliveries.last_error_class END,
+    last_outcome = CASE WHEN LATER THEN excluded.last_outcome ELSE deliveries.last_outcome END,
+    attempt_time = GREATEST(deliveries.attempt_time, excluded.attempt_time)`)
+
+func (f *eventFact) values() []any {
+	return []any{f.id, f.account, f.eventType, f.sequence, f.accept, f.route, f.matched, f.unmatched, f.bytes(), f.key, f.trace, f.expunge}
+}
+
+// bytes is the record, never NULL.
+func (f *eventFact) bytes() []byte {
+	if f.record == nil {
+		return []byte{}
+	}
+	return f.record
+}
+
+func (f *fact) values() []any {
+	return []any{
+		f.deliveryID, f.account, f.event, f.eventType, f.webhookID, f.replayID, f.series, string(f.state), f.state.Rank(),
+		f.stateTime, f.reason, f.next, f.create, f.attempts, f.attemptTime, f.status, f.class, f.outcome, f.routed,
+	}
+}
+
+func (f *attemptFact) values() []any {
+	return []any{f.id, f.delivery, f.account, f.start, f.record}
+}
+
+func (f *moveFact) values() []any {
+	return []any{f.delivery, f.account, f.time, f.series, string(f.state), f.reason, f.next}
+}
