@@ -47,7 +47,7 @@ func (p *program) natsCommand(c *cobra.Command, do func(context.Context, *nats.C
 	p.stringVar(f, &cfg.KeyFile, "nats-key-file", "POSTRIDER_NATS_KEY_FILE", "", "PEM file of the client's private key")
 	c.Args = cobra.ExactArgs(1)
 	c.RunE = p.local(func(ctx context.Context, args []string) error {
-		log := telemetry.Logger(telemetry.Config{LogLevel: "warn", LogFormat: telemetry.FormatText}, p.Err)
+		log, _ := telemetry.Logger(telemetry.Config{LogLevel: "warn", LogFormat: telemetry.FormatText}, p.Err)
 		nc, err := natsconn.Connect(cfg, "postrider "+c.Name(), log)
 		if err != nil {
 			return err
