@@ -137,10 +137,10 @@ func newRedisRig(t *testing.T, size redisSize, fault redisFault) *redisRig {
 	if fault.silent {
 		grace = silentGrace
 	}
-	g.c = startAdjusted(t, map[string]string{
+	g.c = startClusterOf(t, cluster.Options{Env: map[string]string{
 		"POSTRIDER_RETRIES_GRACE": grace.String(), "POSTRIDER_DISPATCHER_BREAKER_FAILURES": patientBreaker,
 		"POSTRIDER_STREAMS_DUPLICATE_WINDOW": msgIDWindow.String(), "POSTRIDER_INGEST_TAKEOVER": (msgIDWindow - time.Second).String(),
-	}, func(c *cluster.Cluster, p *cluster.Process) error {
+	}, Adjust: func(c *cluster.Cluster, p *cluster.Process) error {
 		if g.proxy == nil {
 			var err error
 			if g.proxy, err = tcpproxy.Start(strings.TrimSuffix(strings.TrimPrefix(c.RedisURL, "redis://"), "/0")); err != nil {
@@ -150,7 +150,7 @@ func newRedisRig(t *testing.T, size redisSize, fault redisFault) *redisRig {
 		}
 		p.Env = append(p.Env, "POSTRIDER_REDIS_URL=redis://"+g.proxy.Addr()+"/0")
 		return nil
-	})
+	}})
 	later := []string{typeLater}
 	hooks := append(waitWorldHooks(schedule(size.delay, 0.3)), hookPlan{patterns: later, wants: later, schedule: schedule(laterWait, 0), mood: stubborn()})
 	g.w = newWorld(t, g.c, waitAccounts, hooks, redisPlan)
