@@ -137,6 +137,7 @@ func TestScan(t *testing.T) {
 	require.Empty(t, scan(stream.Scan{Filter: "work.none"}))
 	require.Equal(t, all, scan(stream.Scan{Since: time.Now().Add(-time.Hour)}))
 	require.Empty(t, scan(stream.Scan{Since: time.Now().Add(time.Hour)}))
+	require.Equal(t, all, scan(stream.Scan{Ago: time.Hour, Since: time.Now().Add(time.Hour)}), "the server's clock counts")
 	for _, parts := range []int{2, 3, 8, 100} {
 		got := scan(stream.Scan{Parts: parts})
 		slices.Sort(got)

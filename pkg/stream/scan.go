@@ -21,8 +21,11 @@ type Scan struct {
 	From uint64
 	// Since, if set, takes the place of From: the first message stored at or after it.
 	Since time.Time
+	// Ago, if positive, takes the place of Since: that long before now by the server's own clock,
+	// which is what it compares with. A clock of ours that was stepped moves nothing.
+	Ago time.Duration
 	// Parts reads that many ranges of sequences side by side, so messages come out of order.
-	// Only without Since; at most 8.
+	// Only without Since and Ago; at most 8.
 	Parts int
 	// Page is how many messages are asked for at a time, for a reader that will soon have enough;
 	// 0 takes a size that suits a long scan.
@@ -56,10 +59,11 @@ const (
 // which is what releasing a record is.
 func (c *Client) Scan(ctx context.Context, stream string, scan Scan, fn func(*Stored) error) error {
 	var state jetstream.StreamState
+	var now time.Time // by the server's clock
 	err := c.retry(ctx, func(ctx context.Context) error {
 		s, err := c.js.Stream(ctx, stream)
 		if err == nil {
-			state = s.CachedInfo().State
+			state, now = s.CachedInfo().State, s.CachedInfo().TimeStamp
 		}
 		return err
 	})
@@ -68,6 +72,9 @@ func (c *Client) Scan(ctx context.Context, stream string, scan Scan, fn func(*St
 	}
 	if state.Msgs == 0 {
 		return nil
+	}
+	if scan.Ago > 0 {
+		scan.Since = now.Add(-scan.Ago)
 	}
 	r := &scanner{c: c, stream: stream, scan: scan, fn: fn, arrived: newMailbox()}
 	r.plan(state.FirstSeq, state.LastSeq)

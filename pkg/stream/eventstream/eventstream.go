@@ -173,9 +173,11 @@ func (s *Stream) Find(ctx context.Context, account postrider.AccountID, id postr
 }
 
 // Scan gives every event stored from a time on to fn, in order of sequence, up to what was
-// stored when it began. It stops at fn's first error and returns it.
+// stored when it began. It stops at fn's first error and returns it. The time is one that
+// time.Now gave, or reckoned from it: only how long ago it was counts, so that no step of this
+// machine's clock hides an event.
 func (s *Stream) Scan(ctx context.Context, from time.Time, fn func(sequence uint64, ev *recordv1.Event) error) error {
-	return s.c.Scan(ctx, name, stream.Scan{Since: from}, func(m *stream.Stored) error {
+	return s.c.Scan(ctx, name, stream.Scan{Ago: time.Since(from)}, func(m *stream.Stored) error {
 		ev, err := decode(m.Data)
 		if err != nil {
 			return fmt.Errorf("event at %d: %w", m.Sequence, err)

@@ -7,7 +7,8 @@ if e[3] ~= run then
   return {e[1], tonumber(e[2]), 0}
 end
 if e[1] == ARGV[1] and tonumber(e[2]) >= tonumber(ARGV[2]) then
-  redis.call('HSET', KEYS[1], 't', ARGV[3])
+  local time = redis.call('TIME')
+  redis.call('HSET', KEYS[1], 't', time[1] * 1000 + math.floor(time[2] / 1000))
   return {e[1], redis.call('HINCRBY', KEYS[1], 'c', 1), 1}
 end
 return {e[1], tonumber(e[2]), 1}

@@ -16,7 +16,8 @@ import (
 //	   slot that was restored from an earlier state.
 //	r  id of the server process that the slot was sealed in: another one may have lost the end of
 //	   its log, and every slot is then looked at again from t on.
-//	t  unix ms of the last sound beat: all before it is covered.
+//	t  unix ms of the last sound beat, by Redis' clock: all before it is covered. Replicas compare
+//	   lengths of time alone, so that a step of a clock of theirs hides nothing.
 //	h  token of the rebuild that is under way; a flush takes it away, and then nothing is sealed.
 
 // slotView is what this replica knows of a slot.
@@ -155,7 +156,7 @@ func (r *Redis) beat(ctx context.Context) {
 
 // readBeats runs the beat script on every slot; ok is false if Redis is away.
 func (r *Redis) readBeats(ctx context.Context) (ok bool) {
-	before, calls := r.beatCalls(time.Now())
+	before, calls := r.beatCalls()
 	bounded, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
 	if err := runScripts(bounded, r.client, calls); err != nil {
@@ -184,7 +185,7 @@ func (r *Redis) readBeats(ctx context.Context) (ok bool) {
 
 // beatCalls is a beat of every slot. While keys of our own are missing, no beat may say that all
 // is covered, so it names no generation.
-func (r *Redis) beatCalls(now time.Time) (before [slots]slotView, calls []call) {
+func (r *Redis) beatCalls() (before [slots]slotView, calls []call) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	calls = make([]call, slots)
@@ -193,7 +194,7 @@ func (r *Redis) beatCalls(now time.Time) (before [slots]slotView, calls []call) 
 		if r.views[s].broken || !r.gap.since.IsZero() {
 			generation = ""
 		}
-		calls[s] = call{script: beatScript, keys: []string{epochKey(s)}, args: []any{generation, r.views[s].counter, now.UnixMilli()}}
+		calls[s] = call{script: beatScript, keys: []string{epochKey(s)}, args: []any{generation, r.views[s].counter}}
 	}
 	return r.views, calls
 }

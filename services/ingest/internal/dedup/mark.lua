@@ -1,3 +1,5 @@
 redis.call('HSET', KEYS[1], 'h', ARGV[1])
 local e = redis.call('HMGET', KEYS[1], 'g', 't')
-return {e[1] or '', tonumber(e[2] or 0), string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')}
+local time = redis.call('TIME')
+local age = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(e[2] or 0)
+return {e[1] or '', age, string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')}

@@ -155,7 +155,7 @@ func (r *Redis) markSlots(ctx context.Context, began time.Time, broken []int, g 
 	}
 	from = began
 	if !g.since.IsZero() {
-		from = g.since
+		from = began.Add(-began.Sub(g.since)) // by the monotonic clock: the other may have been stepped since
 	}
 	runs = make([]string, len(broken))
 	for i := range calls {
@@ -164,11 +164,11 @@ func (r *Redis) markSlots(ctx context.Context, began time.Time, broken []int, g 
 			return nil, from, fmt.Errorf("mark the slots: %w", errValue)
 		}
 		generation, _ := reply[0].(string)
-		covered, _ := reply[1].(int64)
+		age, _ := reply[1].(int64)
 		runs[i], _ = reply[2].(string)
 		if generation == "" {
 			from = began.Add(-r.cfg.Longest) // nothing is left of this slot
-		} else if t := time.UnixMilli(covered); t.Before(from) {
+		} else if t := began.Add(-time.Duration(age) * time.Millisecond); t.Before(from) {
 			from = t
 		}
 	}
@@ -189,7 +189,7 @@ func (r *Redis) sealSlots(ctx context.Context, began time.Time, broken []int, ru
 	calls := make([]call, len(broken))
 	for i, s := range broken {
 		calls[i] = call{script: sealScript, keys: []string{epochKey(s)}, args: []any{
-			string(token[:]), runs[i], generation, strconv.FormatInt(began.UnixMilli(), 10),
+			string(token[:]), runs[i], generation, strconv.FormatInt(time.Since(began).Milliseconds(), 10),
 		}}
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)

@@ -45,7 +45,7 @@ var releaseScript = redis.NewScript(releaseLua)
 
 // beatScript says that a replica still finds a slot sound, and reads what others say of it.
 // KEYS[1] epoch of the slot. ARGV[1] generation that the caller knows, or empty; ARGV[2] lowest
-// counter that it accepts; ARGV[3] now (unix ms).
+// counter that it accepts.
 // If the generation is the caller's, the counter no lower, and the server process the one that the
 // slot was sealed in, it moves the counter on and notes that the slot covers all until now.
 // Returns {generation, counter, sound}: generation is empty if the slot holds nothing that was
@@ -54,12 +54,12 @@ var beatScript = redis.NewScript(beatLua)
 
 // markScript begins the rebuild of a slot.
 // KEYS[1] epoch of the slot. ARGV[1] token of the rebuild.
-// Returns {generation, time until which the slot is covered (unix ms), id of the server process}.
+// Returns {generation, how long ago in ms the slot covered everything, id of the server process}.
 var markScript = redis.NewScript(markLua)
 
 // sealScript ends the rebuild of a slot.
 // KEYS[1] epoch of the slot. ARGV[1] token of the rebuild, ARGV[2] id of the server process when it
-// began, ARGV[3] new generation, ARGV[4] time until which the slot is covered (unix ms).
+// began, ARGV[3] new generation, ARGV[4] how long ago in ms everything was covered.
 // Returns the new counter; 0 if the slot was flushed, the server restarted or another rebuild
 // began since the mark: then nothing is sealed.
 var sealScript = redis.NewScript(sealLua)
