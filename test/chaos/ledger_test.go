@@ -274,6 +274,20 @@ func (l *ledger) waits(at time.Time, counts func(pair) bool) []time.Duration {
 	return waits
 }
 
+// took is how long each delivery that counts took from its receipt to its arrival, sorted.
+func (l *ledger) took(counts func(pair) bool) []time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var took []time.Duration
+	for p, e := range l.entries {
+		if counts(p) && !e.accepted.IsZero() && !e.arrived.IsZero() {
+			took = append(took, max(0, e.arrived.Sub(e.accepted)))
+		}
+	}
+	slices.Sort(took)
+	return took
+}
+
 // spread describes durations that are sorted.
 func spread(sorted []time.Duration) string {
 	if len(sorted) == 0 {

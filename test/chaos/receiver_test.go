@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"context"
 	"encoding/json"
 	"hash/maphash"
 	"io"
@@ -11,8 +12,11 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/test/fixture/receivertest"
 )
 
 // mood is how a webhook's receiver answers: the status for a delivery's n-th request, and how long
@@ -20,6 +24,11 @@ import (
 type mood struct {
 	status func(event string, requests int, now time.Time) int
 	delay  time.Duration
+	// misbehave answers instead, if it is there, once turned is set. The request counts as taken if
+	// it takes what it misuses.
+	misbehave receivertest.Answer
+	takes     bool
+	turned    *atomic.Bool
 }
 
 // fine takes everything at once.
@@ -74,21 +83,34 @@ type receiver struct {
 	ledger *ledger
 	moods  []mood
 	server *httptest.Server
-	ended  chan struct{}
+	ending context.Context //nolint:containedctx // it ends with the server
 }
 
 func startReceiver(t *testing.T, l *ledger, moods []mood) *receiver {
 	t.Helper()
-	r := &receiver{ledger: l, moods: moods, ended: make(chan struct{})}
+	ending, end := context.WithCancel(context.Background())
+	r := &receiver{ledger: l, moods: moods, ending: ending}
 	r.server = httptest.NewUnstartedServer(r)
 	r.server.Config.ErrorLog = log.New(io.Discard, "", 0) // senders are killed, which is the point
 	r.server.Start()
 	t.Cleanup(func() {
-		close(r.ended)
+		end()
 		r.server.CloseClientConnections()
 		r.server.Close()
 	})
 	return r
+}
+
+// apart is the URL of a webhook at a server of its own, whose bad manners on a connection are not
+// taken for those of others.
+func (r *receiver) apart(t *testing.T, hook int) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(r)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Start()
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections)
+	return server.URL + "/" + strconv.Itoa(hook)
 }
 
 func (r *receiver) url(hook int) string { return r.server.URL + "/" + strconv.Itoa(hook) }
@@ -116,6 +138,16 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		content.Number = -1
 	}
 	r.ledger.body(p, content.Number, body)
+	if m.misbehave != nil && m.turned.Load() {
+		if m.takes {
+			r.ledger.request(p, now, func(int) int { return http.StatusOK })
+		}
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		defer context.AfterFunc(r.ending, cancel)()
+		m.misbehave(&receivertest.Exchange{Writer: w, Context: ctx})
+		return
+	}
 	w.WriteHeader(r.ledger.request(p, now, func(requests int) int { return m.status(p.event, requests, now) }))
 }
 
@@ -127,7 +159,7 @@ func (r *receiver) wait(req *http.Request, d time.Duration) bool {
 		return true
 	case <-req.Context().Done():
 		return false
-	case <-r.ended:
+	case <-r.ending.Done():
 		return false
 	}
 }

@@ -27,6 +27,7 @@ type hookPlan struct {
 	patterns []string
 	wants    []string
 	schedule *postriderv1.RetrySchedule
+	timeout  time.Duration // of an attempt; 0 for the default
 	mood     mood
 }
 
@@ -90,9 +91,14 @@ func newWorld(t *testing.T, c *cluster.Cluster, accounts int, hooks []hookPlan, 
 	}
 	webhooks := postriderv1.NewWebhookServiceClient(manage)
 	for i, h := range hooks {
-		made, err := webhooks.CreateWebhook(w.accounts[h.account].as(t.Context()), &postriderv1.CreateWebhookRequest{
-			Webhook: &postriderv1.Webhook{Url: w.receiver.url(i), EventTypes: h.patterns, RetrySchedule: h.schedule},
-		})
+		hook := &postriderv1.Webhook{Url: w.receiver.url(i), EventTypes: h.patterns, RetrySchedule: h.schedule}
+		if h.mood.misbehave != nil {
+			hook.Url = w.receiver.apart(t, i)
+		}
+		if h.timeout > 0 {
+			hook.AttemptTimeout = durationpb.New(h.timeout)
+		}
+		made, err := webhooks.CreateWebhook(w.accounts[h.account].as(t.Context()), &postriderv1.CreateWebhookRequest{Webhook: hook})
 		require.NoError(t, err)
 		w.hookIDs = append(w.hookIDs, made.GetWebhook().GetId())
 		w.hookOf[made.GetWebhook().GetId()] = i
