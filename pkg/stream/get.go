@@ -22,8 +22,21 @@ type Stored struct {
 	Header nats.Header
 	// Data is the body.
 	Data []byte
-	// Time is when the leader stored it. Only Last says it.
+	// Time is when the leader stored it. Only Last says it; see StoredAt.
 	Time time.Time
+}
+
+// StoredAt is when the message was stored, by the server's own clock; zero if the answer did not
+// say it.
+func (s *Stored) StoredAt() time.Time {
+	if !s.Time.IsZero() {
+		return s.Time
+	}
+	at, err := time.Parse(time.RFC3339Nano, s.Header.Get(jetstream.TimeStampHeaer))
+	if err != nil {
+		return time.Time{}
+	}
+	return at
 }
 
 // request is the body of a read.

@@ -158,7 +158,9 @@ func (s *Stream) Find(ctx context.Context, account postrider.AccountID, id postr
 			found, sequence = ev, m.Sequence
 			return errEnough
 		}
-		if ev.GetAcceptTime().AsTime().After(chosen.Add(findAfter)) {
+		// Not by its accept time: a clock that was ahead for a while says of an early event that it is
+		// late, and the search would end before what it looks for.
+		if m.StoredAt().After(chosen.Add(findAfter)) {
 			return errEnough
 		}
 		return nil

@@ -51,6 +51,24 @@ func publish(t *testing.T, s *eventstream.Stream, ev *recordv1.Event) (eventstre
 	return f.stored, f.err
 }
 
+// A key's claim that is taken over is answered by what is found here: what is not found is stored
+// a second time.
+func TestAnEventIsFoundBehindOneThatAClockAheadAccepted(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, natstest.Start(t), eventstream.Default())
+	account := postrider.NewAccountID()
+	ahead := event(account, "")
+	ahead.AcceptTime = timestamppb.New(time.Now().Add(time.Hour))
+	_, err := publish(t, s, ahead)
+	require.NoError(t, err)
+	ev := event(account, "")
+	stored, err := publish(t, s, ev)
+	require.NoError(t, err)
+	_, sequence, err := s.Find(t.Context(), account, postrider.EventID(ev.GetId()))
+	require.NoError(t, err)
+	require.Equal(t, stored.Sequence, sequence)
+}
+
 func TestAnEventIsReadAsItWasStored(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t, natstest.Start(t), eventstream.Default())
