@@ -42,6 +42,8 @@ func New(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
 		postriderv1.RegisterLedgerServiceHandler(ctx, mux, conn),
 		postriderv1.RegisterReplayServiceHandler(ctx, mux, conn),
 		postriderv1.RegisterLogServiceHandler(ctx, mux, conn),
+		postriderv1.RegisterActivityServiceHandler(ctx, mux, conn),
+		postriderv1.RegisterAuditServiceHandler(ctx, mux, conn),
 	)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ package postriderv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -757,11 +758,258 @@ func (*DeleteApiKeyResponse) Descriptor() ([]byte, []int) {
 	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{13}
 }
 
+// GetCallerRequest is empty.
+type GetCallerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCallerRequest) Reset() {
+	*x = GetCallerRequest{}
+	mi := &file_postrider_v1_account_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCallerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCallerRequest) ProtoMessage() {}
+
+func (x *GetCallerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_account_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCallerRequest.ProtoReflect.Descriptor instead.
+func (*GetCallerRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{14}
+}
+
+// GetCallerResponse says who calls.
+type GetCallerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account that the credential speaks for; empty for an admin key.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// "key_" + ULID, "bootstrap", or "portal".
+	ApiKeyId string `protobuf:"bytes,2,opt,name=api_key_id,json=apiKeyId,proto3" json:"api_key_id,omitempty"`
+	// What it may do: "publish", "manage", "read", or "admin".
+	Scopes []string `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// When it stops working; absent: never.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// Whether it is that of a portal link, to which only a part of the API is open.
+	Portal        bool `protobuf:"varint,5,opt,name=portal,proto3" json:"portal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCallerResponse) Reset() {
+	*x = GetCallerResponse{}
+	mi := &file_postrider_v1_account_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCallerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCallerResponse) ProtoMessage() {}
+
+func (x *GetCallerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_account_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCallerResponse.ProtoReflect.Descriptor instead.
+func (*GetCallerResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetCallerResponse) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *GetCallerResponse) GetApiKeyId() string {
+	if x != nil {
+		return x.ApiKeyId
+	}
+	return ""
+}
+
+func (x *GetCallerResponse) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *GetCallerResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *GetCallerResponse) GetPortal() bool {
+	if x != nil {
+		return x.Portal
+	}
+	return false
+}
+
+// CreatePortalLinkRequest describes the link.
+type CreatePortalLinkRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required with an admin key.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// How long the link and what it opens work, 1 min to 24 h. Default 1 h.
+	Lifetime *durationpb.Duration `protobuf:"bytes,2,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
+	// Whether the portal shows and changes nothing.
+	ReadOnly      bool `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreatePortalLinkRequest) Reset() {
+	*x = CreatePortalLinkRequest{}
+	mi := &file_postrider_v1_account_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreatePortalLinkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreatePortalLinkRequest) ProtoMessage() {}
+
+func (x *CreatePortalLinkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_account_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreatePortalLinkRequest.ProtoReflect.Descriptor instead.
+func (*CreatePortalLinkRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CreatePortalLinkRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *CreatePortalLinkRequest) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.Lifetime
+	}
+	return nil
+}
+
+func (x *CreatePortalLinkRequest) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+// CreatePortalLinkResponse holds the link.
+type CreatePortalLinkResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the portal opens: a whole URL if the deployment has a public one, else its path.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The credential inside the link. It is a bearer credential of the API too.
+	Token string `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	// When it stops working.
+	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreatePortalLinkResponse) Reset() {
+	*x = CreatePortalLinkResponse{}
+	mi := &file_postrider_v1_account_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreatePortalLinkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreatePortalLinkResponse) ProtoMessage() {}
+
+func (x *CreatePortalLinkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_account_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreatePortalLinkResponse.ProtoReflect.Descriptor instead.
+func (*CreatePortalLinkResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CreatePortalLinkResponse) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *CreatePortalLinkResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *CreatePortalLinkResponse) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
 var File_postrider_v1_account_service_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_account_service_proto_rawDesc = "" +
 	"\n" +
-	"\"postrider/v1/account_service.proto\x12\fpostrider.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apostrider/v1/account.proto\"G\n" +
+	"\"postrider/v1/account_service.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apostrider/v1/account.proto\"G\n" +
 	"\x14CreateAccountRequest\x12/\n" +
 	"\aaccount\x18\x01 \x01(\v2\x15.postrider.v1.AccountR\aaccount\"H\n" +
 	"\x15CreateAccountResponse\x12/\n" +
@@ -808,7 +1056,27 @@ const file_postrider_v1_account_service_proto_rawDesc = "" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1c\n" +
 	"\n" +
 	"api_key_id\x18\x02 \x01(\tR\bapiKeyId\"\x16\n" +
-	"\x14DeleteApiKeyResponse2\xee\x04\n" +
+	"\x14DeleteApiKeyResponse\"\x12\n" +
+	"\x10GetCallerRequest\"\xbd\x01\n" +
+	"\x11GetCallerResponse\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1c\n" +
+	"\n" +
+	"api_key_id\x18\x02 \x01(\tR\bapiKeyId\x12\x16\n" +
+	"\x06scopes\x18\x03 \x03(\tR\x06scopes\x12;\n" +
+	"\vexpire_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12\x16\n" +
+	"\x06portal\x18\x05 \x01(\bR\x06portal\"\x8c\x01\n" +
+	"\x17CreatePortalLinkRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x125\n" +
+	"\blifetime\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12\x1b\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\"\x7f\n" +
+	"\x18CreatePortalLinkResponse\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x12;\n" +
+	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime2\x9f\x06\n" +
 	"\x0eAccountService\x12X\n" +
 	"\rCreateAccount\x12\".postrider.v1.CreateAccountRequest\x1a#.postrider.v1.CreateAccountResponse\x12O\n" +
 	"\n" +
@@ -817,7 +1085,9 @@ const file_postrider_v1_account_service_proto_rawDesc = "" +
 	"\rUpdateAccount\x12\".postrider.v1.UpdateAccountRequest\x1a#.postrider.v1.UpdateAccountResponse\x12U\n" +
 	"\fCreateApiKey\x12!.postrider.v1.CreateApiKeyRequest\x1a\".postrider.v1.CreateApiKeyResponse\x12R\n" +
 	"\vListApiKeys\x12 .postrider.v1.ListApiKeysRequest\x1a!.postrider.v1.ListApiKeysResponse\x12U\n" +
-	"\fDeleteApiKey\x12!.postrider.v1.DeleteApiKeyRequest\x1a\".postrider.v1.DeleteApiKeyResponseB\xbe\x01\n" +
+	"\fDeleteApiKey\x12!.postrider.v1.DeleteApiKeyRequest\x1a\".postrider.v1.DeleteApiKeyResponse\x12L\n" +
+	"\tGetCaller\x12\x1e.postrider.v1.GetCallerRequest\x1a\x1f.postrider.v1.GetCallerResponse\x12a\n" +
+	"\x10CreatePortalLink\x12%.postrider.v1.CreatePortalLinkRequest\x1a&.postrider.v1.CreatePortalLinkResponseB\xbe\x01\n" +
 	"\x10com.postrider.v1B\x13AccountServiceProtoP\x01ZDgithub.com/postrider/postrider/proto/gen/go/postrider/v1;postriderv1\xa2\x02\x03PXX\xaa\x02\fPostrider.V1\xca\x02\fPostrider\\V1\xe2\x02\x18Postrider\\V1\\GPBMetadata\xea\x02\rPostrider::V1b\x06proto3"
 
 var (
@@ -832,57 +1102,69 @@ func file_postrider_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_postrider_v1_account_service_proto_rawDescData
 }
 
-var file_postrider_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_postrider_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_postrider_v1_account_service_proto_goTypes = []any{
-	(*CreateAccountRequest)(nil),  // 0: postrider.v1.CreateAccountRequest
-	(*CreateAccountResponse)(nil), // 1: postrider.v1.CreateAccountResponse
-	(*GetAccountRequest)(nil),     // 2: postrider.v1.GetAccountRequest
-	(*GetAccountResponse)(nil),    // 3: postrider.v1.GetAccountResponse
-	(*ListAccountsRequest)(nil),   // 4: postrider.v1.ListAccountsRequest
-	(*ListAccountsResponse)(nil),  // 5: postrider.v1.ListAccountsResponse
-	(*UpdateAccountRequest)(nil),  // 6: postrider.v1.UpdateAccountRequest
-	(*UpdateAccountResponse)(nil), // 7: postrider.v1.UpdateAccountResponse
-	(*CreateApiKeyRequest)(nil),   // 8: postrider.v1.CreateApiKeyRequest
-	(*CreateApiKeyResponse)(nil),  // 9: postrider.v1.CreateApiKeyResponse
-	(*ListApiKeysRequest)(nil),    // 10: postrider.v1.ListApiKeysRequest
-	(*ListApiKeysResponse)(nil),   // 11: postrider.v1.ListApiKeysResponse
-	(*DeleteApiKeyRequest)(nil),   // 12: postrider.v1.DeleteApiKeyRequest
-	(*DeleteApiKeyResponse)(nil),  // 13: postrider.v1.DeleteApiKeyResponse
-	(*Account)(nil),               // 14: postrider.v1.Account
-	(*fieldmaskpb.FieldMask)(nil), // 15: google.protobuf.FieldMask
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*ApiKey)(nil),                // 17: postrider.v1.ApiKey
+	(*CreateAccountRequest)(nil),     // 0: postrider.v1.CreateAccountRequest
+	(*CreateAccountResponse)(nil),    // 1: postrider.v1.CreateAccountResponse
+	(*GetAccountRequest)(nil),        // 2: postrider.v1.GetAccountRequest
+	(*GetAccountResponse)(nil),       // 3: postrider.v1.GetAccountResponse
+	(*ListAccountsRequest)(nil),      // 4: postrider.v1.ListAccountsRequest
+	(*ListAccountsResponse)(nil),     // 5: postrider.v1.ListAccountsResponse
+	(*UpdateAccountRequest)(nil),     // 6: postrider.v1.UpdateAccountRequest
+	(*UpdateAccountResponse)(nil),    // 7: postrider.v1.UpdateAccountResponse
+	(*CreateApiKeyRequest)(nil),      // 8: postrider.v1.CreateApiKeyRequest
+	(*CreateApiKeyResponse)(nil),     // 9: postrider.v1.CreateApiKeyResponse
+	(*ListApiKeysRequest)(nil),       // 10: postrider.v1.ListApiKeysRequest
+	(*ListApiKeysResponse)(nil),      // 11: postrider.v1.ListApiKeysResponse
+	(*DeleteApiKeyRequest)(nil),      // 12: postrider.v1.DeleteApiKeyRequest
+	(*DeleteApiKeyResponse)(nil),     // 13: postrider.v1.DeleteApiKeyResponse
+	(*GetCallerRequest)(nil),         // 14: postrider.v1.GetCallerRequest
+	(*GetCallerResponse)(nil),        // 15: postrider.v1.GetCallerResponse
+	(*CreatePortalLinkRequest)(nil),  // 16: postrider.v1.CreatePortalLinkRequest
+	(*CreatePortalLinkResponse)(nil), // 17: postrider.v1.CreatePortalLinkResponse
+	(*Account)(nil),                  // 18: postrider.v1.Account
+	(*fieldmaskpb.FieldMask)(nil),    // 19: google.protobuf.FieldMask
+	(*timestamppb.Timestamp)(nil),    // 20: google.protobuf.Timestamp
+	(*ApiKey)(nil),                   // 21: postrider.v1.ApiKey
+	(*durationpb.Duration)(nil),      // 22: google.protobuf.Duration
 }
 var file_postrider_v1_account_service_proto_depIdxs = []int32{
-	14, // 0: postrider.v1.CreateAccountRequest.account:type_name -> postrider.v1.Account
-	14, // 1: postrider.v1.CreateAccountResponse.account:type_name -> postrider.v1.Account
-	14, // 2: postrider.v1.GetAccountResponse.account:type_name -> postrider.v1.Account
-	14, // 3: postrider.v1.ListAccountsResponse.accounts:type_name -> postrider.v1.Account
-	14, // 4: postrider.v1.UpdateAccountRequest.account:type_name -> postrider.v1.Account
-	15, // 5: postrider.v1.UpdateAccountRequest.update_mask:type_name -> google.protobuf.FieldMask
-	14, // 6: postrider.v1.UpdateAccountResponse.account:type_name -> postrider.v1.Account
-	16, // 7: postrider.v1.CreateApiKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
-	17, // 8: postrider.v1.CreateApiKeyResponse.api_key:type_name -> postrider.v1.ApiKey
-	17, // 9: postrider.v1.ListApiKeysResponse.api_keys:type_name -> postrider.v1.ApiKey
-	0,  // 10: postrider.v1.AccountService.CreateAccount:input_type -> postrider.v1.CreateAccountRequest
-	2,  // 11: postrider.v1.AccountService.GetAccount:input_type -> postrider.v1.GetAccountRequest
-	4,  // 12: postrider.v1.AccountService.ListAccounts:input_type -> postrider.v1.ListAccountsRequest
-	6,  // 13: postrider.v1.AccountService.UpdateAccount:input_type -> postrider.v1.UpdateAccountRequest
-	8,  // 14: postrider.v1.AccountService.CreateApiKey:input_type -> postrider.v1.CreateApiKeyRequest
-	10, // 15: postrider.v1.AccountService.ListApiKeys:input_type -> postrider.v1.ListApiKeysRequest
-	12, // 16: postrider.v1.AccountService.DeleteApiKey:input_type -> postrider.v1.DeleteApiKeyRequest
-	1,  // 17: postrider.v1.AccountService.CreateAccount:output_type -> postrider.v1.CreateAccountResponse
-	3,  // 18: postrider.v1.AccountService.GetAccount:output_type -> postrider.v1.GetAccountResponse
-	5,  // 19: postrider.v1.AccountService.ListAccounts:output_type -> postrider.v1.ListAccountsResponse
-	7,  // 20: postrider.v1.AccountService.UpdateAccount:output_type -> postrider.v1.UpdateAccountResponse
-	9,  // 21: postrider.v1.AccountService.CreateApiKey:output_type -> postrider.v1.CreateApiKeyResponse
-	11, // 22: postrider.v1.AccountService.ListApiKeys:output_type -> postrider.v1.ListApiKeysResponse
-	13, // 23: postrider.v1.AccountService.DeleteApiKey:output_type -> postrider.v1.DeleteApiKeyResponse
-	17, // [17:24] is the sub-list for method output_type
-	10, // [10:17] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	18, // 0: postrider.v1.CreateAccountRequest.account:type_name -> postrider.v1.Account
+	18, // 1: postrider.v1.CreateAccountResponse.account:type_name -> postrider.v1.Account
+	18, // 2: postrider.v1.GetAccountResponse.account:type_name -> postrider.v1.Account
+	18, // 3: postrider.v1.ListAccountsResponse.accounts:type_name -> postrider.v1.Account
+	18, // 4: postrider.v1.UpdateAccountRequest.account:type_name -> postrider.v1.Account
+	19, // 5: postrider.v1.UpdateAccountRequest.update_mask:type_name -> google.protobuf.FieldMask
+	18, // 6: postrider.v1.UpdateAccountResponse.account:type_name -> postrider.v1.Account
+	20, // 7: postrider.v1.CreateApiKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
+	21, // 8: postrider.v1.CreateApiKeyResponse.api_key:type_name -> postrider.v1.ApiKey
+	21, // 9: postrider.v1.ListApiKeysResponse.api_keys:type_name -> postrider.v1.ApiKey
+	20, // 10: postrider.v1.GetCallerResponse.expire_time:type_name -> google.protobuf.Timestamp
+	22, // 11: postrider.v1.CreatePortalLinkRequest.lifetime:type_name -> google.protobuf.Duration
+	20, // 12: postrider.v1.CreatePortalLinkResponse.expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 13: postrider.v1.AccountService.CreateAccount:input_type -> postrider.v1.CreateAccountRequest
+	2,  // 14: postrider.v1.AccountService.GetAccount:input_type -> postrider.v1.GetAccountRequest
+	4,  // 15: postrider.v1.AccountService.ListAccounts:input_type -> postrider.v1.ListAccountsRequest
+	6,  // 16: postrider.v1.AccountService.UpdateAccount:input_type -> postrider.v1.UpdateAccountRequest
+	8,  // 17: postrider.v1.AccountService.CreateApiKey:input_type -> postrider.v1.CreateApiKeyRequest
+	10, // 18: postrider.v1.AccountService.ListApiKeys:input_type -> postrider.v1.ListApiKeysRequest
+	12, // 19: postrider.v1.AccountService.DeleteApiKey:input_type -> postrider.v1.DeleteApiKeyRequest
+	14, // 20: postrider.v1.AccountService.GetCaller:input_type -> postrider.v1.GetCallerRequest
+	16, // 21: postrider.v1.AccountService.CreatePortalLink:input_type -> postrider.v1.CreatePortalLinkRequest
+	1,  // 22: postrider.v1.AccountService.CreateAccount:output_type -> postrider.v1.CreateAccountResponse
+	3,  // 23: postrider.v1.AccountService.GetAccount:output_type -> postrider.v1.GetAccountResponse
+	5,  // 24: postrider.v1.AccountService.ListAccounts:output_type -> postrider.v1.ListAccountsResponse
+	7,  // 25: postrider.v1.AccountService.UpdateAccount:output_type -> postrider.v1.UpdateAccountResponse
+	9,  // 26: postrider.v1.AccountService.CreateApiKey:output_type -> postrider.v1.CreateApiKeyResponse
+	11, // 27: postrider.v1.AccountService.ListApiKeys:output_type -> postrider.v1.ListApiKeysResponse
+	13, // 28: postrider.v1.AccountService.DeleteApiKey:output_type -> postrider.v1.DeleteApiKeyResponse
+	15, // 29: postrider.v1.AccountService.GetCaller:output_type -> postrider.v1.GetCallerResponse
+	17, // 30: postrider.v1.AccountService.CreatePortalLink:output_type -> postrider.v1.CreatePortalLinkResponse
+	22, // [22:31] is the sub-list for method output_type
+	13, // [13:22] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_account_service_proto_init() }
@@ -897,7 +1179,7 @@ func file_postrider_v1_account_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_account_service_proto_rawDesc), len(file_postrider_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,13 +19,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AccountService_CreateAccount_FullMethodName = "/postrider.v1.AccountService/CreateAccount"
-	AccountService_GetAccount_FullMethodName    = "/postrider.v1.AccountService/GetAccount"
-	AccountService_ListAccounts_FullMethodName  = "/postrider.v1.AccountService/ListAccounts"
-	AccountService_UpdateAccount_FullMethodName = "/postrider.v1.AccountService/UpdateAccount"
-	AccountService_CreateApiKey_FullMethodName  = "/postrider.v1.AccountService/CreateApiKey"
-	AccountService_ListApiKeys_FullMethodName   = "/postrider.v1.AccountService/ListApiKeys"
-	AccountService_DeleteApiKey_FullMethodName  = "/postrider.v1.AccountService/DeleteApiKey"
+	AccountService_CreateAccount_FullMethodName    = "/postrider.v1.AccountService/CreateAccount"
+	AccountService_GetAccount_FullMethodName       = "/postrider.v1.AccountService/GetAccount"
+	AccountService_ListAccounts_FullMethodName     = "/postrider.v1.AccountService/ListAccounts"
+	AccountService_UpdateAccount_FullMethodName    = "/postrider.v1.AccountService/UpdateAccount"
+	AccountService_CreateApiKey_FullMethodName     = "/postrider.v1.AccountService/CreateApiKey"
+	AccountService_ListApiKeys_FullMethodName      = "/postrider.v1.AccountService/ListApiKeys"
+	AccountService_DeleteApiKey_FullMethodName     = "/postrider.v1.AccountService/DeleteApiKey"
+	AccountService_GetCaller_FullMethodName        = "/postrider.v1.AccountService/GetCaller"
+	AccountService_CreatePortalLink_FullMethodName = "/postrider.v1.AccountService/CreatePortalLink"
 )
 
 // AccountServiceClient is the client API for AccountService service.
@@ -48,6 +50,11 @@ type AccountServiceClient interface {
 	ListApiKeys(ctx context.Context, in *ListApiKeysRequest, opts ...grpc.CallOption) (*ListApiKeysResponse, error)
 	// DeleteApiKey revokes a key.
 	DeleteApiKey(ctx context.Context, in *DeleteApiKeyRequest, opts ...grpc.CallOption) (*DeleteApiKeyResponse, error)
+	// GetCaller says who the credential of the call is.
+	GetCaller(ctx context.Context, in *GetCallerRequest, opts ...grpc.CallOption) (*GetCallerResponse, error)
+	// CreatePortalLink makes a link that opens the portal of one account in a browser, for a while,
+	// without a key. Whoever has the link may do what the portal shows, so it belongs to one person.
+	CreatePortalLink(ctx context.Context, in *CreatePortalLinkRequest, opts ...grpc.CallOption) (*CreatePortalLinkResponse, error)
 }
 
 type accountServiceClient struct {
@@ -128,6 +135,26 @@ func (c *accountServiceClient) DeleteApiKey(ctx context.Context, in *DeleteApiKe
 	return out, nil
 }
 
+func (c *accountServiceClient) GetCaller(ctx context.Context, in *GetCallerRequest, opts ...grpc.CallOption) (*GetCallerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetCallerResponse)
+	err := c.cc.Invoke(ctx, AccountService_GetCaller_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) CreatePortalLink(ctx context.Context, in *CreatePortalLinkRequest, opts ...grpc.CallOption) (*CreatePortalLinkResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreatePortalLinkResponse)
+	err := c.cc.Invoke(ctx, AccountService_CreatePortalLink_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccountServiceServer is the server API for AccountService service.
 // All implementations must embed UnimplementedAccountServiceServer
 // for forward compatibility.
@@ -148,6 +175,11 @@ type AccountServiceServer interface {
 	ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error)
 	// DeleteApiKey revokes a key.
 	DeleteApiKey(context.Context, *DeleteApiKeyRequest) (*DeleteApiKeyResponse, error)
+	// GetCaller says who the credential of the call is.
+	GetCaller(context.Context, *GetCallerRequest) (*GetCallerResponse, error)
+	// CreatePortalLink makes a link that opens the portal of one account in a browser, for a while,
+	// without a key. Whoever has the link may do what the portal shows, so it belongs to one person.
+	CreatePortalLink(context.Context, *CreatePortalLinkRequest) (*CreatePortalLinkResponse, error)
 	mustEmbedUnimplementedAccountServiceServer()
 }
 
@@ -178,6 +210,12 @@ func (UnimplementedAccountServiceServer) ListApiKeys(context.Context, *ListApiKe
 }
 func (UnimplementedAccountServiceServer) DeleteApiKey(context.Context, *DeleteApiKeyRequest) (*DeleteApiKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteApiKey not implemented")
+}
+func (UnimplementedAccountServiceServer) GetCaller(context.Context, *GetCallerRequest) (*GetCallerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCaller not implemented")
+}
+func (UnimplementedAccountServiceServer) CreatePortalLink(context.Context, *CreatePortalLinkRequest) (*CreatePortalLinkResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreatePortalLink not implemented")
 }
 func (UnimplementedAccountServiceServer) mustEmbedUnimplementedAccountServiceServer() {}
 func (UnimplementedAccountServiceServer) testEmbeddedByValue()                        {}
@@ -326,6 +364,42 @@ func _AccountService_DeleteApiKey_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_GetCaller_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCallerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).GetCaller(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_GetCaller_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).GetCaller(ctx, req.(*GetCallerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_CreatePortalLink_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreatePortalLinkRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).CreatePortalLink(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_CreatePortalLink_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).CreatePortalLink(ctx, req.(*CreatePortalLinkRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccountService_ServiceDesc is the grpc.ServiceDesc for AccountService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -360,6 +434,14 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteApiKey",
 			Handler:    _AccountService_DeleteApiKey_Handler,
+		},
+		{
+			MethodName: "GetCaller",
+			Handler:    _AccountService_GetCaller_Handler,
+		},
+		{
+			MethodName: "CreatePortalLink",
+			Handler:    _AccountService_CreatePortalLink_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -2854,11 +2854,57 @@ func (x *Announced) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+// Change is a message of AUDIT: a call that changed something, or was to.
+type Change struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the public API shows it, without sequence.
+	Entry         *v1.AuditEntry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_postrider_record_v1_record_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_record_v1_record_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Change) GetEntry() *v1.AuditEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
 var File_postrider_record_v1_record_proto protoreflect.FileDescriptor
 
 const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\n" +
-	" postrider/record/v1/record.proto\x12\x13postrider.record.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apostrider/v1/account.proto\x1a\x18postrider/v1/event.proto\x1a\x19postrider/v1/replay.proto\x1a\x1apostrider/v1/webhook.proto\"\xc0\x06\n" +
+	" postrider/record/v1/record.proto\x12\x13postrider.record.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apostrider/v1/account.proto\x1a postrider/v1/audit_service.proto\x1a\x18postrider/v1/event.proto\x1a\x19postrider/v1/replay.proto\x1a\x1apostrider/v1/webhook.proto\"\xc0\x06\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -3136,7 +3182,9 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12'\n" +
 	"\x0fletter_sequence\x18\x02 \x01(\x04R\x0eletterSequence\x12.\n" +
-	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time*\x83\x01\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"8\n" +
+	"\x06Change\x12.\n" +
+	"\x05entry\x18\x01 \x01(\v2\x18.postrider.v1.AuditEntryR\x05entry*\x83\x01\n" +
 	"\tRetryKind\x12\x1a\n" +
 	"\x16RETRY_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12RETRY_KIND_WAITING\x10\x01\x12\x15\n" +
@@ -3158,7 +3206,7 @@ func file_postrider_record_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_postrider_record_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_postrider_record_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_postrider_record_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_postrider_record_v1_record_proto_goTypes = []any{
 	(RetryKind)(0),                // 0: postrider.record.v1.RetryKind
 	(*Event)(nil),                 // 1: postrider.record.v1.Event
@@ -3191,42 +3239,44 @@ var file_postrider_record_v1_record_proto_goTypes = []any{
 	(*Failing)(nil),               // 28: postrider.record.v1.Failing
 	(*Notice)(nil),                // 29: postrider.record.v1.Notice
 	(*Announced)(nil),             // 30: postrider.record.v1.Announced
-	nil,                           // 31: postrider.record.v1.Event.LabelsEntry
-	nil,                           // 32: postrider.record.v1.Event.ExtensionsEntry
-	nil,                           // 33: postrider.record.v1.Delivery.ExtensionsEntry
-	nil,                           // 34: postrider.record.v1.Attempted.RequestHeadersEntry
-	nil,                           // 35: postrider.record.v1.Attempted.ResponseHeadersEntry
-	nil,                           // 36: postrider.record.v1.IdempotentResult.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
-	(v1.DedupWindow)(0),           // 38: postrider.v1.DedupWindow
-	(*v1.Webhook)(nil),            // 39: postrider.v1.Webhook
-	(*v1.Account)(nil),            // 40: postrider.v1.Account
-	(*v1.ClientKey)(nil),          // 41: postrider.v1.ClientKey
-	(*v1.SigningKey)(nil),         // 42: postrider.v1.SigningKey
-	(*v1.EventType)(nil),          // 43: postrider.v1.EventType
-	(*v1.ApiKey)(nil),             // 44: postrider.v1.ApiKey
-	(*v1.Replay)(nil),             // 45: postrider.v1.Replay
-	(v1.WebhookState)(0),          // 46: postrider.v1.WebhookState
+	(*Change)(nil),                // 31: postrider.record.v1.Change
+	nil,                           // 32: postrider.record.v1.Event.LabelsEntry
+	nil,                           // 33: postrider.record.v1.Event.ExtensionsEntry
+	nil,                           // 34: postrider.record.v1.Delivery.ExtensionsEntry
+	nil,                           // 35: postrider.record.v1.Attempted.RequestHeadersEntry
+	nil,                           // 36: postrider.record.v1.Attempted.ResponseHeadersEntry
+	nil,                           // 37: postrider.record.v1.IdempotentResult.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
+	(v1.DedupWindow)(0),           // 39: postrider.v1.DedupWindow
+	(*v1.Webhook)(nil),            // 40: postrider.v1.Webhook
+	(*v1.Account)(nil),            // 41: postrider.v1.Account
+	(*v1.ClientKey)(nil),          // 42: postrider.v1.ClientKey
+	(*v1.SigningKey)(nil),         // 43: postrider.v1.SigningKey
+	(*v1.EventType)(nil),          // 44: postrider.v1.EventType
+	(*v1.ApiKey)(nil),             // 45: postrider.v1.ApiKey
+	(*v1.Replay)(nil),             // 46: postrider.v1.Replay
+	(v1.WebhookState)(0),          // 47: postrider.v1.WebhookState
+	(*v1.AuditEntry)(nil),         // 48: postrider.v1.AuditEntry
 }
 var file_postrider_record_v1_record_proto_depIdxs = []int32{
-	37, // 0: postrider.record.v1.Event.time:type_name -> google.protobuf.Timestamp
-	31, // 1: postrider.record.v1.Event.labels:type_name -> postrider.record.v1.Event.LabelsEntry
-	37, // 2: postrider.record.v1.Event.accept_time:type_name -> google.protobuf.Timestamp
-	37, // 3: postrider.record.v1.Event.deliver_at:type_name -> google.protobuf.Timestamp
-	32, // 4: postrider.record.v1.Event.extensions:type_name -> postrider.record.v1.Event.ExtensionsEntry
-	38, // 5: postrider.record.v1.Event.dedup_window:type_name -> postrider.v1.DedupWindow
-	37, // 6: postrider.record.v1.Delivery.event_time:type_name -> google.protobuf.Timestamp
-	37, // 7: postrider.record.v1.Delivery.accept_time:type_name -> google.protobuf.Timestamp
-	37, // 8: postrider.record.v1.Delivery.route_time:type_name -> google.protobuf.Timestamp
-	33, // 9: postrider.record.v1.Delivery.extensions:type_name -> postrider.record.v1.Delivery.ExtensionsEntry
+	38, // 0: postrider.record.v1.Event.time:type_name -> google.protobuf.Timestamp
+	32, // 1: postrider.record.v1.Event.labels:type_name -> postrider.record.v1.Event.LabelsEntry
+	38, // 2: postrider.record.v1.Event.accept_time:type_name -> google.protobuf.Timestamp
+	38, // 3: postrider.record.v1.Event.deliver_at:type_name -> google.protobuf.Timestamp
+	33, // 4: postrider.record.v1.Event.extensions:type_name -> postrider.record.v1.Event.ExtensionsEntry
+	39, // 5: postrider.record.v1.Event.dedup_window:type_name -> postrider.v1.DedupWindow
+	38, // 6: postrider.record.v1.Delivery.event_time:type_name -> google.protobuf.Timestamp
+	38, // 7: postrider.record.v1.Delivery.accept_time:type_name -> google.protobuf.Timestamp
+	38, // 8: postrider.record.v1.Delivery.route_time:type_name -> google.protobuf.Timestamp
+	34, // 9: postrider.record.v1.Delivery.extensions:type_name -> postrider.record.v1.Delivery.ExtensionsEntry
 	3,  // 10: postrider.record.v1.Delivery.progress:type_name -> postrider.record.v1.Progress
-	37, // 11: postrider.record.v1.Progress.first_attempt_time:type_name -> google.protobuf.Timestamp
-	37, // 12: postrider.record.v1.Progress.last_attempt_time:type_name -> google.protobuf.Timestamp
+	38, // 11: postrider.record.v1.Progress.first_attempt_time:type_name -> google.protobuf.Timestamp
+	38, // 12: postrider.record.v1.Progress.last_attempt_time:type_name -> google.protobuf.Timestamp
 	2,  // 13: postrider.record.v1.Retry.delivery:type_name -> postrider.record.v1.Delivery
 	0,  // 14: postrider.record.v1.Retry.kind:type_name -> postrider.record.v1.RetryKind
-	37, // 15: postrider.record.v1.Retry.due_time:type_name -> google.protobuf.Timestamp
+	38, // 15: postrider.record.v1.Retry.due_time:type_name -> google.protobuf.Timestamp
 	6,  // 16: postrider.record.v1.JournalBatch.entries:type_name -> postrider.record.v1.JournalEntry
-	37, // 17: postrider.record.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
+	38, // 17: postrider.record.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
 	7,  // 18: postrider.record.v1.JournalEntry.routed:type_name -> postrider.record.v1.Routed
 	10, // 19: postrider.record.v1.JournalEntry.attempted:type_name -> postrider.record.v1.Attempted
 	12, // 20: postrider.record.v1.JournalEntry.waiting:type_name -> postrider.record.v1.Waiting
@@ -3235,47 +3285,48 @@ var file_postrider_record_v1_record_proto_depIdxs = []int32{
 	15, // 23: postrider.record.v1.JournalEntry.dead:type_name -> postrider.record.v1.Dead
 	16, // 24: postrider.record.v1.JournalEntry.cancelled:type_name -> postrider.record.v1.Cancelled
 	17, // 25: postrider.record.v1.JournalEntry.expunged:type_name -> postrider.record.v1.Expunged
-	37, // 26: postrider.record.v1.JournalEntry.create_time:type_name -> google.protobuf.Timestamp
+	38, // 26: postrider.record.v1.JournalEntry.create_time:type_name -> google.protobuf.Timestamp
 	8,  // 27: postrider.record.v1.Routed.deliveries:type_name -> postrider.record.v1.RoutedDelivery
 	9,  // 28: postrider.record.v1.Routed.unmatched:type_name -> postrider.record.v1.Unmatched
-	37, // 29: postrider.record.v1.Routed.accept_time:type_name -> google.protobuf.Timestamp
-	38, // 30: postrider.record.v1.Routed.dedup_window:type_name -> postrider.v1.DedupWindow
-	37, // 31: postrider.record.v1.Attempted.start_time:type_name -> google.protobuf.Timestamp
-	34, // 32: postrider.record.v1.Attempted.request_headers:type_name -> postrider.record.v1.Attempted.RequestHeadersEntry
-	35, // 33: postrider.record.v1.Attempted.response_headers:type_name -> postrider.record.v1.Attempted.ResponseHeadersEntry
-	37, // 34: postrider.record.v1.Attempted.next_attempt_time:type_name -> google.protobuf.Timestamp
+	38, // 29: postrider.record.v1.Routed.accept_time:type_name -> google.protobuf.Timestamp
+	39, // 30: postrider.record.v1.Routed.dedup_window:type_name -> postrider.v1.DedupWindow
+	38, // 31: postrider.record.v1.Attempted.start_time:type_name -> google.protobuf.Timestamp
+	35, // 32: postrider.record.v1.Attempted.request_headers:type_name -> postrider.record.v1.Attempted.RequestHeadersEntry
+	36, // 33: postrider.record.v1.Attempted.response_headers:type_name -> postrider.record.v1.Attempted.ResponseHeadersEntry
+	38, // 34: postrider.record.v1.Attempted.next_attempt_time:type_name -> google.protobuf.Timestamp
 	11, // 35: postrider.record.v1.Attempted.timings:type_name -> postrider.record.v1.Timings
-	37, // 36: postrider.record.v1.Waiting.due_time:type_name -> google.protobuf.Timestamp
+	38, // 36: postrider.record.v1.Waiting.due_time:type_name -> google.protobuf.Timestamp
 	2,  // 37: postrider.record.v1.DeadLetter.delivery:type_name -> postrider.record.v1.Delivery
-	37, // 38: postrider.record.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
+	38, // 38: postrider.record.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
 	10, // 39: postrider.record.v1.DeadLetter.last_attempt:type_name -> postrider.record.v1.Attempted
-	39, // 40: postrider.record.v1.Webhook.webhook:type_name -> postrider.v1.Webhook
+	40, // 40: postrider.record.v1.Webhook.webhook:type_name -> postrider.v1.Webhook
 	20, // 41: postrider.record.v1.Webhook.secrets:type_name -> postrider.record.v1.SealedSecret
-	37, // 42: postrider.record.v1.SealedSecret.create_time:type_name -> google.protobuf.Timestamp
-	37, // 43: postrider.record.v1.SealedSecret.expire_time:type_name -> google.protobuf.Timestamp
-	40, // 44: postrider.record.v1.Account.account:type_name -> postrider.v1.Account
+	38, // 42: postrider.record.v1.SealedSecret.create_time:type_name -> google.protobuf.Timestamp
+	38, // 43: postrider.record.v1.SealedSecret.expire_time:type_name -> google.protobuf.Timestamp
+	41, // 44: postrider.record.v1.Account.account:type_name -> postrider.v1.Account
 	22, // 45: postrider.record.v1.Account.signing_keys:type_name -> postrider.record.v1.SealedSigningKey
-	41, // 46: postrider.record.v1.Account.client_keys:type_name -> postrider.v1.ClientKey
-	42, // 47: postrider.record.v1.SealedSigningKey.key:type_name -> postrider.v1.SigningKey
-	37, // 48: postrider.record.v1.IdempotentResult.claim_time:type_name -> google.protobuf.Timestamp
-	36, // 49: postrider.record.v1.IdempotentResult.headers:type_name -> postrider.record.v1.IdempotentResult.HeadersEntry
-	43, // 50: postrider.record.v1.EventType.event_type:type_name -> postrider.v1.EventType
-	44, // 51: postrider.record.v1.Key.key:type_name -> postrider.v1.ApiKey
-	45, // 52: postrider.record.v1.Job.replay:type_name -> postrider.v1.Replay
+	42, // 46: postrider.record.v1.Account.client_keys:type_name -> postrider.v1.ClientKey
+	43, // 47: postrider.record.v1.SealedSigningKey.key:type_name -> postrider.v1.SigningKey
+	38, // 48: postrider.record.v1.IdempotentResult.claim_time:type_name -> google.protobuf.Timestamp
+	37, // 49: postrider.record.v1.IdempotentResult.headers:type_name -> postrider.record.v1.IdempotentResult.HeadersEntry
+	44, // 50: postrider.record.v1.EventType.event_type:type_name -> postrider.v1.EventType
+	45, // 51: postrider.record.v1.Key.key:type_name -> postrider.v1.ApiKey
+	46, // 52: postrider.record.v1.Job.replay:type_name -> postrider.v1.Replay
 	27, // 53: postrider.record.v1.Job.batch:type_name -> postrider.record.v1.JobItem
-	37, // 54: postrider.record.v1.Failing.since:type_name -> google.protobuf.Timestamp
-	37, // 55: postrider.record.v1.Failing.last_failure_time:type_name -> google.protobuf.Timestamp
+	38, // 54: postrider.record.v1.Failing.since:type_name -> google.protobuf.Timestamp
+	38, // 55: postrider.record.v1.Failing.last_failure_time:type_name -> google.protobuf.Timestamp
 	1,  // 56: postrider.record.v1.Notice.event:type_name -> postrider.record.v1.Event
-	37, // 57: postrider.record.v1.Notice.create_time:type_name -> google.protobuf.Timestamp
-	46, // 58: postrider.record.v1.Notice.state:type_name -> postrider.v1.WebhookState
-	37, // 59: postrider.record.v1.Notice.state_time:type_name -> google.protobuf.Timestamp
-	37, // 60: postrider.record.v1.Notice.failing_since:type_name -> google.protobuf.Timestamp
-	37, // 61: postrider.record.v1.Announced.time:type_name -> google.protobuf.Timestamp
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	38, // 57: postrider.record.v1.Notice.create_time:type_name -> google.protobuf.Timestamp
+	47, // 58: postrider.record.v1.Notice.state:type_name -> postrider.v1.WebhookState
+	38, // 59: postrider.record.v1.Notice.state_time:type_name -> google.protobuf.Timestamp
+	38, // 60: postrider.record.v1.Notice.failing_since:type_name -> google.protobuf.Timestamp
+	38, // 61: postrider.record.v1.Announced.time:type_name -> google.protobuf.Timestamp
+	48, // 62: postrider.record.v1.Change.entry:type_name -> postrider.v1.AuditEntry
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_postrider_record_v1_record_proto_init() }
@@ -3299,7 +3350,7 @@ func file_postrider_record_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_record_v1_record_proto_rawDesc), len(file_postrider_record_v1_record_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
