@@ -12,6 +12,7 @@ package access
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/postrider"
@@ -37,6 +38,11 @@ type Principal struct {
 	Admin bool
 	// Scopes that the key was given.
 	Scopes []postrider.Scope
+	// Expires is when the credential stops working; zero: never.
+	Expires time.Time
+	// Methods, if not nil, are the only ones that are open to it, by full name, where its scopes
+	// allow them.
+	Methods map[string]bool
 }
 
 // Allows reports whether the principal has the scope: an admin has every one, manage implies read
@@ -109,6 +115,14 @@ func FromContext(ctx context.Context) (Principal, error) {
 
 func credentialMissing() error {
 	return fault.New(fault.Unauthenticated, ReasonKeyMissing, "a bearer credential is required")
+}
+
+// CredentialInvalid says that a credential is not, or no more, one.
+func CredentialInvalid() error { return credentialInvalid() }
+
+// CredentialExpired says that a credential's time is over.
+func CredentialExpired() error {
+	return fault.New(fault.Unauthenticated, ReasonKeyExpired, "the credential has expired")
 }
 
 func credentialInvalid() error {

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/postrider"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
@@ -28,7 +27,8 @@ type grant struct {
 // deleted stops working when DeleteKey returns, also on calls that stream.
 type Authenticator struct {
 	now       func() time.Time
-	bootstrap *grant // nil: no bootstrap admin key
+	bootstrap *grant                                     // nil: no bootstrap admin key
+	tickets   func(credential string) (Principal, error) // nil: there are none
 
 	mu   sync.RWMutex
 	keys map[keyHash]*grant
@@ -45,6 +45,17 @@ func NewAuthenticator(adminKey string) *Authenticator {
 			principal: Principal{KeyID: bootstrapKeyID, Admin: true, Scopes: []postrider.Scope{postrider.ScopeAdmin}},
 		}
 	}
+	return a
+}
+
+// TicketPrefix begins the credentials that are no keys: nobody stores them, and what they open stands
+// in themselves.
+const TicketPrefix = "prt_"
+
+// WithTickets makes the Authenticator take credentials with TicketPrefix as well, which open reads; its
+// error is what their bearer is told. Call it before the first use.
+func (a *Authenticator) WithTickets(open func(credential string) (Principal, error)) *Authenticator {
+	a.tickets = open
 	return a
 }
 
@@ -72,6 +83,7 @@ func (g *grant) fill(rec *recordv1.Key) bool {
 	g.principal = Principal{Account: postrider.AccountID(key.GetAccountId()), KeyID: key.GetId()}
 	if t := key.GetExpireTime(); t != nil {
 		g.expires = t.AsTime()
+		g.principal.Expires = g.expires
 	}
 	for _, s := range key.GetScopes() {
 		switch scope := postrider.Scope(s); scope {
@@ -105,17 +117,22 @@ func (a *Authenticator) Authenticate(authorizationHeader string) (Principal, err
 	return p, err
 }
 
-func (a *Authenticator) authenticate(header string) (Principal, keyHash, error) {
+// authenticate also returns what checks the credential again later.
+func (a *Authenticator) authenticate(header string) (Principal, func() error, error) {
 	if header == "" {
-		return Principal{}, keyHash{}, credentialMissing()
+		return Principal{}, nil, credentialMissing()
 	}
 	credential, ok := bearer(header)
 	if !ok {
-		return Principal{}, keyHash{}, credentialInvalid()
+		return Principal{}, nil, credentialInvalid()
 	}
-	hash := keyHash(sha256.Sum256([]byte(credential)))
-	p, err := a.check(hash)
-	return p, hash, err
+	look := func() (Principal, error) { return a.tickets(credential) }
+	if a.tickets == nil || !strings.HasPrefix(credential, TicketPrefix) {
+		hash := keyHash(sha256.Sum256([]byte(credential)))
+		look = func() (Principal, error) { return a.check(hash) }
+	}
+	p, err := look()
+	return p, func() error { _, err := look(); return err }, err
 }
 
 // check is the principal of a credential's hash. What takes a time that depends on data works on
@@ -136,7 +153,7 @@ func (a *Authenticator) check(hash keyHash) (Principal, error) {
 	case found == nil:
 		return Principal{}, credentialInvalid()
 	case !found.expires.IsZero() && !a.now().Before(found.expires):
-		return Principal{}, fault.New(fault.Unauthenticated, ReasonKeyExpired, "the credential has expired")
+		return Principal{}, CredentialExpired()
 	}
 	return found.principal, nil
 }

@@ -45,17 +45,14 @@ func Stream(a *Authenticator, rules map[string]postrider.Scope) grpc.StreamServe
 		if g.open(info.FullMethod) {
 			return next(srv, ss)
 		}
-		p, hash, err := g.admit(ss.Context(), info.FullMethod)
+		p, recheck, err := g.admit(ss.Context(), info.FullMethod)
 		if err != nil {
 			return err
 		}
 		return next(srv, &guardedStream{
 			ServerStream: ss,
 			ctx:          NewContext(ss.Context(), p),
-			recheck: func() error {
-				_, err := a.check(hash)
-				return err
-			},
+			recheck:      recheck,
 		})
 	}
 }
@@ -86,23 +83,23 @@ func newGate(a *Authenticator, rules map[string]postrider.Scope) *gate {
 func (g *gate) open(method string) bool { return strings.HasPrefix(method, openPrefix) }
 
 // admit authenticates before it looks at the rule, so that who has no key learns nothing.
-func (g *gate) admit(ctx context.Context, method string) (Principal, keyHash, error) {
+func (g *gate) admit(ctx context.Context, method string) (Principal, func() error, error) {
 	var header string
 	if values := metadata.ValueFromIncomingContext(ctx, metadataKey); len(values) > 0 {
 		header = values[0]
 	}
-	p, hash, err := g.auth.authenticate(header)
+	p, recheck, err := g.auth.authenticate(header)
 	if err != nil {
-		return Principal{}, keyHash{}, err
+		return Principal{}, nil, err
 	}
 	scope, ok := g.rules[method]
-	if !ok {
-		return Principal{}, keyHash{}, fault.New(fault.Denied, ReasonMethodClosed, "the method is not open to callers")
+	if !ok || p.Methods != nil && !p.Methods[method] {
+		return Principal{}, nil, fault.New(fault.Denied, ReasonMethodClosed, "the method is not open to callers")
 	}
 	if err := p.Require(scope); err != nil {
-		return Principal{}, keyHash{}, err
+		return Principal{}, nil, err
 	}
-	return p, hash, nil
+	return p, recheck, nil
 }
 
 // guardedStream carries the principal and looks at its key again with each message.
