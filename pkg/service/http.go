@@ -26,6 +26,7 @@ type HTTPServer struct {
 	tls    *tls.Config
 	log    *slog.Logger
 	server *http.Server
+	end    func()
 	failed chan error
 
 	mu       sync.Mutex
@@ -45,6 +46,10 @@ func WithHTTPLog(log *slog.Logger) HTTPOption { return func(s *HTTPServer) { s.l
 // WithHTTPListener serves a listener that is there already; the address is not used then.
 func WithHTTPListener(l net.Listener) HTTPOption { return func(s *HTTPServer) { s.listener = l } }
 
+// WithHTTPEnd calls a function when the server begins to stop, to end requests that would not end by
+// themselves. It must not block.
+func WithHTTPEnd(end func()) HTTPOption { return func(s *HTTPServer) { s.end = end } }
+
 // HTTP returns a server for the handler. It listens once it is started.
 func HTTP(name, listen string, h http.Handler, opts ...HTTPOption) *HTTPServer {
 	s := &HTTPServer{name: name, listen: listen, failed: make(chan error, 1)}
@@ -62,6 +67,9 @@ func HTTP(name, listen string, h http.Handler, opts ...HTTPOption) *HTTPServer {
 		MaxHeaderBytes:    maxHeaderBytes,
 		Protocols:         &protocols,
 		TLSConfig:         s.tls,
+	}
+	if s.end != nil {
+		s.server.RegisterOnShutdown(s.end)
 	}
 	if s.log != nil {
 		s.server.ErrorLog = slog.NewLogLogger(s.log.With(slog.String("server", name)).Handler(), slog.LevelWarn)
