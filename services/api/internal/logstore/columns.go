@@ -69,7 +69,8 @@ func (c *columns) attemptColumns(rows []attemptFact) []any {
 		column(rows, func(r row) int32 { return c.day(r.event) }),
 		column(rows, func(r row) string { return r.id }), column(rows, func(r row) string { return r.delivery }),
 		column(rows, func(r row) string { return r.account }), column(rows, func(r row) int64 { return r.start }),
-		column(rows, func(r row) []byte { return r.record }),
+		column(rows, func(r row) []byte { return r.record }), column(rows, func(r row) string { return r.webhook }),
+		column(rows, func(r row) int32 { return int32(r.good) }), column(rows, func(r row) int32 { return int32(r.bucket) }), //nolint:gosec // at most 200
 	}
 }
 

@@ -61,6 +61,8 @@ type attemptFact struct {
 	id, delivery, account, event string
 	start                        int64
 	record                       []byte
+	webhook                      string
+	good, bucket                 int
 }
 
 // moveFact is one change of a delivery's state without an attempt.
@@ -214,9 +216,10 @@ func (g *facts) attempted(e *recordv1.JournalEntry, at *recordv1.Attempted) erro
 	if err != nil {
 		return err
 	}
+	good, bucket := counted(at)
 	g.attempts = append(g.attempts, attemptFact{
 		id: at.GetAttemptId(), delivery: e.GetDeliveryId(), account: e.GetAccountId(), event: e.GetEventId(),
-		start: micros(at.GetStartTime()), record: record,
+		start: micros(at.GetStartTime()), record: record, webhook: e.GetWebhookId(), good: good, bucket: bucket,
 	})
 	if at.GetTrigger() == TriggerTest {
 		return nil // a test is an attempt without a delivery

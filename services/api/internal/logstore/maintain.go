@@ -75,6 +75,7 @@ const (
 	// Tests have attempts without a delivery. Ids of attempts begin with their time.
 	expireTests = `DELETE FROM attempts WHERE attempt_id IN (SELECT attempt_id FROM attempts WHERE attempt_id < ?
 		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.delivery_id = attempts.delivery_id) LIMIT ?)`
+	expireActivity = `DELETE FROM activity WHERE account_id = ? AND minute < ?`
 )
 
 // expire deletes some events of the account that were accepted before a time, and what belongs to them.
@@ -90,7 +91,8 @@ func (r *reader) expire(ctx context.Context, tx *sql.Tx, account postrider.Accou
 		return false, err
 	}
 	if len(ids) == 0 {
-		return false, nil
+		_, err := tx.ExecContext(ctx, r.bind(expireActivity), string(account), minute(before))
+		return false, err
 	}
 	for _, statement := range expireStatements {
 		statement = r.bind(strings.Replace(statement, "LIST", placeholders(len(ids)), 1))

@@ -117,7 +117,7 @@ var (
 	upsertDeliveries = upsert("deliveries", deliveryInsert,
 		"text text text text text text int text int bigint text bigint bigint int bigint int text text int",
 		"(delivery_id, event_day)"+deliveryMerge)
-	insertAttempts = upsert("attempts", attemptInsert, "text text text bigint bytea", "DO NOTHING")
+	insertAttempts = upsert("attempts", attemptInsert, "text text text bigint bytea text int int", "DO NOTHING")
 	insertMoves    = upsert("moves", moveInsert, "text text bigint int text text bigint", "DO NOTHING")
 )
 
@@ -194,7 +194,7 @@ func (p *Postgres) Reset(ctx context.Context) error {
 		if _, err := tx.ExecContext(ctx, `UPDATE log SET token = $1, incomplete = $2`, newToken(), unknownPlace); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `TRUNCATE events, deliveries, attempts, moves, ledger`)
+		_, err := tx.ExecContext(ctx, `TRUNCATE events, deliveries, attempts, moves, ledger, activity`)
 		return err
 	})
 	if err != nil {

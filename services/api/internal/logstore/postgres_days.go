@@ -206,7 +206,13 @@ func (p *Postgres) compact(ctx context.Context) error {
 		if mine, err := tryLock(ctx, tx); err != nil || !mine {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `WITH gone AS (DELETE FROM ledger RETURNING account_id, term, count)
+		_, err := tx.ExecContext(ctx, `WITH gone AS (DELETE FROM activity WHERE NOT summed RETURNING account_id, webhook_id, minute, good, bucket, count)
+			INSERT INTO activity SELECT account_id, webhook_id, minute, good, bucket, SUM(count), true FROM gone
+			GROUP BY account_id, webhook_id, minute, good, bucket`)
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `WITH gone AS (DELETE FROM ledger RETURNING account_id, term, count)
 			INSERT INTO ledger SELECT account_id, term, SUM(count) FROM gone GROUP BY account_id, term HAVING SUM(count) <> 0`)
 		return err
 	})

@@ -193,7 +193,7 @@ func (s *SQLite) SetIncomplete(ctx context.Context, token string, place int64) e
 // Reset empties every table.
 func (s *SQLite) Reset(ctx context.Context) error {
 	err := s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		for _, table := range []string{"moves", "attempts", "deliveries", "events", "ledger"} {
+		for _, table := range []string{"moves", "attempts", "deliveries", "events", "ledger", "activity"} {
 			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table); err != nil {
 				return err
 			}

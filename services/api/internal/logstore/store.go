@@ -47,6 +47,9 @@ type Store interface {
 	// AttemptOwner is the delivery that an attempt belongs to, and when the attempt began.
 	AttemptOwner(ctx context.Context, account postrider.AccountID, attemptID string) (deliveryID string, start time.Time, err error)
 
+	// Activity counts attempts over time, those of tests left out.
+	Activity(ctx context.Context, q ActivityQuery) ([]ActivityCount, error)
+
 	// Ledger counts the log's deliveries by account.
 	Ledger(ctx context.Context) (map[postrider.AccountID]Counts, error)
 	// Standings reads where the log sees deliveries; those that it does not know are left out.

@@ -29,6 +29,7 @@ var suite = map[string]func(t *testing.T, open opener){
 	"ARedrivenDeliveryIsPendingAgainAndAFailedManualRetryChangesNothing": testARedrivenDeliveryIsPendingAgainAndAFailedManualRetryChangesNothing,
 	"TheLedgerCountsRowsHoweverTheEntriesCome":                           testTheLedgerCountsRowsHoweverTheEntriesCome,
 	"ADeliveryThatRoutingDidNotNameIsNotRouted":                          testADeliveryThatRoutingDidNotNameIsNotRouted,
+	"AttemptsAreCountedOnceHoweverOftenTheyAreRecorded":                  testAttemptsAreCountedOnceHoweverOftenTheyAreRecorded,
 }
 
 func run(t *testing.T, open opener) {

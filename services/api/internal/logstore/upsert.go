@@ -9,7 +9,7 @@ const (
 	deliveryInsert = `delivery_id, account_id, event_id, event_type, webhook_id, replay_id, series, state, state_rank,
     state_time, reason, next_attempt_time, create_time, attempt_count, attempt_time, last_status_code, last_error_class,
     last_outcome, routed`
-	attemptInsert = `attempt_id, delivery_id, account_id, start_time, record`
+	attemptInsert = `attempt_id, delivery_id, account_id, start_time, record, webhook_id, good, bucket`
 	moveInsert    = `delivery_id, account_id, move_time, series, state, reason, next_attempt_time`
 )
 
@@ -71,7 +71,7 @@ func (f *fact) values() []any {
 }
 
 func (f *attemptFact) values() []any {
-	return []any{f.id, f.delivery, f.account, f.start, f.record}
+	return []any{f.id, f.delivery, f.account, f.start, f.record, f.webhook, f.good, f.bucket}
 }
 
 func (f *moveFact) values() []any {
