@@ -66,6 +66,11 @@ type Replays interface {
 	Wake()
 }
 
+// Tickets makes credentials that nobody stores.
+type Tickets interface {
+	New(account postrider.AccountID, expires time.Time, readOnly bool) (string, error)
+}
+
 // Barrier answers when a revision of a bucket is in force everywhere.
 type Barrier interface {
 	Confirm(ctx context.Context, bucket string, revision uint64) error
@@ -90,6 +95,8 @@ type Deps struct {
 	Notices     Notices
 	Events      Events
 	Replays     Replays
+	// Tickets makes the credentials of portal links.
+	Tickets Tickets
 	// FailingLimit is how long webhooks may fail whose account does not say; 0 for ever.
 	FailingLimit time.Duration
 	Recorder     Recorder
@@ -136,7 +143,8 @@ func Rules() map[string]postrider.Scope {
 	}
 	add("AccountService", postrider.ScopeAdmin, "CreateAccount", "ListAccounts", "UpdateAccount")
 	add("AccountService", postrider.ScopeManage, "CreateApiKey", "ListApiKeys", "DeleteApiKey")
-	add("AccountService", postrider.ScopeRead, "GetAccount")
+	add("AccountService", postrider.ScopeManage, "CreatePortalLink")
+	add("AccountService", postrider.ScopeRead, "GetAccount", "GetCaller")
 	add("WebhookService", postrider.ScopeManage, "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "PauseWebhook",
 		"ResumeWebhook", "RotateWebhookSecret", "GetWebhookSecrets", "TestWebhook", "VerifyWebhook", "HandshakeWebhook")
 	add("WebhookService", postrider.ScopeRead, "GetWebhook", "ListWebhooks", "ExplainMatch", "GetWebhookBacklog")
