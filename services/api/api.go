@@ -25,6 +25,7 @@ import (
 	"github.com/postrider/postrider/pkg/seal"
 	"github.com/postrider/postrider/pkg/service"
 	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/auditstream"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
@@ -35,6 +36,9 @@ import (
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	routerv1 "github.com/postrider/postrider/proto/gen/go/postrider/router/v1"
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
+	"github.com/postrider/postrider/services/api/internal/activity"
+	"github.com/postrider/postrider/services/api/internal/audit"
+	"github.com/postrider/postrider/services/api/internal/console"
 	"github.com/postrider/postrider/services/api/internal/ledger"
 	"github.com/postrider/postrider/services/api/internal/logstore"
 	"github.com/postrider/postrider/services/api/internal/manage"
@@ -44,6 +48,7 @@ import (
 	"github.com/postrider/postrider/services/api/internal/replay"
 	"github.com/postrider/postrider/services/api/internal/restapi"
 	"github.com/postrider/postrider/services/api/internal/retention"
+	"github.com/postrider/postrider/services/api/internal/ticket"
 	"github.com/postrider/postrider/services/api/internal/webhookindex"
 )
 
@@ -65,13 +70,16 @@ type Config struct {
 
 	VerifyLimit     int `conf:"verify-limit" help:"tokens that an address may ask /compat/labelst/verify about in a minute, at each process"`
 	JewelMusicLimit int `conf:"jewelmusic-limit" help:"requests that a key may make to /compat/jewelmusic in a minute, at each process"`
+
+	Console console.Config     `conf:"console"`
+	Audit   auditstream.Config `conf:"audit"`
 }
 
 // Default is the configuration that most deployments want.
 func Default() Config {
 	return Config{
 		LogFile: "delivery-log.db", LogConnections: 8, LogRetention: 30 * 24 * time.Hour, Recorder: "recorder", VerifyLimit: 600, JewelMusicLimit: 100,
-		DisableFailingAfter: 5 * 24 * time.Hour, DeadLetterWarning: 3 * 24 * time.Hour,
+		DisableFailingAfter: 5 * 24 * time.Hour, DeadLetterWarning: 3 * 24 * time.Hour, Console: console.DefaultConfig(), Audit: auditstream.Default(),
 	}
 }
 
@@ -144,6 +152,8 @@ type Service struct {
 	replays  *replay.Runner
 	ledger   *ledger.Server
 	gauges   *stream.Gauges
+	audit    *audit.Log
+	console  *console.Console
 	rest     http.Handler
 
 	closeREST func() error
@@ -159,7 +169,8 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure api: %w", err)
 	}
-	s := &Service{cfg: cfg, deps: deps, log: log, auth: access.NewAuthenticator(deps.AdminKey.Reveal())}
+	tickets := ticket.NewOffice(deps.Sealer, portalMethods(), time.Now)
+	s := &Service{cfg: cfg, deps: deps, log: log, auth: access.NewAuthenticator(deps.AdminKey.Reveal()).WithTickets(tickets.Open)}
 	s.recorder, err = recorder.New(recorder.Deps{
 		Journal: deps.Journal, Store: log, Name: cfg.Recorder, Logger: deps.Logger, Meter: deps.Telemetry.Meter("postrider/api"), Now: time.Now,
 		Watch: func(ctx context.Context, c *stream.Consumer) { s.gauges.Watch(ctx, c, "") },
@@ -189,9 +200,14 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Store: deps.Store, Barrier: s.barrier, Sealer: deps.Sealer, Log: log, DeadLetters: deps.DeadLetters,
 		Router: deps.Router, Dispatcher: deps.Dispatcher, Scheduler: deps.Scheduler,
 		Index: s.index, Fresh: s.mirror.Fresh, Origin: cfg.origin(), PublicURL: string(cfg.PublicURL), AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
-		Events: deps.Events, Replays: s.replays, Notices: s.notices, FailingLimit: cfg.DisableFailingAfter,
+		Events: deps.Events, Replays: s.replays, Tickets: tickets, Notices: s.notices, FailingLimit: cfg.DisableFailingAfter,
 		Recorder: s.recorder, Journal: deps.Journal, Entries: s.writer, LogRetention: cfg.LogRetention,
 	})
+	changes, err := auditstream.Ensure(ctx, deps.Streams, cfg.Audit)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("configure api: %w", err), log.Close())
+	}
+	s.audit = audit.New(changes, deps.Logger, time.Now)
 	if err = errors.Join(s.openMetrics(), s.openLedger()); err == nil {
 		err = s.openREST(ctx)
 	}
@@ -218,7 +234,13 @@ func (s *Service) openREST(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	s.rest = s.deps.Telemetry.HTTP(newFront(rest, s.surfaces(conn)), func(r *http.Request) bool {
+	s.console, err = console.New(console.Deps{
+		Conn: conn, Sealer: s.deps.Sealer, PublicURL: s.cfg.PublicURL, Config: s.cfg.Console, Logger: s.deps.Logger, Now: time.Now,
+	})
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	s.rest = s.deps.Telemetry.HTTP(newFront(rest, s.surfaces(conn), s.console), func(r *http.Request) bool {
 		p, err := s.auth.Authenticate(r.Header.Get("Authorization"))
 		return err == nil && p.Admin
 	})
@@ -234,7 +256,7 @@ func (s *Service) Authenticator() *access.Authenticator { return s.auth }
 // a credential with the scope of its method.
 func (s *Service) Guards() []rpc.Option {
 	return []rpc.Option{
-		rpc.WithUnary(access.Unary(s.auth, Rules())), rpc.WithStream(access.Stream(s.auth, Rules())), rpc.WithTrust(s.trustsCaller),
+		rpc.WithUnary(access.Unary(s.auth, Rules()), s.Audit()), rpc.WithStream(access.Stream(s.auth, Rules())), rpc.WithTrust(s.trustsCaller),
 	}
 }
 
@@ -247,6 +269,13 @@ func (s *Service) trustsCaller(ctx context.Context) bool {
 	p, err := s.auth.Authenticate(credential[0])
 	return err == nil && p.Admin
 }
+
+// Audit records the changes that are made through a server that serves these services; it stands behind
+// what says who calls.
+func (s *Service) Audit() grpc.UnaryServerInterceptor { return s.audit.Unary(audit.Changes(Rules())) }
+
+// EndLive ends what browsers read live, so that an HTTP server can stop.
+func (s *Service) EndLive() { s.console.End() }
 
 func (s *Service) openSecret(account, webhook string, sealed *recordv1.SealedSecret) (string, error) {
 	return manage.OpenSecret(s.deps.Sealer, account, webhook, sealed)
@@ -276,6 +305,8 @@ func (s *Service) Stop(ctx context.Context) error {
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	s.manage.Register(r)
 	s.ledger.Register(r)
+	s.audit.Register(r)
+	activity.New(s.log, time.Now).Register(r)
 }
 
 // RegisterInternal adds what only other services may reach.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/service"
+	"github.com/postrider/postrider/services/api/internal/activity"
+	"github.com/postrider/postrider/services/api/internal/audit"
 	"github.com/postrider/postrider/services/api/internal/ledger"
 	"github.com/postrider/postrider/services/api/internal/manage"
 	"github.com/postrider/postrider/services/api/internal/reconcile"
@@ -18,6 +20,8 @@ import (
 func Rules() map[string]postrider.Scope {
 	rules := manage.Rules()
 	maps.Copy(rules, ledger.Rules())
+	maps.Copy(rules, audit.Rules())
+	maps.Copy(rules, activity.Rules())
 	return rules
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/services/api/internal/compat/jewelmusic"
 	"github.com/postrider/postrider/services/api/internal/compat/labelst"
 	"github.com/postrider/postrider/services/api/internal/compat/offblocks"
+	"github.com/postrider/postrider/services/api/internal/console"
 	"github.com/postrider/postrider/services/api/internal/idempotency"
 	"github.com/postrider/postrider/services/api/internal/jsonapi"
 	"github.com/postrider/postrider/services/api/internal/manage"
@@ -55,10 +56,11 @@ func (s *Service) keeper() *idempotency.Keeper {
 	return idempotency.New(s.deps.Store, offblocks.KeyKept, time.Now, s.deps.Logger)
 }
 
-// newFront sends each request to the surface that its path belongs to, and all others to rest. The
+// newFront sends each request to the surface that its path belongs to, those of pages to the console,
+// and all others to rest. The
 // paths are compared as they are: nothing is redirected to a cleaner one, because the signature of
 // a request may cover what its caller wrote.
-func newFront(rest http.Handler, surfaces []surface) http.Handler {
+func newFront(rest http.Handler, surfaces []surface, pages http.Handler) http.Handler {
 	bounded := make([]surface, len(surfaces))
 	for i, each := range surfaces {
 		bounded[i] = surface{each.path, http.MaxBytesHandler(each.handler, maxSurfaceBody)}
@@ -69,6 +71,10 @@ func newFront(rest http.Handler, surfaces []surface) http.Handler {
 				each.handler.ServeHTTP(w, r)
 				return
 			}
+		}
+		if console.Serves(r.URL.Path) {
+			pages.ServeHTTP(w, r)
+			return
 		}
 		rest.ServeHTTP(w, r)
 	})

@@ -228,13 +228,13 @@ func (s *Service) openFront(b *base, p *parts) (err error) {
 	maps.Copy(rules, ingest.Rules())
 	auth := p.api.Authenticator()
 	s.public, err = rpc.NewServer(s.cfg.GRPC, b.log, rpc.WithTelemetry(b.telemetry), rpc.WithTrust(p.ingest.TrustsCaller),
-		rpc.WithUnary(access.Unary(auth, rules)), rpc.WithStream(access.Stream(auth, rules)))
+		rpc.WithUnary(access.Unary(auth, rules), p.api.Audit()), rpc.WithStream(access.Stream(auth, rules)))
 	if err != nil {
 		return err
 	}
 	p.api.Register(s.public.Registrar())
 	p.ingest.Register(s.public.Registrar())
-	s.web = service.HTTP("http", s.cfg.HTTPListen, front(p.ingest.Handler(), p.api.Handler(), s.admin), service.WithHTTPLog(b.log))
+	s.web = service.HTTP("http", s.cfg.HTTPListen, front(p.ingest.Handler(), p.api.Handler(), s.admin), service.WithHTTPLog(b.log), service.WithHTTPEnd(p.api.EndLive))
 	return nil
 }
 

@@ -78,7 +78,7 @@ func build(ctx context.Context, opts *options, base *process.Base) error {
 	}
 	svc.RegisterInternal(internal.Registrar())
 	base.Admin.Check("api", svc.Ready)
-	base.Group.Add(service.Named("api", svc), public, internal, service.HTTP("rest", opts.HTTPListen, svc.Handler()))
+	base.Group.Add(service.Named("api", svc), public, internal, service.HTTP("rest", opts.HTTPListen, svc.Handler(), service.WithHTTPEnd(svc.EndLive)))
 	return nil
 }
 
