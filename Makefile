@@ -80,7 +80,7 @@ cluster: build bin/nats-server need/redis ## Run every service as processes of i
 
 ##@ Test
 
-.PHONY: test test/race test/integration test/e2e test/compat test/fuzz chaos chaos/broken chaos/short bench bench/packages
+.PHONY: test test/race test/integration test/e2e test/console test/compat test/fuzz chaos chaos/broken chaos/short bench bench/packages
 test: ## Run the tests that need nothing but Go.
 	@$(go_test) $(PACKAGES) $(quiet)
 
@@ -92,6 +92,9 @@ test/integration: need/redis ## Run the tests that need real servers too, under 
 
 test/e2e: build bin/nats-server need/redis test/node/node_modules ## Run the scenarios over standalone and over separate processes.
 	@$(go_test) -tags e2e -count 1 -timeout 20m ./test/e2e/... ./pkg/ecmajson/ $(quiet)
+
+test/console: build test/node/node_modules need/chromium ## Walk through the console and the portal in Chromium, and ask axe-core about every page.
+	@$(go_test) -tags e2e -count 1 -timeout 10m ./test/console/
 
 test/compat: build test/node/node_modules ## Hold Postrider to the checks of the source systems, and docs/compatibility.md to the result.
 	@mkdir -p var
@@ -133,7 +136,10 @@ test/node/node_modules: test/node/package.json test/node/package-lock.json
 	@npm ci --prefix test/node --silent --no-audit --no-fund
 	@touch $@
 
-.PHONY: need/redis
+.PHONY: need/redis need/chromium
+need/chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "chromium is not installed" >&2; exit 1; }
+
 need/redis:
 	@command -v redis-server >/dev/null || { echo "redis-server is not installed" >&2; exit 1; }
 
@@ -146,7 +152,7 @@ check/alerts: ## Check rules, runbooks and dashboards against the metrics, and t
 
 # In the order of what is cheap to learn first. test/integration runs everything that test/race does,
 # and more, so that is not run twice.
-CHECKS = fmt/check lint verify build/nowork tidy/check check/manifests licences test/integration test/e2e test/compat chaos/short
+CHECKS = fmt/check lint verify build/nowork tidy/check check/manifests licences test/integration test/e2e test/console test/compat chaos/short
 
 .PHONY: check check/names verify fmt fmt/check lint lint/go lint/imports lint/proto lint/breaking lint/shell lint/actions
 check: $(CHECKS) ## Run what a change must pass.
