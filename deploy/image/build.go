@@ -19,7 +19,7 @@ func Build(ctx context.Context, root, dir string, s Spec) (Spec, error) {
 	for _, arch := range Architectures() {
 		out := filepath.Join(dir, arch, s.Service)
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", //nolint:gosec // our own arguments
-			"-ldflags", "-s -w -X github.com/postrider/postrider/pkg/process.version="+s.Version, "-o", out, mains[0])
+			"-ldflags", "-s -w -X github.com/postrider/postrider/pkg/telemetry.version="+s.Version, "-o", out, mains[0])
 		cmd.Dir = root
 		// The module that this runs in is outside of the workspace, the services are in it.
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=-buildvcs=false",

@@ -56,9 +56,8 @@ type Options struct {
 	// NATSThrough, if set, gives the address at which a process reaches a NATS server in place of
 	// the server's own.
 	NATSThrough func(process, address string) (string, error)
-	// Adjust may change each service's process before its first start, such as its environment,
-	// whose later entries win; the stores run by then.
-	Adjust func(c *Cluster, p *Process) error
+	// RedisArgs are added to the Redis server's command line.
+	RedisArgs []string
 }
 
 // Cluster is what runs.
@@ -110,7 +109,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.addNATS(); err != nil {
 		return err
 	}
-	_, address, err := c.AddRedis("redis")
+	_, address, err := c.AddRedis("redis", c.opts.RedisArgs...)
 	if err != nil {
 		return err
 	}
