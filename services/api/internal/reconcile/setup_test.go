@@ -46,6 +46,7 @@ type world struct {
 	letters    *deadletterstream.Stream
 	writer     *journal.Writer
 	log        *logstore.SQLite
+	recorder   *recorder.Recorder
 	router     *stream.Consumer
 	index      *index
 	reconciler *reconcile.Reconciler
@@ -112,7 +113,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) with(cfg reconcile.Config) *reconcile.Reconciler {
 	return reconcile.New(cfg, reconcile.Deps{
-		Streams: w.client, Events: w.events, Journal: w.journal, Recorder: func() string { return "recorder" }, Letters: w.letters,
+		Streams: w.client, Events: w.events, Journal: w.journal, Recorder: w.recorder.Durable, Letters: w.letters,
 		Log: w.log, Scheduler: w.index, Now: time.Now,
 	})
 }
@@ -120,10 +121,12 @@ func (w *world) with(cfg reconcile.Config) *reconcile.Reconciler {
 // record runs the recorder until the test ends.
 func (w *world) record() {
 	w.t.Helper()
-	source, err := w.journal.Consumer(w.t.Context(), "recorder")
+	rec, err := recorder.New(recorder.Deps{
+		Journal: w.journal, Store: w.log, Name: "recorder", Logger: logtest.New(w.t), Meter: telemetry.Noop().Meter("test"), Now: time.Now,
+	})
 	require.NoError(w.t, err)
-	rec, err := recorder.New(recorder.Deps{Source: source, Store: w.log, Logger: logtest.New(w.t), Meter: telemetry.Noop().Meter("test")})
-	require.NoError(w.t, err)
+	require.NoError(w.t, rec.Prepare(w.t.Context()))
+	w.recorder = rec
 	ctx, cancel := context.WithCancel(w.t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- rec.Run(ctx) }()
@@ -259,7 +262,7 @@ func (w *world) recorded() {
 	w.t.Helper()
 	require.Eventually(w.t, func() bool {
 		last, err1 := w.journal.Last(w.t.Context())
-		floor, pending, err2 := w.journal.Recorded(w.t.Context(), "recorder")
+		floor, pending, err2 := w.journal.Recorded(w.t.Context(), w.recorder.Durable())
 		return err1 == nil && err2 == nil && floor == last && pending == 0
 	}, time.Minute, 5*time.Millisecond)
 }
