@@ -33,6 +33,7 @@ require (
 )
 
 require github.com/felixge/httpsnoop v1.1.0 // indirect
+
 require golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d
 
 require (

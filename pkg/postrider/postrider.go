@@ -90,7 +90,7 @@ const (
 	ScopeRead    Scope = "read"
 	// ScopePayloads shows what events and attempts hold. Without it, reading masks that.
 	ScopePayloads Scope = "payloads"
-	ScopeAdmin   Scope = "admin"
+	ScopeAdmin    Scope = "admin"
 )
 
 // Classes of accounts, for metrics and objectives. An account's class changes nothing about its

@@ -57,18 +57,6 @@ const codeNoMessage = 10037
 // readTimeout bounds one try of a read.
 const readTimeout = 2 * time.Second
 
-// StoredTime is when the server stored it; zero if the answer does not say it.
-func (m *Stored) StoredTime() time.Time {
-	if !m.Time.IsZero() {
-		return m.Time
-	}
-	t, err := time.Parse(time.RFC3339Nano, m.Header.Get(jetstream.TimeStampHeaer))
-	if err != nil {
-		return time.Time{}
-	}
-	return t
-}
-
 // Get reads a message by its sequence. Any replica may answer; one that does not have it may only
 // be behind, so the leader is asked before ErrNotFound is returned.
 func (c *Client) Get(ctx context.Context, stream string, sequence uint64) (*Stored, error) {

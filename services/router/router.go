@@ -141,7 +141,7 @@ func (s *Service) route(ctx context.Context, events *stream.Consumer) error {
 			}
 			return
 		}
-		s.fanout.Handle(m)
+		s.fanout.Handle(m) //nolint:contextcheck // an event in flight outlives the pulling
 	})
 }
 

@@ -37,19 +37,19 @@ func TestConsumersDeletedUnderLoad(t *testing.T) {
 	// from the newest it would lose what was not routed.
 	var before uint64
 	await(t, time.Minute, 100*time.Millisecond, func() string { return "no checkpoint of routing is written" }, func() bool {
-		before = s.routed(t)
+		before = s.routed(t.Context(), t)
 		return before > 0
 	})
 	deletion := s.deletion(t, "EVENTS", "router")
 	remove := deletion.strike
 	deletion.strike = func(ctx context.Context) {
-		before = s.routed(t)
+		before = s.routed(ctx, t)
 		remove(ctx)
 	}
 	underLoad(t, d, w, s, r, p, natsLoad, deletion)
 	made, err := s.js.Consumer(t.Context(), "EVENTS", "router")
 	require.NoError(t, err)
-	cfg, after := made.CachedInfo().Config, s.routed(t)
+	cfg, after := made.CachedInfo().Config, s.routed(t.Context(), t)
 	t.Logf("the checkpoint was %d, the router's consumer begins after %d, the checkpoint is %d", before, cfg.OptStartSeq-1, after)
 	require.Equal(t, jetstream.DeliverByStartSequencePolicy, cfg.DeliverPolicy)
 	require.GreaterOrEqual(t, cfg.OptStartSeq, before+1)
@@ -60,6 +60,7 @@ func TestConsumersDeletedUnderLoad(t *testing.T) {
 // deletion deletes a consumer that has given out messages which are not acknowledged, and waits
 // until it is there again.
 func (s *streams) deletion(t *testing.T, stream, consumer string) blow {
+	t.Helper()
 	return blow{
 		name: fmt.Sprintf("consumer %s of %s deleted", consumer, stream),
 		busy: func(ctx context.Context) (int, error) {
@@ -75,24 +76,24 @@ func (s *streams) deletion(t *testing.T, stream, consumer string) blow {
 		},
 		mend: func(ctx context.Context) {
 			t.Helper()
-			await(t, time.Minute, 10*time.Millisecond, func() string { return "nobody made the consumer again" }, func() bool {
+			require.True(t, awaited(ctx, time.Minute, 10*time.Millisecond, func() bool {
 				con, err := s.js.Consumer(ctx, stream, consumer)
 				if errors.Is(err, jetstream.ErrConsumerNotFound) {
 					return false
 				}
 				require.NoError(t, err)
 				return con.CachedInfo().Delivered.Consumer > 0
-			})
+			}), "nobody made the consumer again")
 		},
 	}
 }
 
 // routed is the checkpoint: every event up to it is routed.
-func (s *streams) routed(t *testing.T) uint64 {
+func (s *streams) routed(ctx context.Context, t *testing.T) uint64 {
 	t.Helper()
-	kv, err := s.js.KeyValue(t.Context(), "checkpoints")
+	kv, err := s.js.KeyValue(ctx, "checkpoints")
 	require.NoError(t, err)
-	e, err := kv.Get(t.Context(), "router")
+	e, err := kv.Get(ctx, "router")
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return 0
 	}

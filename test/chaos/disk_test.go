@@ -72,12 +72,12 @@ func TestDiskFull(t *testing.T) {
 		down:   d.between(2*time.Second, 10*time.Second),
 		mend: func(ctx context.Context) {
 			var refusal error
-			probes, refusal = untilRefused(t, w)
+			probes, refusal = untilRefused(ctx, t, w)
 			code := fault.Status(refusal).Code()
 			t.Logf("refused: %v", refusal)
 			require.True(t, code == codes.Unavailable || code == codes.ResourceExhausted, "%v", refusal)
 			free()
-			restart(t, c.Of("nats")[0])
+			restart(ctx, t, c.Of("nats")[0])
 		},
 	})
 	// What was refused is accepted now.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,13 +39,15 @@ func (w *world) publish(ctx context.Context, number int) error {
 
 // untilRefused publishes events until one is refused, and returns how many were published and the
 // refusal. All are still to be published by the producer.
-func untilRefused(t *testing.T, w *world) (published int, refusal error) {
+func untilRefused(ctx context.Context, t *testing.T, w *world) (published int, refusal error) {
 	t.Helper()
-	await(t, 2*time.Minute, 20*time.Millisecond, func() string { return fmt.Sprintf("%d events were published and none was refused", published) }, func() bool {
-		refusal = w.publish(t.Context(), probeFrom+published)
+	if !awaited(ctx, 2*time.Minute, 20*time.Millisecond, func() bool {
+		refusal = w.publish(ctx, probeFrom+published)
 		published++
 		return refusal != nil
-	})
+	}) {
+		t.Fatalf("%d events were published and none was refused", published)
+	}
 	return published, refusal
 }
 
@@ -85,7 +88,7 @@ func TestEventsFull(t *testing.T) {
 	const events = 8000
 	published := make(chan error, 1)
 	go func() { published <- p.publish(ctx, 0, events) }()
-	probes, refusal := untilRefused(t, w)
+	probes, refusal := untilRefused(ctx, t, w)
 	r.strike(t, w, fmt.Sprintf("EVENTS has its %d bytes", limit))
 	requireFull(t, refusal)
 
@@ -99,7 +102,7 @@ func TestEventsFull(t *testing.T) {
 	// The operator makes room, replica by replica.
 	for _, p := range services(c) {
 		p.Env = append(p.Env, "POSTRIDER_EVENTS_MAX_BYTES="+strconv.Itoa(64<<20))
-		restart(t, p)
+		restart(ctx, t, p)
 	}
 	require.NoError(t, <-published)
 	require.NoError(t, p.publish(ctx, probeFrom, probeFrom+probes))
@@ -108,11 +111,11 @@ func TestEventsFull(t *testing.T) {
 }
 
 // restart stops a process in order and starts it again.
-func restart(t *testing.T, p *cluster.Process) {
+func restart(ctx context.Context, t *testing.T, p *cluster.Process) {
 	t.Helper()
 	require.NoError(t, p.Stop(stopPatience))
 	require.NoError(t, p.Start())
-	require.NoError(t, p.WaitReady(t.Context()))
+	require.NoError(t, p.WaitReady(ctx))
 }
 
 // TestDeliveriesFull fills the streams of deliveries while no dispatcher runs. Publishing does not
@@ -135,15 +138,15 @@ func TestDeliveriesFull(t *testing.T) {
 	for _, dispatcher := range c.Of("dispatcher") {
 		require.NoError(t, dispatcher.Stop(stopPatience))
 	}
-	var state string
-	await(t, 2*time.Minute, 20*time.Millisecond, func() string { return "no stream of deliveries is full: " + state }, func() bool {
+	var state strings.Builder
+	await(t, 2*time.Minute, 20*time.Millisecond, func() string { return "no stream of deliveries is full:" + state.String() }, func() bool {
 		full := 0
-		state = ""
+		state.Reset()
 		for n := range shards {
 			st, err := s.js.Stream(ctx, "DELIVERIES_"+strconv.Itoa(n))
 			require.NoError(t, err)
 			bytes := st.CachedInfo().State.Bytes
-			state += fmt.Sprintf(" %d", bytes)
+			fmt.Fprintf(&state, " %d", bytes)
 			if bytes > room-2<<10 { // less than the next delivery
 				full++
 			}
@@ -152,7 +155,7 @@ func TestDeliveriesFull(t *testing.T) {
 		require.NoError(t, err)
 		return full > 0 && unrouted > 0
 	})
-	r.strike(t, w, "the streams of deliveries hold"+state+" bytes each")
+	r.strike(t, w, "the streams of deliveries hold"+state.String()+" bytes each")
 	before := w.ledger.acceptedCount()
 	const more = 500
 	require.NoError(t, p.publish(ctx, probeFrom, probeFrom+more))

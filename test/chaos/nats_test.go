@@ -53,6 +53,7 @@ func natsDrill(t *testing.T, size loadSize, blows int) {
 
 // start starts a process that is down.
 func start(t *testing.T, p *cluster.Process) func(context.Context) {
+	t.Helper()
 	return func(ctx context.Context) {
 		t.Helper()
 		require.NoError(t, p.Start())
@@ -65,6 +66,7 @@ const stopPatience = 40 * time.Second
 
 // stop asks a process to stop, and waits until it has.
 func stop(t *testing.T, p *cluster.Process) func(context.Context) {
+	t.Helper()
 	return func(context.Context) {
 		t.Helper()
 		require.NoError(t, p.Stop(stopPatience))
@@ -96,17 +98,17 @@ func TestOneOfThreeNATSNodesLostUnderLoad(t *testing.T) {
 	underLoad(t, d, w, s, r, p, natsLoad, blow{
 		name: "the leader of " + stream + " moved",
 		strike: func(ctx context.Context) {
-			before := s.leader(t, stream)
-			s.stepDown(t, stream)
-			await(t, time.Minute, 50*time.Millisecond, func() string { return stream + " is still led by " + before }, func() bool {
+			before := s.leader(ctx, t, stream)
+			s.stepDown(ctx, t, stream)
+			require.True(t, awaited(ctx, time.Minute, 50*time.Millisecond, func() bool {
 				now, err := s.leaderNow(ctx, stream)
 				return err == nil && now != "" && now != before
-			})
+			}), "%s is still led by %s", stream, before)
 		},
 		mend: func(context.Context) {},
 	})
 
-	leader := c.Process(s.leader(t, stream))
+	leader := c.Process(s.leader(t.Context(), t, stream))
 	require.NotNil(t, leader)
 	underLoad(t, d, w, s, r, p, natsLoad, blow{
 		name: "kill -9 of " + leader.Name + ", which leads " + stream, strike: func(context.Context) { leader.Kill() },
@@ -116,14 +118,14 @@ func TestOneOfThreeNATSNodesLostUnderLoad(t *testing.T) {
 }
 
 // leader is the server that leads a stream, waited for.
-func (s *streams) leader(t *testing.T, stream string) string {
+func (s *streams) leader(ctx context.Context, t *testing.T, stream string) string {
 	t.Helper()
 	var name string
 	var err error
-	await(t, time.Minute, 50*time.Millisecond, func() string { return stream + " has no leader" }, func() bool {
-		name, err = s.leaderNow(t.Context(), stream)
+	require.True(t, awaited(ctx, time.Minute, 50*time.Millisecond, func() bool {
+		name, err = s.leaderNow(ctx, stream)
 		return err == nil && name != ""
-	})
+	}), "%s has no leader", stream)
 	return name
 }
 
@@ -136,9 +138,9 @@ func (s *streams) leaderNow(ctx context.Context, stream string) (string, error) 
 }
 
 // stepDown has the leader of a stream hand over to another.
-func (s *streams) stepDown(t *testing.T, stream string) {
+func (s *streams) stepDown(ctx context.Context, t *testing.T, stream string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	_, err := s.js.Conn().RequestMsgWithContext(ctx, nats.NewMsg("$JS.API.STREAM.LEADER.STEPDOWN."+stream))
 	require.NoError(t, err)

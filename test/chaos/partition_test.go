@@ -110,10 +110,10 @@ func TestServicesPartedFromNATSUnderLoad(t *testing.T) {
 				counted(held)
 			},
 			mend: func(ctx context.Context) {
-				await(t, time.Minute, 50*time.Millisecond, func() string { return "nobody took the shards of " + victim.Name + " over" }, func() bool {
+				require.True(t, awaited(ctx, time.Minute, 50*time.Millisecond, func() bool {
 					held, err := s.held(ctx, victim.Name)
 					return err == nil && len(held) == 0
-				})
+				}), "nobody took the shards of %s over", victim.Name)
 				n.heal(victim)
 				require.NoError(t, victim.WaitReady(ctx))
 			},

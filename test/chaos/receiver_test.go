@@ -144,7 +144,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
-		defer context.AfterFunc(r.ending, cancel)()
+		defer context.AfterFunc(r.ending, cancel)() //nolint:contextcheck // the receiver's end is another reason to stop
 		m.misbehave(&receivertest.Exchange{Writer: w, Context: ctx})
 		return
 	}

@@ -29,7 +29,7 @@ func TestRollingRestartOfEverythingUnderLoad(t *testing.T) {
 		}, func() bool { return w.ledger.acceptedCount() >= next && w.ledger.inFlight() >= inFlight })
 		r.strike(t, w, "restart of "+all[i].Name)
 		began := time.Now()
-		restart(t, all[i])
+		restart(t.Context(), t, all[i])
 		t.Logf("%s is back after %s", all[i].Name, time.Since(began).Round(time.Millisecond))
 	}
 	stop()

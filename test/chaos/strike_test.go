@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ const blowTimeout = 5 * time.Minute
 // receipts, a seeded moment later, and then at once when enough is in flight and there is something
 // for the blow itself to meet. It returns when the burst has its receipts. What the strike met is known
 // from right before it.
-func underLoad(t *testing.T, d dice, w *world, s *streams, r *row, p *producer, size loadSize, b blow) met {
+func underLoad(t *testing.T, d dice, w *world, s *streams, r *row, p *producer, size loadSize, b blow) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), blowTimeout)
 	defer cancel()
@@ -72,7 +73,6 @@ func underLoad(t *testing.T, d dice, w *world, s *streams, r *row, p *producer, 
 	require.NoError(t, <-published)
 	t.Logf("%s met %s, %d of its own; mended after %s, the burst had all receipts after %s",
 		b.name, m, own, back.Round(time.Millisecond), time.Since(struck).Round(time.Millisecond))
-	return m
 }
 
 // meet is what a strike would meet now.
@@ -126,7 +126,7 @@ func conclude(t *testing.T, w *world, s *streams, r *row, p *producer) {
 
 // left is what work queues hold and what their consumers make of it, of those that hold anything.
 func (s *streams) left(ctx context.Context) string {
-	text := ""
+	var text strings.Builder
 	for n := range shards {
 		for _, name := range []string{"DELIVERIES_", "RETRIES_"} {
 			st, err := s.js.Stream(ctx, name+strconv.Itoa(n))
@@ -138,10 +138,10 @@ func (s *streams) left(ctx context.Context) string {
 				return err.Error()
 			}
 			if state, info := st.CachedInfo().State, con.CachedInfo(); state.Msgs > 0 {
-				text += fmt.Sprintf("\n  %s%d: %d messages from %d to %d; %d pending, %d not acknowledged, acknowledged up to %d, given out up to %d",
+				fmt.Fprintf(&text, "\n  %s%d: %d messages from %d to %d; %d pending, %d not acknowledged, acknowledged up to %d, given out up to %d",
 					name, n, state.Msgs, state.FirstSeq, state.LastSeq, info.NumPending, info.NumAckPending, info.AckFloor.Stream, info.Delivered.Stream)
 			}
 		}
 	}
-	return text
+	return text.String()
 }

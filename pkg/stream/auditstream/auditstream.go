@@ -85,7 +85,7 @@ const (
 // List reads at most limit entries of an account, newest first, before a sequence; 0 for the newest.
 func (s *Stream) List(ctx context.Context, account string, before uint64, limit int) ([]*postriderv1.AuditEntry, error) {
 	if stream.CheckTokens(cmp.Or(account, nobody)) != nil {
-		return nil, nil // nobody has such an account
+		return nil, nil //nolint:nilerr // nobody has such an account
 	}
 	if before == 0 {
 		last, err := s.c.LastSequence(ctx, name)

@@ -2,6 +2,7 @@ package auditstream_test
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -32,9 +33,9 @@ func TestEntriesAreReadBackwardsOverAllWindows(t *testing.T) {
 		account := "acc_busy"
 		if i%250 == 0 {
 			account = "acc_quiet"
-			want = append([]string{fmt.Sprint(i)}, want...)
+			want = append([]string{strconv.Itoa(i)}, want...)
 		}
-		require.NoError(t, s.Append(t.Context(), fmt.Sprint("id", i), &postriderv1.AuditEntry{AccountId: account, Method: fmt.Sprint(i)}))
+		require.NoError(t, s.Append(t.Context(), fmt.Sprint("id", i), &postriderv1.AuditEntry{AccountId: account, Method: strconv.Itoa(i)}))
 	}
 	var got []string
 	before := uint64(0)

@@ -67,7 +67,7 @@ func (j *Journal) Oldest(ctx context.Context, after uint64) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read the journal after %d: %w", after, err)
 	}
-	return m.StoredTime(), nil
+	return m.StoredAt(), nil
 }
 
 // Forget deletes a reader's consumer; nothing if there is none.
@@ -103,7 +103,7 @@ func (j *Journal) Rewrite(ctx context.Context, since time.Time, settled time.Dur
 		if !changed {
 			return nil
 		}
-		if time.Since(m.StoredTime()) < settled {
+		if time.Since(m.StoredAt()) < settled {
 			return fmt.Errorf("sequence %d: %w", m.Sequence, ErrTooFresh)
 		}
 		data, err := proto.Marshal(batch)

@@ -37,7 +37,7 @@ func (m *memory) List(_ context.Context, account string, _ uint64, limit int) ([
 	var found []*postriderv1.AuditEntry
 	for i := len(m.entries) - 1; i >= 0 && len(found) < limit; i-- {
 		if e := m.entries[i]; e.GetAccountId() == account {
-			e.Sequence = uint64(i + 1) //nolint:gosec // an index
+			e.Sequence = uint64(i + 1)
 			found = append(found, e)
 		}
 	}

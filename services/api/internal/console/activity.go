@@ -65,8 +65,12 @@ type ledgerTerm struct {
 
 func ledgerTerms(l *postriderv1.Ledger) []ledgerTerm {
 	terms := []ledgerTerm{
-		{Name: "delivered", Count: l.GetDelivered()}, {Name: "inflight", Count: l.GetInFlight()}, {Name: "waiting", Count: l.GetWaiting()},
-		{Name: "held", Count: l.GetHeld()}, {Name: "dead", Count: l.GetDead()}, {Name: "cancelled", Count: l.GetCancelled()},
+		{Name: "delivered", Count: l.GetDelivered()},
+		{Name: "inflight", Count: l.GetInFlight()},
+		{Name: "waiting", Count: l.GetWaiting()},
+		{Name: "held", Count: l.GetHeld()},
+		{Name: "dead", Count: l.GetDead()},
+		{Name: "cancelled", Count: l.GetCancelled()},
 	}
 	var sum int64
 	for _, t := range terms {

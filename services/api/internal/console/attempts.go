@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
@@ -98,7 +99,7 @@ func (p *page) differences(a, b *postriderv1.Attempt) []difference {
 	var out []difference
 	add := func(name, x, y string) { out = append(out, difference{name, x, y, x != y}) }
 	add(w.get("attempt.outcome"), w.or("state."+a.GetOutcome(), a.GetOutcome()), w.or("state."+b.GetOutcome(), b.GetOutcome()))
-	add(w.get("attempt.status"), fmt.Sprint(a.GetStatusCode()), fmt.Sprint(b.GetStatusCode()))
+	add(w.get("attempt.status"), strconv.Itoa(int(a.GetStatusCode())), strconv.Itoa(int(b.GetStatusCode())))
 	add(w.get("attempt.error"), a.GetErrorClass(), b.GetErrorClass())
 	add(w.get("test.message"), a.GetErrorMessage(), b.GetErrorMessage())
 	add(w.get("attempt.duration"), shownDuration(a.GetDuration()), shownDuration(b.GetDuration()))

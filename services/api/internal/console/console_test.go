@@ -76,7 +76,7 @@ func (a *api) who(ctx context.Context) (*postriderv1.GetCallerResponse, error) {
 }
 
 // guard is what every call passes: the credential must be known, and the account its own.
-func (a *api) guard(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+func (a *api) guard(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	who, err := a.who(ctx)
 	if err != nil {
 		return nil, fault.Status(err).Err()

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"maps"
 	"net/http"
 	"strconv"
 
@@ -39,9 +40,7 @@ func (p *page) deadLetters(status int, extra map[string]any) error {
 		}
 		data["Letters"], data["Pager"] = letters, p.pagerOf(list.GetNextPageToken())
 	}
-	for k, v := range extra {
-		data[k] = v
-	}
+	maps.Copy(data, extra)
 	return p.render(status, "dead_letters", p.pages.words.get("nav.dead-letters"), data)
 }
 

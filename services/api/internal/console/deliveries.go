@@ -114,13 +114,13 @@ func tailDeliveries(p *page) error {
 	for first := true; ; first = false {
 		resp, err := p.api.deliveries.ListDeliveries(p.ctx, req)
 		if err != nil {
-			return nil //nolint:nilerr // the answer has begun: the browser asks again, and is told then
+			return nil // the answer has begun: the browser asks again, and is told then
 		}
 		if err := p.sendRows(resp.GetDeliveries(), names, seen, first); err != nil {
-			return nil //nolint:nilerr // the reader has gone
+			return nil // the reader has gone
 		}
 		if err := flow.Flush(); err != nil {
-			return nil //nolint:nilerr // the reader has gone
+			return nil // the reader has gone
 		}
 		select {
 		case <-tick.C:

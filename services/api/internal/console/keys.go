@@ -1,6 +1,7 @@
 package console
 
 import (
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -24,9 +25,7 @@ func (p *page) keys(status int, extra map[string]any) error {
 		f.errors = errs
 	}
 	data["Fields"] = []field{f.text("display_name"), f.choose("days", f.named("", "1", "30", "90", "365")...)}
-	for k, v := range extra {
-		data[k] = v
-	}
+	maps.Copy(data, extra)
 	return p.render(status, "keys", p.pages.words.get("nav.keys"), data)
 }
 

@@ -1,7 +1,6 @@
 package console_test
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/services/api/internal/console"
+	"github.com/postrider/postrider/services/api/internal/publicurl"
 )
 
 // fill puts real ids into a pattern of the route table.
@@ -177,10 +177,16 @@ func TestASessionIsSealedAndBound(t *testing.T) {
 
 func TestOverTLSCookiesAreSecure(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, func(d *console.Deps) { d.PublicURL = "https://hooks.example.com" })
-	for _, c := range s.get("/console/sign-in").Cookies() {
-		require.True(t, c.Secure)
-		require.True(t, strings.HasPrefix(c.Name, "__Secure-"), c.Name)
+	for _, base := range []publicurl.Base{"https://hooks.example.com", "HTTPS://hooks.example.com"} {
+		s := newSite(t, func(d *console.Deps) { d.PublicURL = base })
+		cookies := s.get("/console/sign-in").Cookies()
+		require.NotEmpty(t, cookies)
+		for _, c := range cookies {
+			require.True(t, c.Secure)
+			require.True(t, c.HttpOnly)
+			require.Equal(t, http.SameSiteStrictMode, c.SameSite)
+			require.True(t, strings.HasPrefix(c.Name, "__Secure-"), c.Name)
+		}
 	}
 }
 
@@ -211,6 +217,8 @@ func TestSigningInGoesBackToTheConsoleOnly(t *testing.T) {
 	page := "/console/accounts/" + account + "/webhooks?page=x"
 	for next, want := range map[string]string{
 		page: page, "https://evil.example/console/": "/console/", "//evil.example/console/": "/console/", `/console/\evil`: "/console/", "/v1/keys": "/console/",
+		`/\evil.example/console/`: "/console/", "///evil.example/console/": "/console/", "javascript:alert(1)//console/": "/console/",
+		"/console/..//evil.example": "/console/", "/console/%2e%2e//evil.example": "/console/", "/console/../portal/": "/console/",
 	} {
 		form := url.Values{"key": {manageKey}, "next": {next}, "csrf": {s.token(s.get("/console/sign-in"))}}
 		require.Equal(t, want, s.do(http.MethodPost, "/console/sign-in", form).Header.Get("Location"), next)
@@ -356,7 +364,7 @@ func TestEveryTextIsUsedAndThere(t *testing.T) {
 		text, err := os.ReadFile("templates/" + e.Name())
 		require.NoError(t, err)
 		for _, m := range used.FindAllStringSubmatch(string(text), -1) {
-			require.True(t, keys[m[1]], fmt.Sprintf("%s: no text for %s", e.Name(), m[1]))
+			require.True(t, keys[m[1]], "%s: no text for %s", e.Name(), m[1])
 		}
 	}
 }

@@ -65,7 +65,7 @@ type flash struct {
 
 // secureRequest reports whether the reader's browser speaks to us over TLS, as far as we can tell.
 func (c *Console) secureRequest(r *http.Request) bool {
-	return strings.HasPrefix(c.deps.PublicURL.Of(r), "https://")
+	return r.TLS != nil || strings.HasPrefix(strings.ToLower(c.deps.PublicURL.Of(r)), "https://")
 }
 
 // cookieName is a cookie's name for the request. Browsers keep names with this prefix to TLS.
@@ -99,7 +99,7 @@ func (c *Console) setCookie(w http.ResponseWriter, r *http.Request, s *site, nam
 }
 
 func (c *Console) cookie(r *http.Request, s *site, name, value string, maxAge int) *http.Cookie {
-	k := &http.Cookie{
+	k := &http.Cookie{ //nolint:gosec // Secure unless the browser speaks plain HTTP, where it would drop the cookie
 		Name: c.cookieName(r, name), Value: value, Path: s.prefix, MaxAge: maxAge,
 		HttpOnly: true, Secure: c.secureRequest(r), SameSite: http.SameSiteStrictMode,
 	}

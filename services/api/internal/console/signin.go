@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -35,6 +36,9 @@ func next(r *http.Request) string {
 	u, err := url.Parse(target)
 	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, Prefix) || strings.Contains(target, `\`) {
 		return ""
+	}
+	if !strings.HasPrefix(path.Clean(u.Path)+"/", Prefix) {
+		return "" // it climbs out
 	}
 	return u.RequestURI()
 }
@@ -70,7 +74,7 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request, s *site) {
 	if target == "" {
 		target = Prefix
 	}
-	http.Redirect(w, r, target, http.StatusSeeOther)
+	http.Redirect(w, r, target, http.StatusSeeOther) //nolint:gosec // next allows paths of the console alone
 }
 
 // credentialSession asks the API who a credential is, and makes a session of it.

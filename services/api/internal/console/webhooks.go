@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -160,8 +161,6 @@ func (p *page) webhookHealth(status int, extra map[string]any) error {
 		"Range": span, "Failed": failed, "Any": len(recent.GetDeliveries()) > 0, "SecretLabel": p.pages.words.get(secretLabel(w.GetProfile())),
 		"PublicKey": url.PathEscape(id),
 	}
-	for k, v := range extra {
-		data[k] = v
-	}
+	maps.Copy(data, extra)
 	return p.render(status, "webhook", w.GetDisplayName(), data)
 }

@@ -20,7 +20,7 @@ func testAttemptsAreCountedOnceHoweverOftenTheyAreRecorded(t *testing.T, open op
 	s := open(t)
 	begin := time.Date(2026, 5, 4, 3, 0, 0, 0, time.UTC)
 	var entries []*recordv1.JournalEntry
-	add := func(hook, outcome, trigger string, at time.Duration, took time.Duration) {
+	add := func(hook, outcome, trigger string, at, took time.Duration) {
 		n := len(entries)
 		entries = append(entries, &recordv1.JournalEntry{
 			AccountId: "acc_1", EventId: "evt_1", DeliveryId: fmt.Sprint("dlv_", n), WebhookId: hook, Time: timestamppb.New(begin.Add(at)),

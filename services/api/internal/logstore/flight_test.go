@@ -49,6 +49,7 @@ func accepted(id postrider.EventID, state postrider.DeliveryState, routed *recor
 }
 
 func testAnEventIsFoundByWhatItWasPublishedWith(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	keyed, own, plain := eventAt(start, 1), eventAt(start, 2), eventAt(start.Add(time.Hour), 3)
@@ -92,6 +93,7 @@ func testAnEventIsFoundByWhatItWasPublishedWith(t *testing.T, open opener) {
 }
 
 func testMovesAreListedOnceInOrder(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	h := history(1)
@@ -110,6 +112,7 @@ func testMovesAreListedOnceInOrder(t *testing.T, open opener) {
 }
 
 func testWhatIsExpungedIsGoneAndStaysKnown(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	id := eventAt(start, 1)
@@ -142,6 +145,7 @@ func testWhatIsExpungedIsGoneAndStaysKnown(t *testing.T, open opener) {
 
 // What has ended goes, what has not stays, and the ledger counts what is left.
 func testWhatIsOldAndEndedExpires(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	old, waiting, young := eventAt(start, 1), eventAt(start, 2), eventAt(start.Add(72*time.Hour), 3)
@@ -180,6 +184,7 @@ func testWhatIsOldAndEndedExpires(t *testing.T, open opener) {
 }
 
 func testALogThatWasDroppedSaysSoUntilItIsComplete(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	require.NoError(t, s.Apply(t.Context(), history(1)))
@@ -204,6 +209,7 @@ func testALogThatWasDroppedSaysSoUntilItIsComplete(t *testing.T, open opener) {
 
 // Whatever is recorded between two pages: what was there from the first page on is listed once.
 func testPagesNeitherRepeatNorSkipWhileRowsArrive(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	n := 0

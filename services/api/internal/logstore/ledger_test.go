@@ -13,6 +13,7 @@ import (
 )
 
 func testTheLedgerCountsRowsHoweverTheEntriesCome(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	base, before := 0, map[postrider.DeliveryState]int64{}
@@ -54,6 +55,7 @@ func testTheLedgerCountsRowsHoweverTheEntriesCome(t *testing.T, open opener) {
 }
 
 func testADeliveryThatRoutingDidNotNameIsNotRouted(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	h := history(1)

@@ -53,6 +53,7 @@ func history(n int) []*recordv1.JournalEntry {
 }
 
 func testApplyGivesOneResultForEveryOrderAndRepetition(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	n := 0
@@ -82,6 +83,7 @@ func testApplyGivesOneResultForEveryOrderAndRepetition(t *testing.T, open opener
 }
 
 func testDeliveriesArePagedNewestFirstAndFiltered(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	var entries []*recordv1.JournalEntry
@@ -142,6 +144,7 @@ func testDeliveriesArePagedNewestFirstAndFiltered(t *testing.T, open opener) {
 }
 
 func testAnotherAccountSeesNothing(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	require.NoError(t, s.Apply(t.Context(), history(1)))
@@ -158,6 +161,7 @@ func testAnotherAccountSeesNothing(t *testing.T, open opener) {
 }
 
 func testATestAttemptIsRecordedWithoutADelivery(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	entry := history(1)[1]

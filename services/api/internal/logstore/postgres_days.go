@@ -177,6 +177,7 @@ func (p *Postgres) dropDay(ctx context.Context, n int32) error {
 		if err != nil || unfinished {
 			return err
 		}
+		//nolint:gosec // a table of ours and a number
 		_, err = tx.ExecContext(ctx, `INSERT INTO ledger
 			SELECT account_id, state, -COUNT(*) FROM `+deliveries+` GROUP BY account_id, state
 			UNION ALL SELECT account_id, 'routed', -SUM(routed) FROM `+deliveries+` GROUP BY account_id`)

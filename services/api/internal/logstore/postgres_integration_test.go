@@ -15,7 +15,10 @@ import (
 func TestPostgreSQL(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t, pgtest.Fast()...)
-	run(t, func(t testing.TB) logstore.Store { return openPostgres(t, server.URL(t)) })
+	run(t, func(t testing.TB) logstore.Store {
+		t.Helper()
+		return openPostgres(t, server.URL(t))
+	})
 }
 
 func openPostgres(t testing.TB, url string) logstore.Store {

@@ -66,6 +66,7 @@ func anything(rt *rapid.T, delivery string) said {
 // Within a series end states absorb; nothing of an earlier series counts against a later one; a
 // manual retry that failed says nothing.
 func testTheLatestSeriesDecidesInEveryOrderAndRepetition(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	n := 0
@@ -107,6 +108,7 @@ func testTheLatestSeriesDecidesInEveryOrderAndRepetition(t *testing.T, open open
 }
 
 func testARedrivenDeliveryIsPendingAgainAndAFailedManualRetryChangesNothing(t *testing.T, open opener) {
+	t.Helper()
 	t.Parallel()
 	s := open(t)
 	h := history(1)

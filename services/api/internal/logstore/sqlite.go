@@ -99,7 +99,7 @@ func (s *SQLite) prepareStatements(ctx context.Context) (err error) {
 		{&s.aMove, "moves", moveInsert, "DO NOTHING"},
 	} {
 		n := strings.Count(p.columns, ",") + 1
-		text := "INSERT INTO " + p.table + " (" + p.columns + ") VALUES " + placeholders(n) + " ON CONFLICT " + sqliteWords.Replace(p.conflict)
+		text := "INSERT INTO " + p.table + " (" + p.columns + ") VALUES " + placeholders(n) + " ON CONFLICT " + sqliteWords.Replace(p.conflict) //nolint:gosec // constants
 		if *p.stmt, err = s.write.PrepareContext(ctx, text); err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func (s *SQLite) SetIncomplete(ctx context.Context, token string, place int64) e
 func (s *SQLite) Reset(ctx context.Context) error {
 	err := s.transact(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		for _, table := range []string{"moves", "attempts", "deliveries", "events", "ledger", "activity"} {
-			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table); err != nil {
+			if _, err := tx.ExecContext(ctx, "DELETE FROM "+table); err != nil { //nolint:gosec // a constant
 				return err
 			}
 		}

@@ -145,7 +145,7 @@ func (s *Server) published(ctx context.Context, account postrider.AccountID, id 
 		return nil, 0, err
 	}
 	if sequence != 0 && err != nil {
-		return nil, 0, nil // removed; sequences are given once
+		return nil, 0, nil //nolint:nilerr // removed; sequences are given once
 	}
 	ev, sequence, err = s.deps.Events.Find(ctx, account, postrider.EventID(id))
 	if errors.Is(err, eventstream.ErrNotFound) {

@@ -26,11 +26,6 @@ type Store interface {
 	Reset(ctx context.Context) error
 }
 
-// Source gives the journal's messages, each until it is acked.
-type Source interface {
-	Consume(ctx context.Context, handle func(*stream.Msg)) error
-}
-
 // Journal is all that the recorder needs of the journal. *journal.Journal is one.
 type Journal interface {
 	Consumer(ctx context.Context, durable string) (*stream.Consumer, error)

@@ -68,7 +68,7 @@ func (p *Pipeline) RunShard(ctx context.Context, id int) {
 	p.mu.Lock()
 	p.shards[s] = struct{}{}
 	p.mu.Unlock()
-	s.work()
+	s.work() //nolint:contextcheck // it works by s.ctx, which is ctx
 	p.mu.Lock()
 	delete(p.shards, s)
 	p.mu.Unlock()

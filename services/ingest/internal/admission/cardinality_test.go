@@ -2,9 +2,9 @@ package admission
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -45,7 +45,7 @@ func TestAccountsMakeNoSeries(t *testing.T) {
 			id := postrider.NewAccountID()
 			class := classes[i%len(classes)]
 			if class == "gold" {
-				class += fmt.Sprint(i) // what only a later version knows, and differs each time
+				class += strconv.Itoa(i) // what only a later version knows, and differs each time
 			}
 			b.dir.PutAccount(&recordv1.Account{Account: &postriderv1.Account{Id: string(id), AccountClass: class}})
 			r := one(withKey(string(id)))

@@ -19,7 +19,7 @@ import (
 // metrics counts what admission does. Labels are bounded: outcomes and reasons, classes of accounts, never an account.
 type metrics struct {
 	events   func(n int64, set metric.MeasurementOption)
-	duration metric.Float64Histogram
+	duration func(seconds float64, of trace.SpanContext, set metric.MeasurementOption)
 	claims   func(n int64, set metric.MeasurementOption)
 	failed   func(n int64)
 
@@ -54,7 +54,13 @@ func newMetrics(t *telemetry.Telemetry, a *Admission) (*metrics, error) {
 	}
 	ctx := context.Background() // a count outlives the call that it counts
 	m.events = func(n int64, set metric.MeasurementOption) { events.Add(ctx, n, set) }
-	m.duration = duration
+	m.duration = func(s float64, of trace.SpanContext, set metric.MeasurementOption) {
+		if of.IsValid() {
+			duration.Record(trace.ContextWithSpanContext(ctx, of), s, set)
+			return
+		}
+		duration.Record(ctx, s, set)
+	}
 	m.claims = func(n int64, set metric.MeasurementOption) { claims.Add(ctx, n, set) }
 	m.failed = func(n int64) { failed.Add(ctx, n) }
 	return m, observe(meter, a)
@@ -102,13 +108,11 @@ func (m *metrics) verdict(class, traceparent string, began time.Time, v Verdict)
 		l.outcome = outcomeDuplicate
 	}
 	m.events(1, m.set(l))
-	ctx := context.Background()
+	var of trace.SpanContext
 	if telemetry.Sampled(traceparent) {
-		if sc, ok := telemetry.ParseTraceparent(traceparent); ok {
-			ctx = trace.ContextWithSpanContext(ctx, sc)
-		}
+		of, _ = telemetry.ParseTraceparent(traceparent)
 	}
-	m.duration.Record(ctx, time.Since(began).Seconds(), m.set(labels{class: class, outcome: l.outcome}))
+	m.duration(time.Since(began).Seconds(), of, m.set(labels{class: class, outcome: l.outcome}))
 }
 
 func (m *metrics) claim(o dedup.Outcome) {

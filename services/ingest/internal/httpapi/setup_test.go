@@ -67,7 +67,7 @@ type bundle struct {
 	handler http.Handler
 	ledger  *ledger
 	// Authorization headers.
-	publish, read, admin string
+	publish, read, manage, admin string
 }
 
 func setup(t testing.TB) *bundle {
@@ -83,7 +83,7 @@ func setup(t testing.TB) *bundle {
 		})
 		return "Bearer " + secret
 	}
-	b.publish, b.read = key(postrider.ScopePublish), key(postrider.ScopeRead)
+	b.publish, b.read, b.manage = key(postrider.ScopePublish), key(postrider.ScopeRead), key(postrider.ScopeManage)
 	b.handler = api.Handler(auth, nil)
 	return b
 }
