@@ -21,7 +21,7 @@ func (p *program) backupCommand() *cobra.Command {
 		Long: `Take a backup of every stream and bucket, while everything runs, into a new folder. No redrive of
 dead letters may run meanwhile. What is accepted after EVENTS was taken, the first of the streams, is not
 in the backup. The keyset of secrets (POSTRIDER_ENCRYPTION_KEY) is not in it either: keep it apart.`,
-		Example: `  postrider backup /backups/$(date +%F) --nats-url nats://nats:4222`,
+		Example: `  postrider backup /backups/2026-11-30 --nats-url nats://nats:4222`,
 	}, backup.Take)
 }
 
