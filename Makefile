@@ -71,6 +71,7 @@ licences: build ## Check that the licences of everything in the binaries are amo
 	@$(in_deploy) run ./cmd/licences $(BINARIES:%='$(CURDIR)/bin/%')
 
 nats/permissions: ## Write what each service may do on NATS, from its table.
+	@mkdir -p var
 	@$(in_deploy) run ./cmd/nats-permissions > var/permissions.conf
 	@cp var/permissions.conf deploy/nats/permissions.conf
 

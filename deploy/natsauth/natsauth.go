@@ -161,13 +161,14 @@ func Users(shards int) []User {
 		purge("RETRIES_").remove("RETRIES_").
 		hear("config.applied.>")
 	api := service("api", shards).
-		ensure("EVENTS", "DELIVERIES_", "JOURNAL", "DEADLETTERS").
-		read("EVENTS", "DELIVERIES_", "RETRIES_", "JOURNAL", "DEADLETTERS"). // reconcile looks into all
+		ensure("EVENTS", "DELIVERIES_", "JOURNAL", "DEADLETTERS", "AUDIT").
+		read("EVENTS", "DELIVERIES_", "RETRIES_", "JOURNAL", "DEADLETTERS", "AUDIT"). // reconcile looks into all
 		write(configuration...).
-		may("events.>", "deliveries.>", "journal.>").
-		remove("DEADLETTERS").
-		// One durable for each delivery log, named by the operator.
+		may("events.>", "deliveries.>", "journal.>", "audit.>").
+		remove("EVENTS", "JOURNAL", "DEADLETTERS"). // what is to be forgotten
+		// One durable for each delivery log, named after the log; it goes with the log.
 		may("$JS.API.CONSUMER.CREATE.JOURNAL.>", "$JS.API.CONSUMER.MSG.NEXT.JOURNAL.*", "$JS.ACK.JOURNAL.>").
+		may("$JS.API.CONSUMER.DELETE.JOURNAL.*").
 		hear("config.applied.>")
 	for _, b := range configuration {
 		api.read("KV_" + b).follow(b).purge("KV_" + b)
