@@ -27,8 +27,10 @@ func TestConsumersDeletedUnderLoad(t *testing.T) {
 	r := &row{Fault: "consumers deleted: router, dispatcher, due, recorder"}
 
 	shard := strconv.Itoa(d.IntN(shards))
+	recorder, err := s.recorder(t.Context(), "api-1")
+	require.NoError(t, err)
 	for _, consumer := range [][2]string{
-		{"DELIVERIES_" + shard, "dispatcher"}, {"RETRIES_" + shard, "dispatcher"}, {"JOURNAL", "recorder-api-1"},
+		{"DELIVERIES_" + shard, "dispatcher"}, {"RETRIES_" + shard, "dispatcher"}, {"JOURNAL", recorder},
 	} {
 		underLoad(t, d, w, s, r, p, natsLoad, s.deletion(t, consumer[0], consumer[1]))
 	}

@@ -85,11 +85,6 @@ func TestShortRedisFailsOverToALaggingReplica(t *testing.T) {
 	redisDrill(t, redisShort, laggingReplica)
 }
 
-func TestShortRedisFull(t *testing.T) {
-	t.Parallel()
-	redisDrill(t, redisShort, fullRedis)
-}
-
 // laterFrom is the number from which events are for the webhook whose retries wait long enough to
 // be compared with the index.
 const (

@@ -91,11 +91,37 @@ func (s *streams) unrouted(ctx context.Context) (int, error) {
 
 // unrecorded is how many messages of the journal an api replica has not entered in its log.
 func (s *streams) unrecorded(ctx context.Context, instance string) (int, error) {
-	c, err := s.js.Consumer(ctx, "JOURNAL", "recorder-"+instance)
+	name, err := s.recorder(ctx, instance)
+	if err != nil {
+		return 0, err
+	}
+	c, err := s.js.Consumer(ctx, "JOURNAL", name)
 	if err != nil {
 		return 0, fmt.Errorf("look at the recorder's consumer: %w", err)
 	}
 	return int(c.CachedInfo().NumPending) + c.CachedInfo().NumAckPending, nil
+}
+
+// recorder is the name of the consumer that fills an api replica's log. It ends in the log's token.
+func (s *streams) recorder(ctx context.Context, instance string) (string, error) {
+	journal, err := s.js.Stream(ctx, "JOURNAL")
+	if err != nil {
+		return "", fmt.Errorf("look at JOURNAL: %w", err)
+	}
+	names := journal.ConsumerNames(ctx)
+	found := ""
+	for name := range names.Name() {
+		if strings.HasPrefix(name, "recorder-"+instance+"_") {
+			found = name
+		}
+	}
+	if err := names.Err(); err != nil {
+		return "", fmt.Errorf("list the consumers of JOURNAL: %w", err)
+	}
+	if found == "" {
+		return "", fmt.Errorf("nobody records for %s", instance)
+	}
+	return found, nil
 }
 
 // waiting is how many records of retries there are, with those that are due.

@@ -308,6 +308,7 @@ func (c *Cluster) environment(p *Process, natsURL string) []string {
 	set("dispatcher", "API_TARGET", c.target("api", internalPort))
 	set("api", "INTERNAL_GRPC_LISTEN", at(internalPort))
 	set("api", "API_LOG_FILE", filepath.Join(c.opts.Dir, p.Name+".db"))
+	set("api", "API_RECORDER", "recorder-"+p.Name)
 	set("api", "API_ALLOW_HTTP", "true")
 	set("dispatcher", "DISPATCHER_EGRESS_ALLOW_NETWORKS", "127.0.0.0/8,::1/128")
 	maps.Copy(env, c.opts.Env)
