@@ -86,10 +86,10 @@ test: ## Run the tests that need nothing but Go.
 	@$(go_test) $(PACKAGES) $(quiet)
 
 test/race: ## Run the same tests under the race detector.
-	@$(go_test) -race $(PACKAGES) $(quiet)
+	@$(go_test) -race -timeout 20m $(PACKAGES) $(quiet)
 
 test/integration: need/redis ## Run the tests that need real servers too, under the race detector.
-	@$(go_test) -race -tags integration $(PACKAGES) $(quiet)
+	@$(go_test) -race -tags integration -timeout 20m $(PACKAGES) $(quiet)
 
 test/e2e: build bin/nats-server need/redis test/node/node_modules ## Run the scenarios over standalone and over separate processes.
 	@$(go_test) -tags e2e -count 1 -timeout 20m ./test/e2e/... ./pkg/ecmajson/ $(quiet)
