@@ -46,11 +46,19 @@ type row struct {
 	strikes []time.Time
 }
 
-// strike notes and prints what is in flight at this instant, right before a blow, and fails the
-// drill if it is nothing: such a blow would prove nothing.
+// loadWithin bounds the wait of a strike for something to be in flight.
+const loadWithin = 10 * time.Second
+
+// strike notes and prints what is in flight right before a blow. A blow while nothing is would prove
+// nothing: between two batches of a light load it waits for the next, and it fails the drill if none
+// comes.
 func (r *row) strike(t *testing.T, w *world, blow string) int {
 	t.Helper()
-	n := w.ledger.inFlight()
+	var n int
+	awaited(t.Context(), loadWithin, time.Millisecond, func() bool {
+		n = w.ledger.inFlight()
+		return n > 0
+	})
 	r.strikes, r.InFlight = append(r.strikes, time.Now()), append(r.InFlight, n)
 	t.Logf("strike %d: %s, with %d events accepted and %d deliveries in flight", len(r.strikes), blow, w.ledger.acceptedCount(), n)
 	require.Positive(t, n, "nothing was in flight when it struck")
