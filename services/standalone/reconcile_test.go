@@ -162,7 +162,7 @@ func healthyUnderLoad(t *testing.T, cfg standalone.Config) {
 	l := startLoad(t, u)
 	require.Eventually(t, func() bool { return l.published.Load() > 200 }, patience, 10*time.Millisecond)
 	var moved int64
-	for range 12 {
+	for range 4 { // each waits for the ack wait
 		before := l.published.Load()
 		named, summary := root.reconcile(t, false)
 		require.Empty(t, named, "of %v", summary)
