@@ -21,14 +21,13 @@ type outageSize struct {
 }
 
 func TestRedisAndAllSchedulersStopped(t *testing.T) {
-	outageDrill(t, outageSize{waiting: 5000, during: 500, batch: 100, delay: 30 * time.Second, grace: 30 * time.Second, late: 5 * time.Second})
+	outageDrill(t, outageSize{waiting: 10_000, during: 500, batch: 100, delay: 60 * time.Second, grace: 30 * time.Second, late: 5 * time.Second})
 }
 
 func TestShortRedisAndAllSchedulersStopped(t *testing.T) {
 	t.Parallel()
-	// It runs beside others, on machines of all kinds.
 	outageDrill(t, outageSize{
-		waiting: 500, during: 100, batch: 25, delay: 25 * time.Second, grace: 12 * time.Second, late: time.Minute,
+		waiting: 500, during: 100, batch: 25, delay: 25 * time.Second, grace: 12 * time.Second, late: besideOthers,
 	})
 }
 

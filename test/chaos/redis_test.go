@@ -26,11 +26,12 @@ type redisSize struct {
 	waiting int // retries that wait when it strikes
 	batch   int
 	delay   time.Duration // of the first retry of each; 0.3 of it more at random
+	late    time.Duration // how much later a retry may arrive than the fault explains
 }
 
 var (
-	redisFull  = redisSize{waiting: 2000, batch: 100, delay: 40 * time.Second}
-	redisShort = redisSize{waiting: 300, batch: 25, delay: 20 * time.Second}
+	redisFull  = redisSize{waiting: 4000, batch: 100, delay: 40 * time.Second, late: 5 * time.Second}
+	redisShort = redisSize{waiting: 300, batch: 25, delay: 20 * time.Second, late: besideOthers}
 )
 
 // redisFault is what happens to Redis.
@@ -106,7 +107,8 @@ const (
 	msgIDWindow = 12 * time.Second
 	silentGrace = 12 * time.Second
 	otherGrace  = 10 * time.Minute // whatever comes before was released from the index
-	machineLate = time.Minute      // what a slow machine adds
+	// besideOthers is what a small drill allows that runs beside others, on machines of all kinds.
+	besideOthers = time.Minute
 )
 
 // redisRig is a deployment whose services reach Redis through a proxy.
@@ -236,7 +238,7 @@ func redisDrill(t *testing.T, size redisSize, fault redisFault) {
 	}
 	t.Logf("%s lasted %s; lateness of %d retries: %s", fault.name, healed.Sub(struck).Round(time.Millisecond), len(late), spread(late))
 	require.GreaterOrEqual(t, late[0], -early, "early")
-	require.LessOrEqual(t, late[len(late)-1], explained+machineLate, "late")
+	require.LessOrEqual(t, late[len(late)-1], explained+size.late, "late")
 	stop()
 
 	windowReturns(t, w, size)
