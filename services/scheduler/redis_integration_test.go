@@ -19,7 +19,7 @@ import (
 )
 
 // redisIndex is an index with a client of its own, as each replica has.
-func redisIndex(t *testing.T, w *world, url string) scheduler.Index {
+func redisIndex(t testing.TB, w *world, url string) scheduler.Index {
 	t.Helper()
 	cfg := redisconn.Default()
 	cfg.URL = url
