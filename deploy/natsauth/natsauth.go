@@ -151,6 +151,7 @@ func Users(shards int) []User {
 		consume("dispatcher", "DELIVERIES_", "RETRIES_").
 		write("shards").purge("KV_shards").
 		may("retries.>", "journal.>", "deadletters.>").
+		purge("DELIVERIES_", "RETRIES_"). // what it acknowledged and a full disk kept
 		remove("RETRIES_", "DEADLETTERS")
 	scheduler := service("scheduler", shards).
 		ensure("EVENTS", "RETRIES_", "JOURNAL").

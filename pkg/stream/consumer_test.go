@@ -93,6 +93,39 @@ func TestConsumeInOrderAndAcknowledge(t *testing.T) {
 	}, deadline, 10*time.Millisecond)
 }
 
+// A stream of another retention, where messages outlive their acknowledgements, stands for a work
+// queue whose full disk did not let the server remove them.
+func TestWhatIsAcknowledgedAndStandsIsRemoved(t *testing.T) {
+	t.Parallel()
+	c := client(t, natstest.Start(t), quick())
+	queue(t, c, jetstream.LimitsPolicy)
+	fill(t, c, 0, 100)
+	con := worker(t, c)
+	got := make(chan *stream.Msg, 100)
+	consume(t, con, func(m *stream.Msg) { got <- m })
+	var last *stream.Msg
+	for i := range 100 {
+		if m := receive(t, got); i < 40 {
+			require.NoError(t, m.Ack())
+		} else if last = m; i == 99 {
+			require.NoError(t, last.Ack(), "beyond one that is not acknowledged")
+		}
+	}
+	require.Eventually(t, func() bool {
+		info, err := con.Info(t.Context())
+		return err == nil && info.AckFloor == 40 && info.AckPending == 59
+	}, deadline, 5*time.Millisecond)
+	removed, err := con.RemoveAcked(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 40, removed)
+	removed, err = con.RemoveAcked(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, removed)
+	m, err := c.Next(t.Context(), "WORK", ">", 1)
+	require.NoError(t, err)
+	require.EqualValues(t, 41, m.Sequence)
+}
+
 func TestABlockedHandlerHoldsNoMoreThanTheBatch(t *testing.T) {
 	t.Parallel()
 	c := client(t, natstest.Start(t), quick())

@@ -201,3 +201,17 @@ func TestADeliveryIsKnownWhicheverMessageItComesIn(t *testing.T) {
 		require.False(t, ok, "%s: it is not remembered for ever", name)
 	}
 }
+
+func TestTheMemoryOfAShardThatWasGivenUpIsKeptForAWhile(t *testing.T) {
+	t.Parallel()
+	var shelf evidence.Shelf
+	m := shelf.Take(1, start)
+	require.False(t, m.Settled(evidence.Deliveries, 5))
+	m.Settle(evidence.Deliveries, 5, "dlv_1")
+	shelf.Put(1, m, start)
+	require.False(t, shelf.Take(2, start).Settled(evidence.Deliveries, 5), "another shard's")
+	require.Same(t, m, shelf.Take(1, start.Add(9*time.Minute)))
+	require.NotSame(t, m, shelf.Take(1, start.Add(9*time.Minute)), "it is not given twice")
+	shelf.Put(1, m, start)
+	require.NotSame(t, m, shelf.Take(1, start.Add(11*time.Minute)))
+}

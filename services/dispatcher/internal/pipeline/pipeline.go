@@ -20,6 +20,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/dispatcher/internal/attempt"
 	"github.com/postrider/postrider/services/dispatcher/internal/breaker"
+	"github.com/postrider/postrider/services/dispatcher/internal/evidence"
 	"github.com/postrider/postrider/services/dispatcher/internal/health"
 	"github.com/postrider/postrider/services/dispatcher/internal/meters"
 	"github.com/postrider/postrider/services/dispatcher/internal/payload"
@@ -128,6 +129,8 @@ type Pipeline struct {
 	gone    *goneQueue
 	health  *health.Recorder
 	lag     lagMeter
+	// memories of the shards that are not held.
+	memories evidence.Shelf
 
 	// ctx outlasts the shards: what is in flight is finished and recorded also when a shard is
 	// given up. It ends when the process cannot wait any longer.

@@ -29,6 +29,8 @@ const (
 	// sweepEvery and laneIdle are when lanes that are not used any more are dropped.
 	sweepEvery = time.Minute
 	laneIdle   = 10 * time.Minute
+	// tidyEvery is how often acknowledged messages are looked for that the server has kept.
+	tidyEvery = 30 * time.Second
 	// troublePause is the wait between tries while a stream is away.
 	troublePause = 250 * time.Millisecond
 )
@@ -54,7 +56,8 @@ type shard struct {
 // RunShard works on a shard until ctx ends; then it gives back what was not begun, and returns
 // when everything that was begun is stored, or when the pipeline is closed.
 func (p *Pipeline) RunShard(ctx context.Context, id int) {
-	s := &shard{p: p, id: id, ctx: ctx, memory: evidence.NewMemory(), jobs: map[string]*job{}}
+	s := &shard{p: p, id: id, ctx: ctx, memory: p.memories.Take(id, time.Now()), jobs: map[string]*job{}}
+	defer func() { p.memories.Put(id, s.memory, time.Now()) }()
 	s.room.L = &s.mu
 	s.lanes.init(s)
 	s.health = p.health.Open()
@@ -133,6 +136,7 @@ func (s *shard) pull(name string, source evidence.Source, open func() (*stream.C
 			watched, end := context.WithCancel(s.ctx)
 			var watching sync.WaitGroup
 			watching.Go(func() { s.p.deps.Gauges.Watch(watched, consumer, strconv.Itoa(s.id)) })
+			watching.Go(func() { s.tidy(watched, consumer) })
 			err = consumer.WithTrouble(s.trouble(name)).Consume(s.ctx, func(m *stream.Msg) { s.handle(source, m) })
 			end()
 			watching.Wait()
@@ -141,6 +145,28 @@ func (s *shard) pull(name string, source evidence.Source, open func() (*stream.C
 			s.p.deps.Logger.WarnContext(s.ctx, "consumer is away",
 				slog.Int("shard", s.id), slog.String("stream", name), slog.Any("error", err))
 			s.pause(time.Second)
+		}
+	}
+}
+
+// tidy removes what was acknowledged while the server's disk was full, and would count as in flight
+// for ever.
+func (s *shard) tidy(ctx context.Context, consumer *stream.Consumer) {
+	ticker := time.NewTicker(tidyEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		removed, err := consumer.RemoveAcked(ctx)
+		log := s.p.deps.Logger.With(slog.Int("shard", s.id), slog.String("stream", consumer.Stream()))
+		switch {
+		case err != nil && ctx.Err() == nil:
+			log.DebugContext(ctx, "acknowledged messages not looked for", slog.Any("error", err))
+		case removed > 0:
+			log.WarnContext(ctx, "acknowledged messages removed that the server had kept", slog.Int64("messages", removed))
 		}
 	}
 }
