@@ -214,7 +214,7 @@ func TestAFullRecordRefusesAndLeavesTheKeyFree(t *testing.T) {
 		return true
 	}, soon, time.Millisecond)
 	require.Equal(t, accepted, b.stored(t))
-	require.NoError(t, b.events.PurgeBelow(t.Context(), 3))
+	require.NoError(t, b.events.Trim(t.Context(), 3))
 	receipt := b.publish(t, in, "fill-"+strconv.Itoa(accepted), `"other"`)
 	require.False(t, receipt.GetDuplicate(), "the key was given up")
 }

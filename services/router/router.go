@@ -28,6 +28,7 @@ import (
 	"github.com/postrider/postrider/services/router/internal/fanout"
 	"github.com/postrider/postrider/services/router/internal/grpcapi"
 	"github.com/postrider/postrider/services/router/internal/index"
+	"github.com/postrider/postrider/services/router/internal/trim"
 )
 
 // Config is the router's own configuration.
@@ -35,11 +36,12 @@ type Config struct {
 	EmbedLimit conf.Bytes    `conf:"embed-limit" help:"largest payload that a delivery carries itself; above it the delivery refers to the event"`
 	Heartbeat  time.Duration `conf:"heartbeat" help:"how often events whose deliveries are not all stored are kept from being redelivered"`
 	Checkpoint time.Duration `conf:"checkpoint" help:"how often the place up to which all events are routed is written down"`
+	Trim       time.Duration `conf:"trim" help:"how often it is looked whether EVENTS is nearly full; then the oldest events go that are finished with"`
 }
 
 // Default is the configuration that most deployments want.
 func Default() Config {
-	return Config{EmbedLimit: 4 << 10, Heartbeat: 3 * time.Second, Checkpoint: 5 * time.Second}
+	return Config{EmbedLimit: 4 << 10, Heartbeat: 3 * time.Second, Checkpoint: 5 * time.Second, Trim: 5 * time.Second}
 }
 
 // Validate reports every fault at once.
@@ -48,6 +50,7 @@ func (c *Config) Validate() error {
 		conf.Between("embed-limit", c.EmbedLimit, 0, 256<<10),
 		conf.Between("heartbeat", c.Heartbeat, 100*time.Millisecond, stream.AckWait/3),
 		conf.Positive("checkpoint", c.Checkpoint),
+		conf.Between("trim", c.Trim, 10*time.Millisecond, time.Hour),
 	)
 }
 
@@ -72,6 +75,7 @@ type Service struct {
 	mirror *config.Mirror
 	writer *journal.Writer
 	fanout *fanout.Fanout
+	trim   *trim.Trimmer
 	gauges *stream.Gauges
 	loops  service.Group
 }
@@ -94,6 +98,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	meter := deps.Telemetry.Meter("postrider/router")
 	var err error
 	if s.gauges, err = stream.NewGauges(meter); err != nil {
+		return nil, fmt.Errorf("configure router: %w", err)
+	}
+	s.trim, err = trim.New(cfg.Trim, trim.Deps{
+		Events: deps.Events, Deliveries: s.walkDeliveries, Retries: s.walkRetries, Logger: deps.Logger, Meter: meter,
+	})
+	if err != nil {
 		return nil, fmt.Errorf("configure router: %w", err)
 	}
 	s.fanout, err = fanout.New(
@@ -123,6 +133,10 @@ func (s *Service) Start(ctx context.Context) error {
 		service.Loop("checkpoint", func(ctx context.Context) error { return s.checkpoint(ctx, events) }),
 		service.Loop("gauges", func(ctx context.Context) error {
 			s.gauges.Watch(ctx, events, "")
+			return nil
+		}),
+		service.Loop("trim", func(ctx context.Context) error {
+			s.trim.Run(ctx)
 			return nil
 		}),
 		service.Loop("route", func(ctx context.Context) error { return s.route(ctx, events) }),
@@ -165,6 +179,34 @@ func (s *Service) checkpoint(ctx context.Context, events *stream.Consumer) error
 			s.deps.Logger.WarnContext(ctx, "router checkpoint not written", "error", err)
 		}
 	}
+}
+
+// walkDeliveries gives every delivery of DELIVERIES to fn.
+func (s *Service) walkDeliveries(ctx context.Context, fn func(*recordv1.Delivery)) error {
+	for shard := range s.deps.Deliveries.Shards() {
+		err := deliverystream.Walk(ctx, s.deps.Streams, shard, func(_ uint64, d *recordv1.Delivery) error {
+			fn(d)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walkRetries gives every delivery of RETRIES to fn.
+func (s *Service) walkRetries(ctx context.Context, fn func(*recordv1.Delivery)) error {
+	for shard := range s.deps.Retries.Shards() {
+		err := retrystream.WalkToEnd(ctx, s.deps.Streams, shard, func(st retrystream.Standing) error {
+			fn(st.Retry.GetDelivery())
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Stop stops pulling, waits for the events in flight, and then stops following the

@@ -54,8 +54,12 @@ func (away) ScheduleRetry(context.Context, *schedulerv1.ScheduleRetryRequest, ..
 	return nil, errors.New("nobody there")
 }
 
-func setup(t *testing.T) *bench {
+func setup(t *testing.T, change ...func(*eventstream.Config)) *bench {
 	t.Helper()
+	cfg := eventstream.Default()
+	for _, c := range change {
+		c(&cfg)
+	}
 	b := &bench{server: natstest.Start(t), account: postrider.NewAccountID()}
 	var err error
 	b.client, err = stream.New(b.server.Connect(t), stream.Default())
@@ -63,7 +67,7 @@ func setup(t *testing.T) *bench {
 	t.Cleanup(b.client.Close)
 	b.store, err = config.Ensure(t.Context(), b.client)
 	require.NoError(t, err)
-	b.events, err = eventstream.Ensure(t.Context(), b.client, eventstream.Default())
+	b.events, err = eventstream.Ensure(t.Context(), b.client, cfg)
 	require.NoError(t, err)
 	b.deliveries, err = deliverystream.Ensure(t.Context(), b.client, deliverystream.Default())
 	require.NoError(t, err)
@@ -75,9 +79,13 @@ func setup(t *testing.T) *bench {
 	return b
 }
 
-func (b *bench) start(t *testing.T) *router.Service {
+func (b *bench) start(t *testing.T, change ...func(*router.Config)) *router.Service {
 	t.Helper()
-	svc, err := router.New(router.Default(), router.Deps{
+	cfg := router.Default()
+	for _, c := range change {
+		c(&cfg)
+	}
+	svc, err := router.New(cfg, router.Deps{
 		Streams: b.client, Events: b.events, Deliveries: b.deliveries, Retries: b.retries, Journal: b.journal,
 		Scheduler: away{}, Instance: "router-test", Logger: logtest.New(t), Telemetry: telemetry.Noop(),
 	})
@@ -102,8 +110,7 @@ func (b *bench) webhook(t *testing.T, patterns ...string) string {
 	return w.GetId()
 }
 
-func (b *bench) publish(t *testing.T, change ...func(*recordv1.Event)) *recordv1.Event {
-	t.Helper()
+func (b *bench) event(change ...func(*recordv1.Event)) *recordv1.Event {
 	ev := &recordv1.Event{
 		Id: string(postrider.NewEventID()), AccountId: string(b.account), Type: "release.live", Time: timestamppb.Now(),
 		AcceptTime: timestamppb.Now(), ContentType: "application/json", Data: []byte(`{"n":9007199254740993}`),
@@ -111,9 +118,20 @@ func (b *bench) publish(t *testing.T, change ...func(*recordv1.Event)) *recordv1
 	for _, c := range change {
 		c(ev)
 	}
+	return ev
+}
+
+func (b *bench) tryPublish(t *testing.T, ev *recordv1.Event) error {
+	t.Helper()
 	done := make(chan error, 1)
 	require.NoError(t, b.events.Publish(t.Context(), ev, func(_ eventstream.Stored, err error) { done <- err }))
-	require.NoError(t, <-done)
+	return <-done
+}
+
+func (b *bench) publish(t *testing.T, change ...func(*recordv1.Event)) *recordv1.Event {
+	t.Helper()
+	ev := b.event(change...)
+	require.NoError(t, b.tryPublish(t, ev))
 	return ev
 }
 

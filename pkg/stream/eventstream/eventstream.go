@@ -275,18 +275,6 @@ func (s *Stream) Usage(ctx context.Context) (Usage, error) {
 	}, nil
 }
 
-// PurgeBelow removes every event below the sequence, to make room near the limit. The caller
-// vouches that they are routed and that nothing refers to them.
-func (s *Stream) PurgeBelow(ctx context.Context, sequence uint64) error {
-	if sequence == 0 {
-		return nil // to the server, no bound at all
-	}
-	if _, err := s.c.Purge(ctx, name, "", sequence); err != nil {
-		return fmt.Errorf("purge %s below %d: %w", name, sequence, err)
-	}
-	return nil
-}
-
 // Decode reads a message of EVENTS.
 func Decode(m *stream.Msg) (*recordv1.Event, error) { return decode(m.Data()) }
 

@@ -129,9 +129,40 @@ func TestAFullStreamRefusesAndProvesThatNothingWasStored(t *testing.T) {
 	usage, err := s.Usage(t.Context())
 	require.NoError(t, err)
 	require.LessOrEqual(t, usage.Bytes, uint64(1024))
-	require.NoError(t, s.PurgeBelow(t.Context(), usage.LastSequence))
+	require.NoError(t, s.Trim(t.Context(), usage.LastSequence))
 	_, err = publish(t, s, event("acc_1", ""))
 	require.NoError(t, err)
+}
+
+func TestWhatWasTrimmedIsKnown(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t, natstest.Start(t), eventstream.Default())
+	begun := time.Now().Add(-time.Minute)
+	since := func() bool {
+		t.Helper()
+		trimmed, err := s.TrimmedSince(t.Context(), begun)
+		require.NoError(t, err)
+		return trimmed
+	}
+	for i := range 10 {
+		_, err := publish(t, s, event("acc_1", strconv.Itoa(i)))
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.Trim(t.Context(), 0))
+	require.NoError(t, s.Trim(t.Context(), 1))
+	require.False(t, since(), "nothing is below the first")
+	require.NoError(t, s.Trim(t.Context(), 6))
+	usage, err := s.Usage(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 5, usage.Messages)
+	require.EqualValues(t, 6, usage.FirstSequence)
+	require.True(t, since())
+	trimmed, err := s.TrimmedSince(t.Context(), time.Now().Add(time.Minute))
+	require.NoError(t, err)
+	require.False(t, trimmed)
+	require.NoError(t, s.Trim(t.Context(), 11))
+	require.NoError(t, s.Trim(t.Context(), 3), "again, by another that came late")
+	require.True(t, since())
 }
 
 func TestADeletedRouterGoesOnAtItsCheckpoint(t *testing.T) {

@@ -29,7 +29,31 @@ type Standing struct {
 // Walk gives every message that a shard held when the walk began to fn, in order of sequence. It is
 // for those who only look: it makes no stream and no consumer.
 func Walk(ctx context.Context, c *stream.Client, shard int, fn func(Standing) error) error {
-	return c.Scan(ctx, name(shard), stream.Scan{}, func(m *stream.Stored) error {
+	return walk(ctx, c, shard, 0, fn)
+}
+
+// WalkToEnd is Walk until it has caught up with the stream: what is released while it runs moves to
+// the stream's end, and a walk of what stood at its beginning would meet it in neither place. It
+// gives some messages twice. It goes on for as long as there is no pause between two messages; end
+// it by its context.
+func WalkToEnd(ctx context.Context, c *stream.Client, shard int, fn func(Standing) error) error {
+	for next := uint64(1); ; {
+		last, err := c.LastSequence(ctx, name(shard))
+		if err != nil {
+			return err
+		}
+		if last < next {
+			return nil
+		}
+		if err := walk(ctx, c, shard, next, fn); err != nil {
+			return err
+		}
+		next = last + 1
+	}
+}
+
+func walk(ctx context.Context, c *stream.Client, shard int, from uint64, fn func(Standing) error) error {
+	return c.Scan(ctx, name(shard), stream.Scan{From: from}, func(m *stream.Stored) error {
 		s := Standing{Sequence: m.Sequence, Due: !isRecord(m.Subject), Retry: &recordv1.Retry{}}
 		if err := proto.Unmarshal(m.Data, s.Retry); err != nil {
 			return fmt.Errorf("decode retry %d of shard %d: %w", m.Sequence, shard, err)

@@ -70,9 +70,6 @@ func (r *Runner) replay(ctx context.Context, j *recordv1.Job, again bool) (made,
 // publish stores the deliveries of one event and returns what the journal has to say of them.
 func (r *Runner) publish(ctx context.Context, j *recordv1.Job, ev *recordv1.Event, item *recordv1.JobItem, again bool, out *pending) ([]*recordv1.JournalEntry, error) {
 	now := r.deps.Now()
-	// A reference is not worth much to what may wait for longer than its event is kept.
-	age := r.deps.Events.MaxAge()
-	embed := age > 0 && now.After(ev.GetAcceptTime().AsTime().Add(age-age/10)) && len(ev.GetData()) > embedLimit
 	ids := make([]*recordv1.RoutedDelivery, len(item.GetWebhookIds()))
 	var records []*recordv1.Retry
 	for i, webhook := range item.GetWebhookIds() {
@@ -87,17 +84,14 @@ func (r *Runner) publish(ctx context.Context, j *recordv1.Job, ev *recordv1.Even
 				continue // made before: its id may be forgotten by DELIVERIES, and the log remembers
 			}
 		}
-		switch {
-		case embed:
-			d.Data = ev.GetData()
+		d.Data = ev.GetData()
+		// An event of long ago may go at any time, by its age or to make room: nothing refers to it
+		// from now on. Large payloads are at home in RETRIES.
+		if len(d.Data) > embedLimit {
 			records = append(records, &recordv1.Retry{
 				Delivery: d, Kind: recordv1.RetryKind_RETRY_KIND_WAITING, DueTime: timestamppb.New(now), Reason: reasonReplay,
 			})
 			continue
-		case len(ev.GetData()) <= embedLimit:
-			d.Data = ev.GetData()
-		default:
-			d.DataByReference = true
 		}
 		out.add()
 		if err := r.deps.Deliveries.Publish(ctx, d, out.done); err != nil {

@@ -40,6 +40,8 @@ func newRecord(t testing.TB) *record {
 
 func (r *record) Incarnation() string { return "one" }
 
+func (r *record) TrimmedSince(context.Context, time.Time) (bool, error) { return false, nil }
+
 func (r *record) Publish(ctx context.Context, ev *recordv1.Event, done func(eventstream.Stored, error)) error {
 	r.mu.Lock()
 	room, hold := r.room, r.hold

@@ -171,6 +171,9 @@ type Events interface {
 	// Scan gives fn the events stored since from, in order, up to the last one stored when it
 	// was called.
 	Scan(ctx context.Context, from time.Time, fn func(seq uint64, ev *recordv1.Event) error) error
+	// TrimmedSince says whether events stored since from may have been removed to make room, so
+	// that Scan does not give them.
+	TrimmedSince(ctx context.Context, from time.Time) (bool, error)
 }
 
 // Config is what both implementations share.

@@ -21,6 +21,8 @@ type recordOf struct {
 	away        bool
 	scans       int
 	from        time.Time // of the last scan
+	trimmed     time.Time // when the newest event was stored that made room for others
+	looked      time.Time // when that was asked for the last time, which follows a scan
 	// during, if set, is called in the middle of a scan.
 	during func()
 }
@@ -95,4 +97,24 @@ func (r *recordOf) Scan(ctx context.Context, from time.Time, fn func(uint64, *re
 		during()
 	}
 	return ctx.Err()
+}
+
+func (r *recordOf) TrimmedSince(_ context.Context, from time.Time) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looked = time.Now()
+	return r.trimmed.After(from), nil
+}
+
+func (r *recordOf) lastLooked() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.looked
+}
+
+// trim loses every event so far.
+func (r *recordOf) trim() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events, r.trimmed = nil, time.Now()
 }

@@ -39,7 +39,7 @@ type Memory struct {
 	ends        map[int64][]Key // by the second since start in which they end
 	swept       int64           // every second before this one is gone from ends
 	rebuilding  bool
-	shortenedTo time.Duration // keys that would have ended before this were dropped
+	shortenedTo time.Duration // keys that would have ended before this were dropped, or could not be put back
 }
 
 // memoryKey is a key's value; times count from the start of the process.
@@ -258,6 +258,15 @@ func (m *Memory) scan(ctx context.Context) (keys int, err error) {
 		}
 		return nil
 	})
+	if err == nil {
+		err = reaches(ctx, m.events, from)
+	}
+	if errors.Is(err, errTrimmed) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.shortenedTo = max(m.shortenedTo, time.Since(m.start)+m.cfg.Longest)
+		err = nil
+	}
 	if err != nil {
 		return keys, fmt.Errorf("rebuild the deduplication window: %w", err)
 	}

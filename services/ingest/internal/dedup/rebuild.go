@@ -3,6 +3,7 @@ package dedup
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -26,7 +27,13 @@ const (
 	lockLife = 5 * time.Second
 	// maxHealPause is the longest pause between two tries of a rebuild that fails.
 	maxHealPause = 30 * time.Second
+	// trimmedPause is the pause between two tries while EVENTS does not reach back far enough.
+	trimmedPause = 10 * time.Minute
 )
+
+// errTrimmed says that keys cannot be put back because their events were removed to make room. The
+// window is whole again when theirs is over; until then receipts say that it is not.
+var errTrimmed = errors.New("EVENTS was full, and what made room for more is not known any more")
 
 // finishedOf is the finished key that an event of EVENTS stands for; ok is false if it has none,
 // or if its window is over. The window returned is what is left of it.
@@ -74,6 +81,9 @@ func (r *Redis) heal(ctx context.Context) {
 	}
 	r.healFails++
 	pause := min(r.cfg.Beat<<min(r.healFails, 10), maxHealPause)
+	if errors.Is(err, errTrimmed) {
+		pause = trimmedPause
+	}
 	r.healAfter = time.Now().Add(pause)
 	r.log.WarnContext(ctx, "deduplication window not rebuilt yet", slog.Any("error", err), slog.Duration("again_in", pause))
 }
@@ -128,6 +138,9 @@ func (r *Redis) rebuild(ctx context.Context, began time.Time, broken []int, g ga
 	if err == nil {
 		err = b.flush(ctx, 1)
 	}
+	if err == nil {
+		err = reaches(ctx, r.events, from)
+	}
 	if err != nil {
 		return fmt.Errorf("rebuild the deduplication window: %w", err)
 	}
@@ -137,6 +150,16 @@ func (r *Redis) rebuild(ctx context.Context, began time.Time, broken []int, g ga
 	r.closeGap(g)
 	r.logHealed(ctx, began, len(broken), b.count)
 	return nil
+}
+
+// reaches returns errTrimmed if EVENTS may lack what was stored since a time. It is asked after the
+// scan: what was removed before that, the scan did not give.
+func reaches(ctx context.Context, events Events, from time.Time) error {
+	trimmed, err := events.TrimmedSince(ctx, from)
+	if err == nil && trimmed {
+		err = errTrimmed
+	}
+	return err
 }
 
 // markSlots says in each broken slot that a rebuild has begun. It returns the server process that

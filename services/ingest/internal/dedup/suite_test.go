@@ -294,6 +294,28 @@ func exerciseRebuilds(t *testing.T, build newIndex) {
 		require.False(t, claimOne(t, idx, claimOf("a third", one)).Degraded)
 		require.Equal(t, Duplicate, ask(t, idx, claimOf(same, one)).Outcome)
 	})
+	t.Run("what made room for others is not vouched for", func(t *testing.T) {
+		events := &recordOf{incarnation: "one"}
+		events.store(same, one, time.Now())
+		events.trim()
+		stored := events.store("stands", one, time.Now())
+		idx := build(t, hour/2, events)
+		require.NoError(t, idx.Start(t.Context()))
+		t.Cleanup(func() { require.NoError(t, idx.Stop(t.Context())) })
+		require.Eventually(t, func() bool { return !events.lastLooked().IsZero() }, soon, tick)
+		require.Equal(t, stored.Event, claimOne(t, idx, claimOf("stands", one)).Event)
+		answer := claimOne(t, idx, claimOf(same, one))
+		require.Equal(t, Claimed, answer.Outcome)
+		require.True(t, answer.Degraded, "it may have been there")
+		_, degraded := idx.Degraded()
+		require.True(t, degraded)
+	})
+	t.Run("what made room long ago matters to nobody", func(t *testing.T) {
+		events := &recordOf{incarnation: "one", trimmed: time.Now().Add(-2 * hour)}
+		idx := build(t, hour/2, events)
+		start(t, idx)
+		require.False(t, claimOne(t, idx, claimOf(same, one)).Degraded)
+	})
 	t.Run("a key that is claimed while the window is rebuilt stays the claimant's", func(t *testing.T) {
 		events := &recordOf{incarnation: "one"}
 		events.store(same, one, time.Now())
