@@ -112,7 +112,8 @@ test/fuzz: ## Run every fuzz target for FUZZTIME.
 	@scripts/fuzz $(FUZZTIME) $(PACKAGES)
 
 chaos: build bin/nats-server need/redis ## Kill, flush and restart things under load, and count what arrived.
-	@$(go_test) -tags chaos -count 1 -timeout 60m -v -skip '^Test(Short|Broken)' ./test/chaos/...
+	@# Drills that mostly wait run two at a time, after the others.
+	@$(go_test) -tags chaos -count 1 -timeout 60m -parallel 2 -v -skip '^Test(Short|Broken)' ./test/chaos/...
 
 chaos/broken: build bin/nats-server need/redis ## Swap two steps of an order rule in the code, and see that a drill catches it.
 	@$(go_test) -tags chaos -count 1 -timeout 20m -v -run '^TestBroken' ./test/chaos/...

@@ -50,6 +50,7 @@ func postrider(t *testing.T, c *cluster.Cluster, args ...string) (m manifest) {
 // attempts in flight and retries waiting; lets things go on for a while; and then loses everything:
 // NATS, Redis and the delivery logs. What was unfinished in the backup is delivered.
 func TestBackupAndRestoreOfTheRecord(t *testing.T) {
+	t.Parallel()
 	d := roll(t)
 	c := startCluster(t, map[string]string{"POSTRIDER_DISPATCHER_BREAKER_FAILURES": patientBreaker})
 	// Half of the retries that wait at the backup have been made by the time of the loss.

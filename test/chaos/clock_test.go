@@ -27,6 +27,7 @@ type clockSize struct {
 }
 
 func TestClocksStepByAnHour(t *testing.T) {
+	t.Parallel()
 	clockDrill(t, clockSize{services: cluster.Services, waiting: 2000, batch: 100, delay: 40 * time.Second, late: 5 * time.Second})
 }
 

@@ -88,6 +88,7 @@ func TestDiskFull(t *testing.T) {
 // TestSlowDisk stands in for a disk that stalls: the server syncs before it answers, and is stopped
 // in its tracks again and again, as it would be by a sync that hangs.
 func TestSlowDisk(t *testing.T) {
+	t.Parallel()
 	d := roll(t)
 	c := startClusterOf(t, cluster.Options{NATSSync: "always"})
 	w := newWorld(t, c, 4, killHooks(time.Now()), inTurn(killEvents()))

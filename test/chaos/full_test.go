@@ -124,6 +124,7 @@ func restart(ctx context.Context, t *testing.T, p *cluster.Process) {
 // TestDeliveriesFull fills the streams of deliveries while no dispatcher runs. Publishing does not
 // notice: what cannot be routed waits in EVENTS.
 func TestDeliveriesFull(t *testing.T) {
+	t.Parallel()
 	d := roll(t)
 	const room = 128 << 10 // each shard's
 	c := startCluster(t, map[string]string{"POSTRIDER_DELIVERIES_MAX_BYTES": strconv.Itoa(room)})

@@ -21,6 +21,7 @@ type outageSize struct {
 }
 
 func TestRedisAndAllSchedulersStopped(t *testing.T) {
+	t.Parallel()
 	outageDrill(t, outageSize{waiting: 10_000, during: 500, batch: 100, delay: 60 * time.Second, grace: 30 * time.Second, late: 5 * time.Second})
 }
 

@@ -17,7 +17,10 @@ import (
 	"github.com/postrider/postrider/test/fixture/receivertest"
 )
 
-func TestReceiversThatMisbehave(t *testing.T) { receiversDrill(t, 250, 50) }
+func TestReceiversThatMisbehave(t *testing.T) {
+	t.Parallel()
+	receiversDrill(t, 250, 50)
+}
 
 func TestShortReceiversThatMisbehave(t *testing.T) {
 	t.Parallel()

@@ -76,11 +76,31 @@ var (
 	}
 )
 
-func TestRedisRestartedEmpty(t *testing.T)             { redisDrill(t, redisFull, restartedEmpty) }
-func TestRedisRestoredFromAnOldSnapshot(t *testing.T)  { redisDrill(t, redisFull, oldSnapshot) }
-func TestRedisFailsOverToALaggingReplica(t *testing.T) { redisDrill(t, redisFull, laggingReplica) }
-func TestRedisSlow(t *testing.T)                       { redisDrill(t, redisFull, slowRedis) }
-func TestRedisFull(t *testing.T)                       { redisDrill(t, redisFull, fullRedis) }
+func TestRedisRestartedEmpty(t *testing.T) {
+	t.Parallel()
+	redisDrill(t, redisFull, restartedEmpty)
+}
+
+func TestRedisRestoredFromAnOldSnapshot(t *testing.T) {
+	t.Parallel()
+	redisDrill(t, redisFull, oldSnapshot)
+}
+
+func TestRedisFailsOverToALaggingReplica(t *testing.T) {
+	t.Parallel()
+	redisDrill(t, redisFull, laggingReplica)
+}
+
+func TestRedisSlow(t *testing.T) {
+	t.Parallel()
+	redisDrill(t, redisFull, slowRedis)
+}
+
+func TestRedisFull(t *testing.T) {
+	t.Parallel()
+	redisDrill(t, redisFull, fullRedis)
+}
+
 func TestShortRedisFailsOverToALaggingReplica(t *testing.T) {
 	t.Parallel()
 	redisDrill(t, redisShort, laggingReplica)

@@ -12,6 +12,7 @@ import (
 // NATS node, one after the other, while events are published. Whoever is asked to stop finishes or
 // gives back what it has, so nothing may come twice.
 func TestRollingRestartOfEverythingUnderLoad(t *testing.T) {
+	t.Parallel()
 	d := roll(t)
 	c := startNodes(t)
 	w := newWorld(t, c, 4, killHooks(time.Now()), inTurn(killEvents()))
