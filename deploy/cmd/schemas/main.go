@@ -23,7 +23,8 @@ const kubernetes = "k8s.io/kubernetes@v1.36.3"
 
 // kinds of Kubernetes itself, by the names that its document has for them.
 var kinds = []string{
-	"core.v1.Namespace", "core.v1.ConfigMap", "core.v1.Service", "core.v1.ServiceAccount", "apps.v1.Deployment", "apps.v1.StatefulSet",
+	"core.v1.Namespace", "core.v1.ConfigMap", "core.v1.Service", "core.v1.ServiceAccount", "core.v1.PersistentVolumeClaim", "apps.v1.Deployment",
+	"apps.v1.StatefulSet",
 	"policy.v1.PodDisruptionBudget", "autoscaling.v2.HorizontalPodAutoscaler", "networking.v1.NetworkPolicy", "networking.v1.Ingress",
 	"scheduling.v1.PriorityClass",
 }
@@ -33,7 +34,7 @@ var resources = map[string][]string{
 	"github.com/kedacore/keda/v2@v2.21.0":                        {"config/crd/bases/keda.sh_scaledobjects.yaml"},
 	"sigs.k8s.io/gateway-api@v1.4.0":                             {"config/crd/standard/gateway.networking.k8s.io_httproutes.yaml", "config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml"},
 	"github.com/external-secrets/external-secrets@v1.3.2":        {"config/crds/bases/external-secrets.io_externalsecrets.yaml"},
-	"github.com/prometheus-operator/prometheus-operator@v0.85.0": {"example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"},
+	"github.com/prometheus-operator/prometheus-operator@v0.85.0": {"example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml", "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"},
 	"github.com/cert-manager/cert-manager@v1.21.2":               {"deploy/crds/cert-manager.io_certificates.yaml"},
 }
 
