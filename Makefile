@@ -15,6 +15,7 @@ AGAINST = origin/main
 
 PACKAGES = $(MODULES:%=./%/...)
 BINARIES = $(sort $(notdir $(patsubst %/main.go,%,$(wildcard services/*/cmd/*/main.go))))
+SERVICES = $(filter-out postrider,$(BINARIES))
 SHELL_SCRIPTS = $(shell git ls-files -co --exclude-standard -- .ci scripts docs/receivers | xargs -r grep -lsE '^.!/.*sh( |$$)')
 
 # Packages without tests say so in a line each; those are left out.
@@ -213,6 +214,17 @@ check/manifests: ## Check manifests, the compose file and the Dockerfile without
 	@$(in_deploy) mod tidy -diff
 	@$(in_deploy) run ./cmd/nats-permissions | diff -u deploy/nats/permissions.conf - || { echo "permissions.conf is stale: run make nats/permissions" >&2; exit 1; }
 	@$(in_deploy) test $$($(in_deploy) list ./... | grep -v /image$$)
+	@GOWORK=off go -C test/kube test ./manifest
+
+# A module of its own as well, for the renderer of manifests and for Prometheus.
+.PHONY: check/manifests/run kube/binaries
+kube/binaries: $(SERVICES:%=kube/binary/%)
+
+kube/binary/%:
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o var/kube/bin/$* ./services/$*/cmd/$*
+
+check/manifests/run: kube/binaries bin/nats-server need/redis ## Run production as its manifests say, as processes, and roll it under load. Needs root.
+	@GOWORK=off go -C test/kube test -count 1 -v -timeout 20m -run '^TestProduction' .
 
 .PHONY: build/nowork tidy tidy/check vuln
 # Each of these tells of every module before it fails.
