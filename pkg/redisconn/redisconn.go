@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -124,24 +126,64 @@ func options(cfg Config) (*redis.UniversalOptions, error) {
 	return opts, nil
 }
 
-// trust makes a TLS connection accept only certificates from the file's CAs.
+// trust makes a TLS connection accept only certificates from the file's CAs. The file is read for
+// each connection, so that CAs that change, as in a mounted secret, are those of the next one.
 func trust(opts *redis.UniversalOptions, file string) error {
 	if file == "" {
 		return nil
 	}
-	pem, err := os.ReadFile(file) //nolint:gosec // the path is the operator's own
-	if err != nil {
-		return fmt.Errorf("read the CA file: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return errors.New("the CA file holds no certificate")
-	}
 	if opts.TLSConfig == nil {
 		opts.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-	opts.TLSConfig.RootCAs = pool
+	roots := &roots{file: file}
+	if _, err := roots.get(); err != nil {
+		return err
+	}
+	base := opts.TLSConfig
+	opts.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		pool, err := roots.get()
+		if err != nil {
+			return nil, err
+		}
+		cfg := base.Clone()
+		cfg.RootCAs = pool
+		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: opts.DialTimeout}, Config: cfg}
+		return d.DialContext(ctx, network, addr)
+	}
 	return nil
+}
+
+// roots is the CAs of a file. While it cannot be read, those that were read last stand.
+type roots struct {
+	file string
+
+	mu   sync.Mutex
+	last *x509.CertPool
+}
+
+func (r *roots) get() (*x509.CertPool, error) {
+	pool, err := readPool(r.file)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil && r.last == nil {
+		return nil, err
+	}
+	if err == nil {
+		r.last = pool
+	}
+	return r.last, nil
+}
+
+func readPool(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file) //nolint:gosec // the path is the operator's own
+	if err != nil {
+		return nil, fmt.Errorf("read the CA file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, errors.New("the CA file holds no certificate")
+	}
+	return pool, nil
 }
 
 // Universal returns the client of go-redis, for the packages that own a keyspace.

@@ -1,10 +1,20 @@
 package redisconn_test
 
 import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,6 +116,90 @@ func TestConfigFaults(t *testing.T) {
 			require.NotContains(t, err.Error(), "hush")
 		})
 	}
+}
+
+// A connection trusts whom the CA file names when it is made, and none is made in clear text. Here
+// the server is certified by one CA at first, then by another.
+func TestTrustsTheCAsOfTheMoment(t *testing.T) {
+	t.Parallel()
+	oldPEM, oldServer := selfSigned(t)
+	newPEM, newServer := selfSigned(t)
+	var current atomic.Pointer[tls.Certificate]
+	current.Store(&oldServer)
+	backend := redistest.Start(t)
+	addr := terminate(t, backend.Addr, &current)
+	cfg := redisconn.Default()
+	cfg.URL, cfg.CAFile = "rediss://"+addr, filepath.Join(t.TempDir(), "ca.crt")
+	require.NoError(t, os.WriteFile(cfg.CAFile, oldPEM, 0o600))
+	open := func() error {
+		c, err := redisconn.Open(cfg, logtest.New(t))
+		require.NoError(t, err)
+		defer func() { require.NoError(t, c.Close()) }()
+		return c.Ping(t.Context())
+	}
+	require.NoError(t, open())
+	long, err := redisconn.Open(cfg, logtest.New(t))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, long.Close()) })
+
+	current.Store(&newServer)
+	require.ErrorContains(t, long.Ping(t.Context()), "certificate")
+	require.NoError(t, os.WriteFile(cfg.CAFile, newPEM, 0o600))
+	require.NoError(t, long.Ping(t.Context()), "the client that was opened before trusts the new CA")
+	require.NoError(t, os.WriteFile(cfg.CAFile, []byte("half"), 0o600))
+	_, err = redisconn.Open(cfg, logtest.New(t))
+	require.Error(t, err)
+}
+
+// terminate takes TLS for a server that speaks none, with the certificate of the moment.
+func terminate(t *testing.T, backend string, current *atomic.Pointer[tls.Certificate]) (addr string) {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil },
+	})
+	require.NoError(t, err)
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				defer func() { _ = conn.Close() }()
+				var d net.Dialer
+				inner, err := d.DialContext(context.WithoutCancel(t.Context()), "tcp", backend)
+				if err != nil {
+					return
+				}
+				running.Go(func() {
+					_, _ = io.Copy(inner, conn)
+					_ = inner.Close()
+				})
+				_, _ = io.Copy(conn, inner)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		running.Wait()
+	})
+	return l.Addr().String()
+}
+
+// selfSigned is a server's certificate that is its own authority.
+func selfSigned(t *testing.T) (authority []byte, server tls.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 // Without a URL, or with CAs that cannot be read, no client opens.

@@ -14,7 +14,6 @@ import (
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
@@ -69,7 +68,7 @@ func Dial(cfg ClientConfig, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 		if err != nil {
 			return nil, fmt.Errorf("dial %s: %w", cfg.Target, err)
 		}
-		creds = credentials.NewTLS(secured)
+		creds = secured
 	}
 	policy, err := serviceConfig()
 	if err != nil {

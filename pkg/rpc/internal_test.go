@@ -1,11 +1,22 @@
 package rpc
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/credentials"
 	"pgregory.net/rapid"
 
 	"github.com/postrider/postrider/test/fixture/clock"
@@ -44,6 +55,48 @@ func TestReloaded(t *testing.T) {
 	value, loadErr = "third", nil
 	c.Advance(reloadAfter)
 	expect("third")
+}
+
+// A client trusts whom its CA file names at the handshake, not when the client was made.
+func TestClientTrustsTheCAsOfTheMoment(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "ca.crt")
+	handshake := func(creds credentials.TransportCredentials, server tls.Certificate) error {
+		near, far := net.Pipe()
+		defer func() { _ = errors.Join(near.Close(), far.Close()) }()
+		go func() { _ = tls.Server(far, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{server}, NextProtos: []string{"h2"}}).Handshake() }() //nolint:noctx // it ends with the pipe
+		_, _, err := creds.ClientHandshake(t.Context(), "server.example", near)
+		return err
+	}
+	oldPEM, oldServer := selfSigned(t)
+	newPEM, newServer := selfSigned(t)
+	require.NoError(t, os.WriteFile(file, oldPEM, 0o600))
+	creds, err := clientTLS(ClientConfig{Target: "server.example:1", CAFile: file})
+	require.NoError(t, err)
+	c := clock.New(time.Now())
+	own := creds.(*reloading) //nolint:forcetypeassert,errcheck // made so above
+	own.current.now = c.Now
+	require.NoError(t, handshake(creds, oldServer))
+	require.Error(t, handshake(creds, newServer))
+
+	require.NoError(t, os.WriteFile(file, newPEM, 0o600))
+	c.Advance(reloadAfter)
+	require.NoError(t, handshake(creds.Clone(), newServer))
+	require.Error(t, handshake(creds, oldServer))
+}
+
+// selfSigned is a server's certificate that is its own authority.
+func selfSigned(t *testing.T) (authority []byte, server tls.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"server.example"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 // Only methods that read are repeated.

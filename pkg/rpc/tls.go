@@ -1,14 +1,18 @@
 package rpc
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc/credentials"
 )
 
 // reloadAfter is how old a certificate read from a file may grow before a handshake reads it anew.
@@ -43,9 +47,19 @@ func loadServerTLS(cfg ServerConfig) (*tls.Config, error) {
 	return out, nil
 }
 
-// clientTLS returns the TLS configuration of a client. Its certificate may change on disk; its CAs
-// are read once.
-func clientTLS(cfg ClientConfig) (*tls.Config, error) {
+// clientTLS returns the credentials of a client. Its certificate and its CAs may change on disk: what
+// is there is used from the next handshakes on.
+func clientTLS(cfg ClientConfig) (credentials.TransportCredentials, error) {
+	current := &reloaded[*tls.Config]{now: time.Now, load: func() (*tls.Config, error) { return loadClientTLS(cfg) }}
+	first, err := current.get()
+	if err != nil {
+		return nil, err
+	}
+	return &reloading{TransportCredentials: credentials.NewTLS(first), current: current}, nil
+}
+
+// loadClientTLS reads a client's files.
+func loadClientTLS(cfg ClientConfig) (*tls.Config, error) {
 	pool, err := readPool(cfg.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the server's CAs: %w", err)
@@ -54,18 +68,34 @@ func clientTLS(cfg ClientConfig) (*tls.Config, error) {
 	if cfg.CertFile == "" {
 		return out, nil
 	}
-	current := &reloaded[*tls.Certificate]{now: time.Now, load: func() (*tls.Certificate, error) {
-		cert, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the client's certificate: %w", err)
-		}
-		return &cert, nil
-	}}
-	if _, err := current.get(); err != nil {
-		return nil, err
+	cert, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the client's certificate: %w", err)
 	}
-	out.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return current.get() }
+	out.Certificates = []tls.Certificate{cert}
 	return out, nil
+}
+
+// reloading is TLS with the configuration of the moment: crypto/tls asks a client for another
+// certificate at each handshake, but not for other CAs.
+type reloading struct {
+	credentials.TransportCredentials // what was first read: its answers but to handshakes do not change
+
+	current *reloaded[*tls.Config]
+}
+
+// ClientHandshake is a handshake with what the files hold now.
+func (r *reloading) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	cfg, err := r.current.get()
+	if err != nil {
+		return nil, nil, err
+	}
+	return credentials.NewTLS(cfg).ClientHandshake(ctx, authority, conn)
+}
+
+// Clone returns credentials over the same files.
+func (r *reloading) Clone() credentials.TransportCredentials {
+	return &reloading{TransportCredentials: r.TransportCredentials.Clone(), current: r.current}
 }
 
 // readPool reads a file of CAs.

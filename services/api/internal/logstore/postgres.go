@@ -53,6 +53,16 @@ func ValidURL(raw string) bool {
 	return err == nil
 }
 
+// refreshTLS makes a connection with the certificates and CAs that the URL's files hold now. While
+// they cannot be read, what was read at start stands.
+func refreshTLS(conn *pgx.ConnConfig, rawURL string) error {
+	fresh, err := pgx.ParseConfig(rawURL)
+	if err == nil {
+		conn.TLSConfig, conn.Fallbacks = fresh.TLSConfig, fresh.Fallbacks
+	}
+	return nil
+}
+
 // OpenPostgres connects to a database and brings its schema up to date. Processes that do so at once
 // wait for each other.
 func OpenPostgres(ctx context.Context, rawURL string, connections int, log *slog.Logger) (*Postgres, error) {
@@ -67,6 +77,7 @@ func OpenPostgres(ctx context.Context, rawURL string, connections int, log *slog
 	// Queries differ by which filters are set, and each plan depends on the values: they are planned
 	// each time, while the statements of Apply are prepared once.
 	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
+	cfg.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error { return refreshTLS(conn, rawURL) }
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open log store: %w", err)
