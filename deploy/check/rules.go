@@ -211,6 +211,9 @@ func (*set) hasPort(o Object, name string) bool {
 const (
 	attempt = 20 * time.Second
 	settle  = 10 * time.Second
+	// leave is what comes after the stop: the connection to NATS ends (5 s at most), and the last
+	// spans are sent (3 s).
+	leave = 8 * time.Second
 )
 
 // drain is whether a stop has the time that it takes.
@@ -218,7 +221,7 @@ func (s *set) drain(o Object) {
 	grace := time.Duration(number(o.pod(), "terminationGracePeriodSeconds")) * time.Second
 	sleep := time.Duration(number(o.container(), "lifecycle", "preStop", "sleep", "seconds")) * time.Second
 	stop, err := time.ParseDuration(s.env(o)["POSTRIDER_STOP_GRACE"])
-	s.rule(err == nil && sleep+stop < grace, o, "is killed after %s, before its stop of %s + %s has ended", grace, sleep, stop)
+	s.rule(err == nil && sleep+stop+leave < grace, o, "is killed after %s, before its stop of %s + %s + %s has ended", grace, sleep, stop, leave)
 	switch o.name() {
 	case "dispatcher":
 		s.rule(stop >= attempt+settle, o, "its stop of %s is shorter than an attempt", stop)

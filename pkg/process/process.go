@@ -104,7 +104,7 @@ func run(ctx context.Context, name string, log *slog.Logger, level *slog.LevelVa
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, tel.Shutdown(context.WithoutCancel(ctx))) }()
+	defer flush(ctx, tel, log)
 	nc, err := natsconn.Connect(cfg.NATS, name+"/"+cfg.Instance, log)
 	if err != nil {
 		return err
@@ -137,6 +137,20 @@ func run(ctx context.Context, name string, log *slog.Logger, level *slog.LevelVa
 		return fmt.Errorf("build %s: %w", name, err)
 	}
 	return service.Run(ctx, log, cfg.Admin.StopGrace, &base.Group)
+}
+
+// flushTimeout bounds the sending of the last spans. With leaveTimeout it comes on top of the grace
+// of a stop, and the grace of a pod has to have room for both.
+const flushTimeout = 3 * time.Second
+
+// flush sends the spans that are left. A collector that is away costs them and no more: the process
+// has done what it is there for.
+func flush(ctx context.Context, tel *telemetry.Telemetry, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	if err := tel.Shutdown(ctx); err != nil {
+		log.WarnContext(ctx, "the last spans were not sent", slog.Any("error", err))
+	}
 }
 
 // leaveTimeout bounds the end of the connection.
