@@ -17,6 +17,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	_ "golang.org/x/crypto/x509roots/fallback" // used where the system has no certificate authorities, as in an image
+	"google.golang.org/grpc/resolver/dns"
 
 	"github.com/postrider/postrider/pkg/conf"
 	"github.com/postrider/postrider/pkg/natsconn"
@@ -82,6 +83,9 @@ func Main(name string, args []string, lookup func(string) (string, bool), stdout
 		return ExitBadUsage
 	}
 	TuneMemory(lookup)
+	// The names of the other services are their pods, and a rollout replaces them all within a minute.
+	// With gRPC's own 30 s between two questions a client would be left with those that are gone.
+	dns.SetMinResolutionInterval(resolveEvery)
 	if common.Instance == "" {
 		common.Instance = instance()
 	}
@@ -97,6 +101,9 @@ func Main(name string, args []string, lookup func(string) (string, bool), stdout
 	}
 	return ExitOK
 }
+
+// resolveEvery is how often the name of another service is asked for at most.
+const resolveEvery = 2 * time.Second
 
 // run opens what the service is built on, builds it, and runs it until it is told to stop.
 func run(ctx context.Context, name string, log *slog.Logger, level *slog.LevelVar, cfg Config, build func(context.Context, *Base) error) (err error) {
