@@ -226,6 +226,11 @@ kube/binary/%:
 check/manifests/run: kube/binaries bin/nats-server need/redis ## Run production as its manifests say, as processes, and roll it under load. Needs root.
 	@GOWORK=off go -C test/kube test -count 1 -v -timeout 20m -run '^TestProduction' .
 
+.PHONY: check/kube
+check/kube: bin/kube-apiserver bin/kubectl bin/etcd ## Ask a real API server whether it takes both overlays. Needs root, and minutes to build it.
+	@$(in_deploy) run ./cmd/schemas -crds '$(CURDIR)/var/kube/crds'
+	@GOWORK=off go -C test/kube test -count 1 -v -timeout 20m ./apiserver
+
 .PHONY: build/nowork tidy tidy/check vuln
 # Each of these tells of every module before it fails.
 each_module = failed=; for m in $(MODULES); do ( $(1) ) || failed="$$failed $$m"; done; \
@@ -273,6 +278,15 @@ $(eval $(call tool,shfmt,format,mvdan.cc/sh/v3/cmd/shfmt))
 bin/cyclonedx-gomod: tools/sbom/go.mod tools/sbom/go.sum
 	@echo "building cyclonedx-gomod"
 	@GOWORK=off go -C tools/sbom build -trimpath -o '$(CURDIR)/$@' github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+
+# Neither are these: Kubernetes takes minutes to build, and only check/kube asks it.
+bin/kube-apiserver bin/kubectl: bin/%: tools/kube/go.mod tools/kube/go.sum
+	@echo "building $*"
+	@GOWORK=off go -C tools/kube build -trimpath -o '$(CURDIR)/$@' k8s.io/kubernetes/cmd/$*
+
+bin/etcd: tools/etcd/go.mod tools/etcd/go.sum
+	@echo "building etcd"
+	@GOWORK=off go -C tools/etcd build -trimpath -o '$(CURDIR)/$@' go.etcd.io/etcd/server/v3
 
 .PHONY: tools
 tools: $(TOOLS) ## Build the pinned tools into bin.

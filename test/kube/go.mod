@@ -16,6 +16,7 @@ require (
 	github.com/postrider/postrider/deploy v0.0.0
 	github.com/postrider/postrider/pkg v0.0.0-00010101000000-000000000000
 	github.com/postrider/postrider/proto v0.0.0
+	github.com/postrider/postrider/test/fixture v0.0.0
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/stretchr/testify v1.12.1
 	github.com/vishvananda/netlink v1.3.1

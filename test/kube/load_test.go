@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -94,7 +95,9 @@ type load struct {
 	next     atomic.Int64
 	accepted atomic.Int64
 	repeats  atomic.Int64 // calls that failed and were made again
-	last     atomic.Pointer[string]
+
+	mu       sync.Mutex
+	failures map[string]int // by what was said
 }
 
 // pace is the pause between two events of a worker.
@@ -119,7 +122,7 @@ func dial(t *testing.T, target string) *grpc.ClientConn {
 func (w *world) publish(t *testing.T) *load {
 	t.Helper()
 	api := dial(t, "dns:///api.postrider.svc:9090")
-	l := &load{w: w, events: postriderv1.NewEventServiceClient(dial(t, "dns:///ingest.postrider.svc:9090")), ledgers: postriderv1.NewLedgerServiceClient(api)}
+	l := &load{w: w, failures: map[string]int{}, events: postriderv1.NewEventServiceClient(dial(t, "dns:///ingest.postrider.svc:9090")), ledgers: postriderv1.NewLedgerServiceClient(api)}
 	accounts, webhooks := postriderv1.NewAccountServiceClient(api), postriderv1.NewWebhookServiceClient(api)
 	made, err := accounts.CreateAccount(as(t.Context(), adminKey), &postriderv1.CreateAccountRequest{Account: &postriderv1.Account{DisplayName: t.Name()}})
 	require.NoError(t, err)
@@ -170,11 +173,28 @@ func (l *load) work(ctx context.Context) {
 				break
 			}
 			l.repeats.Add(1)
-			text := err.Error()
-			l.last.Store(&text)
+			l.mu.Lock()
+			l.failures[err.Error()]++
+			l.mu.Unlock()
 			<-tick.C
 		}
 	}
+}
+
+// severed are the failures that no service told: calls whose connection was lost or not there. What
+// a service tells, such as that NATS did not answer in time, is its own business and the machine's.
+func (l *load) severed() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []string
+	for text := range l.failures {
+		for _, sign := range []string{"connection", "transport", "EOF", "zero addresses"} {
+			if strings.Contains(text, sign) {
+				out = append(out, text)
+			}
+		}
+	}
+	return out
 }
 
 // stop ends the load and waits for its receipts.
@@ -201,5 +221,10 @@ func (l *load) settle(t *testing.T) {
 			sum.GetWaiting()+sum.GetHeld()+sum.GetInFlight()+sum.GetDead()+sum.GetCancelled()+sum.GetDifference() == 0
 	}, patience, 250*time.Millisecond, "%d deliveries wanted, %d arrived; the ledger: %v %v", want, &arrived, &last, &failure)
 	_, repeats := l.w.receiver.count()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for text, n := range l.failures {
+		t.Logf("%d times a producer was told: %s", n, text)
+	}
 	t.Logf("%d events accepted, %d calls made again, %d deliveries arrived, %d twice, 0 lost, 0 stuck", l.accepted.Load(), l.repeats.Load(), arrived, repeats)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/deploy/check"
 	"github.com/postrider/postrider/pkg/seal"
+	"github.com/postrider/postrider/test/fixture/collectortest"
 	"github.com/postrider/postrider/test/kube/manifest"
 	"github.com/postrider/postrider/test/kube/plane"
 	"github.com/postrider/postrider/test/kube/sandbox"
@@ -48,11 +49,15 @@ const adminKey = "admin-key-of-the-manifests-0123456789"
 // it. Nothing leaves the namespace of the test.
 var public = netip.MustParseAddr("11.0.0.10")
 
+// collector is where spans go.
+var collector = netip.MustParseAddr("10.1.0.20")
+
 // world is production with its stores.
 type world struct {
 	cluster  *plane.Cluster
 	stores   *stores.Stores
 	receiver *receiver
+	spans    *collectortest.Collector
 }
 
 // start runs all of it, and returns when every pod is available.
@@ -68,7 +73,7 @@ func start(t *testing.T) *world {
 	}
 	set, err := manifest.Load(objects)
 	require.NoError(t, err)
-	network, err := sandbox.NewNetwork(public)
+	network, err := sandbox.NewNetwork(public, collector)
 	require.NoError(t, err)
 	authority, err := plane.NewAuthority("postrider")
 	require.NoError(t, err)
@@ -93,6 +98,8 @@ func start(t *testing.T) *world {
 	})
 	w.stores.Start(t, w.cluster.Names)
 	w.cluster.Names.Fix("receiver.example.com", public)
+	w.cluster.Names.Fix("otel-collector.observability.svc.cluster.local", collector)
+	w.spans = collectortest.StartAt(t, netip.AddrPortFrom(collector, 4317).String())
 	w.receiver = startReceiver(t, outside)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -3,12 +3,15 @@
 // come from their Go modules at the versions here. Run it to move to newer ones:
 //
 //	go run ./cmd/schemas > check/testdata/schemas.json
+//
+// With -crds it writes the CRDs themselves into a folder instead, for an API server.
 package main
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -40,7 +43,43 @@ var resources = map[string][]string{
 
 type object = map[string]any
 
-func main() { os.Exit(run(context.Background(), os.Stdout, os.Stderr)) }
+func main() {
+	crds := flag.String("crds", "", "folder to write the CRDs into")
+	flag.Parse()
+	if *crds != "" {
+		os.Exit(copies(context.Background(), *crds, os.Stderr))
+	}
+	os.Exit(run(context.Background(), os.Stdout, os.Stderr))
+}
+
+// copies writes the CRDs into a folder.
+func copies(ctx context.Context, folder string, stderr io.Writer) int {
+	err := os.MkdirAll(folder, 0o750)
+	for name, files := range resources {
+		for _, file := range files {
+			if err == nil {
+				err = duplicate(ctx, folder, name, file)
+			}
+		}
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func duplicate(ctx context.Context, folder, from, file string) error {
+	dir, err := module(ctx, from)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, file)) //nolint:gosec // a file of a module named above
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(folder, filepath.Base(file)), text, 0o600)
+}
 
 func run(ctx context.Context, stdout, stderr io.Writer) int {
 	out := object{"definitions": object{}, "kinds": object{}}

@@ -13,8 +13,8 @@ import (
 	"github.com/postrider/postrider/test/kube/sandbox"
 )
 
-// Names answers for the cluster's names: a Service is the pods that are ready behind it, headless or
-// not, because there is nobody here who would spread connections over them.
+// Names answers for the cluster's names: a headless Service is the pods that are ready behind it,
+// any other has an address of its own.
 type Names struct {
 	lookup func(service, namespace string) []netip.Addr
 

@@ -45,6 +45,7 @@ type Cluster struct {
 	mu       sync.Mutex
 	secrets  map[string]map[string][]byte
 	pods     map[string][]*pod.Pod // by deployment
+	balanced map[string]*balancer  // services that are not headless
 	numbered int
 	faults   []error
 	changed  chan struct{} // closed and made anew when a pod's readiness may have changed
@@ -52,11 +53,14 @@ type Cluster struct {
 
 // New makes the Secrets and serves names; nothing runs yet.
 func New(set *manifest.Set, opts Options) (*Cluster, error) {
-	c := &Cluster{opts: opts, set: set, secrets: map[string]map[string][]byte{}, pods: map[string][]*pod.Pod{}, changed: make(chan struct{})}
+	c := &Cluster{opts: opts, set: set, secrets: map[string]map[string][]byte{}, pods: map[string][]*pod.Pod{}, balanced: map[string]*balancer{}, changed: make(chan struct{})}
 	if err := errors.Join(c.ports(), c.issue()); err != nil {
 		return nil, err
 	}
-	names, err := startNames(c.endpoints)
+	if err := c.expose(); err != nil {
+		return nil, err
+	}
+	names, err := startNames(c.resolve)
 	if err != nil {
 		return nil, err
 	}
@@ -64,8 +68,8 @@ func New(set *manifest.Set, opts Options) (*Cluster, error) {
 	return c, nil
 }
 
-// ports returns the ports of services that are not those of their pods: clients here go to a pod
-// itself, so nobody would translate one into the other.
+// ports returns the ports of services that are not those of their pods: nobody here translates one
+// into the other.
 func (c *Cluster) ports() error {
 	var errs []error
 	for _, s := range c.set.Services {
@@ -128,12 +132,40 @@ func (c *Cluster) Faults() error {
 	return errors.Join(c.faults...)
 }
 
-// endpoints are the pods behind a service that are ready and not on their way out.
-func (c *Cluster) endpoints(service, namespace string) []netip.Addr {
+// expose gives every service that is not headless an address.
+func (c *Cluster) expose() error {
+	for i, name := range slices.Sorted(maps.Keys(c.set.Services)) {
+		s := c.set.Services[name]
+		if s.Spec.ClusterIP == "None" {
+			continue
+		}
+		address := netip.AddrFrom4([4]byte{10, 1, 250, byte(i + 1)})
+		if err := c.opts.Network.Take(address); err != nil {
+			return fmt.Errorf("service %s: %w", name, err)
+		}
+		b, err := balance(s, address, func() []netip.Addr { return c.endpoints(s) })
+		if err != nil {
+			return err
+		}
+		c.balanced[name] = b
+	}
+	return nil
+}
+
+// resolve is what the name of a service stands for.
+func (c *Cluster) resolve(service, namespace string) []netip.Addr {
 	s, ok := c.set.Services[service]
 	if !ok || s.Metadata.Namespace != namespace {
 		return nil
 	}
+	if b, ok := c.balanced[service]; ok {
+		return []netip.Addr{b.address}
+	}
+	return c.endpoints(s)
+}
+
+// endpoints are the pods behind a service that are ready and not on their way out.
+func (c *Cluster) endpoints(s *manifest.Service) []netip.Addr {
 	selector := manifest.Selector{MatchLabels: s.Spec.Selector}
 	out := []netip.Addr{}
 	c.mu.Lock()
@@ -258,5 +290,8 @@ func (c *Cluster) Stop(ctx context.Context) error {
 	}
 	wg.Wait()
 	c.Names.stop()
+	for _, b := range c.balanced {
+		errs = append(errs, b.close())
+	}
 	return errors.Join(errs...)
 }

@@ -156,11 +156,11 @@ type Drain struct {
 	PreStop time.Duration // how long it went on after its name was taken from the services
 	Stop    time.Duration // from SIGTERM to the end of the process
 	Grace   time.Duration // what it had for both
-	// Unready and Closed are when, after SIGTERM, it was first seen not to be ready, and first
-	// refused a connection.
-	Unready, Closed time.Duration
-	Peak            int64  // bytes of memory at most
-	Log             string // its last lines
+	// Ready and Closed are when, after SIGTERM, it was last asked and said that it was ready, and
+	// when it first refused a connection.
+	Ready, Closed time.Duration
+	Peak          int64  // bytes of memory at most
+	Log           string // its last lines
 }
 
 // Terminate stops the pod: it leaves its services, the sleep before the stop passes, then it gets
@@ -206,7 +206,7 @@ func (p *Pod) Terminate(ctx context.Context, left chan<- struct{}) (Drain, error
 	if err := p.process.Result(); err != nil {
 		return d, fmt.Errorf("pod %s ended with %w", p.Name, err)
 	}
-	d.Unready, d.Closed, err = watcher.result(told)
+	d.Ready, d.Closed, err = watcher.result(told)
 	p.probes.Wait()
 	if limit := int64(c.Resources.Limits.Memory); d.Peak > limit {
 		err = errors.Join(err, fmt.Errorf("pod %s took %d bytes of memory, and would have been killed at %d", p.Name, d.Peak, limit))

@@ -101,8 +101,8 @@ type watcher struct {
 	done chan struct{}
 
 	mu      sync.Mutex
-	unready time.Time
-	refused time.Time
+	ready   time.Time // when it was last asked and said yes
+	refused time.Time // when it first refused
 	fault   error
 }
 
@@ -153,11 +153,8 @@ func (w *watcher) readiness(ctx context.Context, client healthv1.HealthClient, s
 	ready := err == nil && resp.GetStatus() == healthv1.HealthCheckResponse_SERVING
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch {
-	case ready: // one answer that did not come in time is no withdrawal
-		w.unready = time.Time{}
-	case w.unready.IsZero():
-		w.unready = time.Now()
+	if ready {
+		w.ready = asked
 	}
 	if ready && !w.refused.IsZero() && asked.After(w.refused) {
 		w.fault = errors.New("it said that it was ready after it had refused a connection")
@@ -186,7 +183,7 @@ func (w *watcher) closed() bool {
 }
 
 // result is what was seen, as times after a moment.
-func (w *watcher) result(since time.Time) (unready, closed time.Duration, err error) {
+func (w *watcher) result(since time.Time) (ready, closed time.Duration, err error) {
 	<-w.done
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -196,5 +193,5 @@ func (w *watcher) result(since time.Time) (unready, closed time.Duration, err er
 		}
 		return at.Sub(since)
 	}
-	return after(w.unready), after(w.refused), w.fault
+	return after(w.ready), after(w.refused), w.fault
 }

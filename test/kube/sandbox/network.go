@@ -133,6 +133,9 @@ func NewNetwork(more ...netip.Addr) (*Network, error) {
 	return &Network{bridge: bridge}, netlink.LinkSetUp(bridge)
 }
 
+// Take gives this process one more address.
+func (n *Network) Take(a netip.Addr) error { return netlink.AddrAdd(n.bridge, address(a, 32)) }
+
 func address(a netip.Addr, bits int) *netlink.Addr {
 	return &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, 32)}}
 }
