@@ -53,7 +53,7 @@ docs: build bin/buf docs/dashboards ## Generate the documentation that is made f
 docs/dashboards: ## Write the dashboards of deploy/grafana.
 	@GOWORK=off go -C test/alerts run ./cmd/dashboards "$(CURDIR)/deploy/grafana/dashboards"
 
-.PHONY: images sbom licences nats/permissions
+.PHONY: images sbom licences nats/permissions k8s/monitoring
 # The module of what is deployed is outside of the workspace, and so are its dependencies.
 in_deploy = GOWORK=off go -C deploy
 VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -75,6 +75,9 @@ nats/permissions: ## Write what each service may do on NATS, from its table.
 	@mkdir -p var
 	@$(in_deploy) run ./cmd/nats-permissions > var/permissions.conf
 	@cp var/permissions.conf deploy/nats/permissions.conf
+
+k8s/monitoring: ## Write rules and dashboards to where the manifests have them.
+	@$(in_deploy) run ./cmd/monitoring '$(CURDIR)/k8s/components/prometheus'
 
 .PHONY: cluster
 cluster: build bin/nats-server need/redis ## Run every service as processes of its own, state below var.

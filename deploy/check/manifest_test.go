@@ -3,11 +3,13 @@ package check_test
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
 
 	"github.com/postrider/postrider/deploy/check"
 )
@@ -85,6 +87,71 @@ func TestTheBaseNeedsNoCRD(t *testing.T) {
 		version, _ := o["apiVersion"].(string)
 		require.Regexp(t, `^(v1|(apps|policy|autoscaling)/v[12])$`, version)
 	}
+}
+
+// What monitors production is what is tested: the rules and the dashboards are their sources, and
+// what is scraped has the labels that rules ask for.
+func TestMonitoringIsItsSource(t *testing.T) {
+	t.Parallel()
+	var groups []any
+	sources, err := filepath.Glob("../prometheus/rules/*.yml")
+	require.NoError(t, err)
+	require.NotEmpty(t, sources)
+	for _, path := range sources {
+		var file struct {
+			Groups []any `json:"groups"`
+		}
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.NoError(t, yaml.Unmarshal(text, &file))
+		groups = append(groups, file.Groups...)
+	}
+	boards, err := filepath.Glob("../grafana/dashboards/*.json")
+	require.NoError(t, err)
+	require.NotEmpty(t, boards)
+	found := map[string]bool{}
+	for _, o := range render(t, "overlays/production") {
+		text, err := json.Marshal(o)
+		require.NoError(t, err)
+		switch o["kind"] {
+		case "PrometheusRule":
+			found["rules"] = true
+			want, err := json.Marshal(groups)
+			require.NoError(t, err)
+			require.JSONEq(t, string(want), part(t, text, "spec", "groups"), "rules.yaml is stale: run make k8s/monitoring")
+		case "PodMonitor":
+			found["monitor"] = true
+			require.Contains(t, string(text), `{"replacement":"postrider","targetLabel":"job"}`)
+			require.Contains(t, string(text), `"targetLabel":"service"`)
+		case "ConfigMap":
+			var m struct{ Data map[string]string }
+			require.NoError(t, json.Unmarshal(text, &m))
+			if _, ok := m.Data["overview.json"]; !ok {
+				continue
+			}
+			found["dashboards"] = true
+			require.Len(t, m.Data, len(boards))
+			for _, path := range boards {
+				want, err := os.ReadFile(path)
+				require.NoError(t, err)
+				require.Equal(t, string(want), m.Data[filepath.Base(path)], "the dashboards are stale: run make k8s/monitoring")
+			}
+		}
+	}
+	require.Equal(t, map[string]bool{"rules": true, "monitor": true, "dashboards": true}, found)
+}
+
+// part is a part of an object, as JSON.
+func part(t *testing.T, text []byte, path ...string) string {
+	t.Helper()
+	var value any
+	require.NoError(t, json.Unmarshal(text, &value))
+	for _, key := range path {
+		value = value.(map[string]any)[key] //nolint:forcetypeassert,errcheck // a panic is a failure
+	}
+	out, err := json.Marshal(value)
+	require.NoError(t, err)
+	return string(out)
 }
 
 // Every component renders over the base, also those that no overlay has.

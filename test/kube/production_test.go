@@ -22,6 +22,7 @@ func TestProductionRolls(t *testing.T) {
 	for _, line := range manifest.Table() {
 		t.Log("  " + line)
 	}
+	w.scrape(t)
 	l := w.publish(t)
 	require.Eventually(t, func() bool { n, _ := w.receiver.count(); return n > 100 }, patience, 50*time.Millisecond, "nothing arrives")
 
@@ -50,6 +51,20 @@ func TestProductionRolls(t *testing.T) {
 	require.Empty(t, l.severed(), "a producer's call was cut off")
 	w.stop(t)
 	require.NotEmpty(t, w.spans.Spans(), "one in a hundred events leaves a trace")
+}
+
+// scrape holds that Prometheus would find every pod under the labels that the rules ask for.
+func (w *world) scrape(t *testing.T) {
+	t.Helper()
+	pages, err := w.cluster.Scrape(t.Context())
+	require.NoError(t, err)
+	seen := map[string]int{}
+	for _, page := range pages {
+		require.Equal(t, "postrider", page.Labels["job"], page.Pod)
+		require.Contains(t, page.Text, "postrider_build_info", page.Pod)
+		seen[page.Labels["service"]]++
+	}
+	require.Equal(t, map[string]int{"api": 2, "dispatcher": 2, "ingest": 2, "router": 2, "scheduler": 2}, seen)
 }
 
 func (w *world) roll(t *testing.T, deployment string) []pod.Drain {

@@ -24,6 +24,7 @@ var Elsewhere = map[Left]string{
 	{"HorizontalPodAutoscaler", ""}: two,
 	{"ScaledObject", ""}:            two,
 	{"NetworkPolicy", ""}:           "the network plugin's; deploy/check holds the policies against the targets",
+	{"PrometheusRule", ""}:          "Prometheus'; test/alerts evaluates the files that it is made from",
 	{"HTTPRoute", ""}:               "the gateway's; the producers here call the Service that it leads to",
 	{"GRPCRoute", ""}:               "the gateway's; the producers here call the Service that it leads to",
 
@@ -38,6 +39,8 @@ var Elsewhere = map[Left]string{
 	{"Service", "spec.ports[].appProtocol"}:                          "a hint to gateways",
 	{"Certificate", "spec.renewBefore"}:                              "cert-manager's clock; the test renews when it wants to",
 	{"Certificate", "spec.privateKey.rotationPolicy"}:                "every certificate that is issued here has a new key",
+	{"PodMonitor", "spec.podMetricsEndpoints[].interval"}:            "Prometheus' clock; the test scrapes when it wants to",
+	{"PodMonitor", "spec.podMetricsEndpoints[].honorLabels"}:         "who wins where a page has the labels of its target, which is tested nowhere here",
 	{"ExternalSecret", "spec.refreshInterval"}:                       "the operator's clock; secrets are read when a pod starts",
 	{"ExternalSecret", "spec.target.creationPolicy"}:                 "who deletes the Secret",
 }

@@ -265,15 +265,17 @@ type PodMonitor struct {
 
 // Endpoint is one page of metrics.
 type Endpoint struct {
-	Port          string `json:"port"`
-	Path          string `json:"path"`
-	Interval      string `json:"interval"`
-	ScrapeTimeout string `json:"scrapeTimeout"`
-	HonorLabels   bool   `json:"honorLabels"`
-	Relabelings   []struct {
-		SourceLabels []string `json:"sourceLabels"`
-		TargetLabel  string   `json:"targetLabel"`
-	} `json:"relabelings"`
+	Port          string       `json:"port"`
+	Path          string       `json:"path"`
+	ScrapeTimeout string       `json:"scrapeTimeout"`
+	Relabelings   []Relabeling `json:"relabelings"`
+}
+
+// Relabeling gives what is scraped a label: a fixed one, or what is known of the pod.
+type Relabeling struct {
+	SourceLabels []string `json:"sourceLabels"`
+	TargetLabel  string   `json:"targetLabel"`
+	Replacement  string   `json:"replacement"`
 }
 
 // Set is the objects of one overlay that the runner works on.

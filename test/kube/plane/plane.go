@@ -95,14 +95,6 @@ func (c *Cluster) ports() error {
 // Deployments are all of them, by name.
 func (c *Cluster) Deployments() []string { return slices.Sorted(maps.Keys(c.set.Deployments)) }
 
-// Monitor is the one PodMonitor.
-func (c *Cluster) Monitor() (*manifest.PodMonitor, error) {
-	for _, m := range c.set.PodMonitors {
-		return m, nil
-	}
-	return nil, errors.New("there is no PodMonitor")
-}
-
 // Pods are those of a deployment that run, or are on their way out.
 func (c *Cluster) Pods(deployment string) []*pod.Pod {
 	c.mu.Lock()
