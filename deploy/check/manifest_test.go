@@ -147,7 +147,7 @@ func part(t *testing.T, text []byte, path ...string) string {
 	var value any
 	require.NoError(t, json.Unmarshal(text, &value))
 	for _, key := range path {
-		value = value.(map[string]any)[key] //nolint:forcetypeassert,errcheck // a panic is a failure
+		value = value.(map[string]any)[key] // a panic is a failure
 	}
 	out, err := json.Marshal(value)
 	require.NoError(t, err)
