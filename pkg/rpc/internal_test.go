@@ -64,7 +64,8 @@ func TestClientTrustsTheCAsOfTheMoment(t *testing.T) {
 	handshake := func(creds credentials.TransportCredentials, server tls.Certificate) error {
 		near, far := net.Pipe()
 		defer func() { _ = errors.Join(near.Close(), far.Close()) }()
-		go func() { _ = tls.Server(far, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{server}, NextProtos: []string{"h2"}}).Handshake() }() //nolint:noctx // it ends with the pipe
+		serving := tls.Server(far, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{server}, NextProtos: []string{"h2"}})
+		go func() { _ = serving.HandshakeContext(t.Context()) }() // it ends with the pipe
 		_, _, err := creds.ClientHandshake(t.Context(), "server.example", near)
 		return err
 	}
@@ -74,7 +75,7 @@ func TestClientTrustsTheCAsOfTheMoment(t *testing.T) {
 	creds, err := clientTLS(ClientConfig{Target: "server.example:1", CAFile: file})
 	require.NoError(t, err)
 	c := clock.New(time.Now())
-	own := creds.(*reloading) //nolint:forcetypeassert,errcheck // made so above
+	own := creds.(*reloading)
 	own.current.now = c.Now
 	require.NoError(t, handshake(creds, oldServer))
 	require.Error(t, handshake(creds, newServer))
