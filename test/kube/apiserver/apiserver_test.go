@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -56,10 +55,9 @@ func run(t *testing.T, log, path string, args ...string) {
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), path, args...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	require.NoError(t, cmd.Start(), "make check/kube builds it")
 	t.Cleanup(func() {
-		_ = cmd.Wait() // it was told to end
+		_ = cmd.Wait() // it was killed with the test's context
 		_ = out.Close()
 		if t.Failed() {
 			text, _ := os.ReadFile(log)
@@ -149,7 +147,7 @@ func TestTheServerTakesTheManifests(t *testing.T) {
 		t.Logf("%s:\n%s", overlay, out)
 	}
 	for name, plant := range map[string]struct{ from, to, want string }{
-		"a sleep that is longer than the grace": {"seconds: 5", "seconds: 500", "must be less than terminationGracePeriodSeconds"},
+		"a sleep that is longer than the grace": {"seconds: 5", "seconds: 500", "less than terminationGracePeriodSeconds (50)"},
 		"a pod that may be root":                {"runAsNonRoot: true", "runAsNonRoot: false", "violate PodSecurity"},
 		"a selector of other pods":              {"matchLabels:\n      app.kubernetes.io/instance: postrider\n      app.kubernetes.io/name: router\n  strategy", "matchLabels:\n      app.kubernetes.io/name: other\n  strategy", "`selector` does not match template `labels`"},
 		"a budget of both":                      {"maxUnavailable: 1\n  selector", "maxUnavailable: 1\n  minAvailable: 1\n  selector", "minAvailable and maxUnavailable cannot be both set"},
