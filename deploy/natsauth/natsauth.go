@@ -151,8 +151,7 @@ func Users(shards int) []User {
 		consume("dispatcher", "DELIVERIES_", "RETRIES_").
 		write("shards").purge("KV_shards").
 		may("retries.>", "journal.>", "deadletters.>").
-		purge("DELIVERIES_", "RETRIES_"). // what it acknowledged and a full disk kept
-		remove("RETRIES_", "DEADLETTERS")
+		remove("DELIVERIES_", "RETRIES_", "DEADLETTERS") // of the first, what it acknowledged and a full disk kept
 	scheduler := service("scheduler", shards).
 		ensure("EVENTS", "RETRIES_", "JOURNAL").
 		read("EVENTS", "RETRIES_", "JOURNAL", "KV_cancellations", "KV_webhooks").
