@@ -84,6 +84,8 @@ func TestWhatWaitsForAWebhookIsCancelledAndTheWebhookLivesOn(t *testing.T) {
 	require.NoError(t, err)
 	u.publish(t, "", `{}`)
 	u.awaitStates(t, n+1, held)
+	// The journal, and so the log, has a delivery as held a moment before its record is stored.
+	require.Eventually(t, func() bool { return u.backlog(t, hook).GetHeld().GetCount() == n+1 }, patience, 20*time.Millisecond)
 	done, err := u.deliveries.CancelWebhookDeliveries(u.ctx(t), req)
 	require.NoError(t, err)
 	require.True(t, done.GetComplete())
@@ -122,9 +124,8 @@ func TestWhatAnOpenBreakerKeepsBackWaitsForItsProbe(t *testing.T) {
 	u.awaitStates(t, n, waiting)
 	var backlog *postriderv1.GetWebhookBacklogResponse
 	require.Eventually(t, func() bool {
-		var err error
-		backlog, err = u.webhooks.GetWebhookBacklog(u.ctx(t), &postriderv1.GetWebhookBacklogRequest{WebhookId: hook})
-		return err == nil && backlog.GetParked().GetCount()+backlog.GetWaiting().GetCount() == n
+		backlog = u.backlog(t, hook)
+		return backlog.GetParked().GetCount()+backlog.GetWaiting().GetCount() == n
 	}, patience, 20*time.Millisecond, "%v", &backlog)
 	require.Positive(t, backlog.GetParked().GetCount())
 	require.Zero(t, backlog.GetHeld().GetCount())
@@ -134,6 +135,16 @@ func TestWhatAnOpenBreakerKeepsBackWaitsForItsProbe(t *testing.T) {
 	last := u.ledger(t).GetLedger()
 	require.EqualValues(t, n, last.GetWaiting(), "%v", last)
 	require.Zero(t, last.GetHeld())
+}
+
+// backlog asks how much waits for a webhook and is held for it; it is nil if there is no answer.
+func (u *user) backlog(t *testing.T, webhook string) *postriderv1.GetWebhookBacklogResponse {
+	t.Helper()
+	resp, err := u.webhooks.GetWebhookBacklog(u.ctx(t), &postriderv1.GetWebhookBacklogRequest{WebhookId: webhook})
+	if err != nil {
+		t.Log("backlog:", err)
+	}
+	return resp
 }
 
 func TestDeadLettersAreListedByWebhookCauseAndType(t *testing.T) {
