@@ -165,7 +165,11 @@ func testWhatIsOldAndEndedExpires(t *testing.T, open opener) {
 		more, err = s.Expire(t.Context(), account, before)
 		require.NoError(t, err)
 	}
-	known, err := s.Events(t.Context(), []string{string(old), string(waiting), string(young), string(emptied)})
+	owners := make(map[string]string)
+	for _, id := range []postrider.EventID{old, waiting, young, emptied} {
+		owners[string(id)] = string(account)
+	}
+	known, err := s.Events(t.Context(), owners)
 	require.NoError(t, err)
 	require.Equal(t, map[string]bool{string(waiting): true, string(young): true}, known)
 	ledger, err := s.Ledger(t.Context())

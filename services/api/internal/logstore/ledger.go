@@ -20,6 +20,9 @@ type Counts struct {
 	In map[postrider.DeliveryState]int64
 }
 
+// routedTerm is the ledger's term that is no state.
+const routedTerm = "routed"
+
 // Ledger reads counters that were kept with the rows.
 func (r *reader) Ledger(ctx context.Context) (map[postrider.AccountID]Counts, error) {
 	ledger := make(map[postrider.AccountID]Counts)
@@ -33,7 +36,7 @@ func (r *reader) Ledger(ctx context.Context) (map[postrider.AccountID]Counts, er
 		if c.In == nil {
 			c.In = make(map[postrider.DeliveryState]int64)
 		}
-		if term == "routed" {
+		if term == routedTerm {
 			c.Routed = n
 		} else {
 			c.In[postrider.DeliveryState(term)] = n
@@ -64,40 +67,46 @@ const maxIDs = 500
 // Standings reads some hundred at a time.
 func (r *reader) Standings(ctx context.Context, ids []string) (map[string]*Standing, error) {
 	found := make(map[string]*Standing, len(ids))
-	err := r.byIDs(ctx, `SELECT `+standingColumns+` FROM deliveries WHERE delivery_id IN `, ids, func(row scanner) error {
-		st, err := scanStanding(row)
-		if err == nil {
-			found[st.ID] = st
-		}
-		return err
-	})
-	return found, wrap(err, "look %d deliveries up", len(ids))
-}
-
-// Events reads some hundred at a time.
-func (r *reader) Events(ctx context.Context, ids []string) (map[string]bool, error) {
-	found := make(map[string]bool, len(ids))
-	err := r.byIDs(ctx, `SELECT event_id FROM events WHERE event_id IN `, ids, func(row scanner) error {
-		var id string
-		err := row.Scan(&id)
-		found[id] = true
-		return err
-	})
-	return found, wrap(err, "look %d events up", len(ids))
-}
-
-// byIDs runs a query that ends in IN, for some ids at a time.
-func (r *reader) byIDs(ctx context.Context, query string, ids []string, fn func(scanner) error) error {
 	for part := range slices.Chunk(ids, maxIDs) {
 		args := make([]any, len(part))
 		for i, id := range part {
 			args[i] = id
 		}
-		if err := r.query(ctx, query+placeholders(len(part)), args, fn); err != nil {
+		query := `SELECT ` + standingColumns + ` FROM deliveries WHERE delivery_id IN ` + placeholders(len(part))
+		err := r.query(ctx, query, args, func(row scanner) error {
+			st, err := scanStanding(row)
+			if err == nil {
+				found[st.ID] = st
+			}
 			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("look %d deliveries up: %w", len(ids), err)
 		}
 	}
-	return nil
+	return found, nil
+}
+
+// Events reads some hundred at a time.
+func (r *reader) Events(ctx context.Context, owners map[string]string) (map[string]bool, error) {
+	found := make(map[string]bool, len(owners))
+	for part := range slices.Chunk(slices.Sorted(maps.Keys(owners)), maxIDs) {
+		args := make([]any, 0, 2*len(part))
+		for _, id := range part {
+			args = append(args, owners[id], id)
+		}
+		pairs := strings.TrimSuffix(strings.Repeat("(?, ?), ", len(part)), ", ")
+		err := r.query(ctx, `SELECT event_id FROM events WHERE (account_id, event_id) IN (VALUES `+pairs+`)`, args, func(row scanner) error {
+			var id string
+			err := row.Scan(&id)
+			found[id] = true
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("look %d events up: %w", len(owners), err)
+		}
+	}
+	return found, nil
 }
 
 // placeholders is a list of n values.
@@ -156,7 +165,11 @@ func (r *reader) Unrecorded(ctx context.Context, entries []*recordv1.JournalEntr
 			deliveries = append(deliveries, Standing{ID: f.deliveryID, Account: f.account, Event: f.event, Webhook: f.webhookID})
 		}
 	}
-	known, err := r.Events(ctx, slices.Sorted(maps.Keys(g.events)))
+	owners := make(map[string]string, len(g.events))
+	for id, f := range g.events {
+		owners[id] = f.account
+	}
+	known, err := r.Events(ctx, owners)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -59,16 +59,16 @@ func eachRow(ctx context.Context, tx *sql.Tx, query string, args []any, fn func(
 // expirePage is how many events one transaction expires.
 const expirePage = 500
 
-// Statements that expire a list of events. An event goes when no delivery of it is left; attempts
+// Statements that expire what belongs to a list of events. An event goes when no delivery of it is left; attempts
 // and moves go with their delivery.
 var expireStatements = []string{
 	`DELETE FROM attempts WHERE delivery_id IN (SELECT delivery_id FROM deliveries WHERE event_id IN LIST)`,
 	`DELETE FROM moves WHERE delivery_id IN (SELECT delivery_id FROM deliveries WHERE event_id IN LIST)`,
 	`DELETE FROM deliveries WHERE event_id IN LIST`,
-	`DELETE FROM events WHERE event_id IN LIST`,
 }
 
 const (
+	expireEvents  = `DELETE FROM events WHERE account_id = ? AND event_id IN LIST`
 	selectExpired = `SELECT event_id FROM events WHERE account_id = ? AND event_id < ?
 		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event_id = events.event_id AND state IN ('pending', 'waiting', 'held'))
 		ORDER BY event_id LIMIT ?`
@@ -94,11 +94,17 @@ func (r *reader) expire(ctx context.Context, tx *sql.Tx, account postrider.Accou
 		_, err := tx.ExecContext(ctx, r.bind(expireActivity), string(account), minute(before))
 		return false, err
 	}
+	run := func(statement string, args []any) error {
+		_, err := tx.ExecContext(ctx, r.bind(strings.Replace(statement, "LIST", placeholders(len(ids)), 1)), args...)
+		return err
+	}
 	for _, statement := range expireStatements {
-		statement = r.bind(strings.Replace(statement, "LIST", placeholders(len(ids)), 1))
-		if _, err := tx.ExecContext(ctx, statement, ids...); err != nil {
+		if err := run(statement, ids); err != nil {
 			return false, err
 		}
+	}
+	if err := run(expireEvents, append([]any{string(account)}, ids...)); err != nil {
+		return false, err
 	}
 	return len(ids) == expirePage, nil
 }

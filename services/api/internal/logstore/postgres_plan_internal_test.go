@@ -56,8 +56,8 @@ func TestPostgreSQLsQueriesUseTheirIndex(t *testing.T) {
 		"unmatched events": {EventQuery{Unmatched: true}, "account_id = "},
 	} {
 		c.query.Account, c.query.Limit = "acc_1", 10
-		where, args := c.query.where()
-		s.requireIndex(t, name, selectEvents+where+lastFirst, append(args, 10), c.want)
+		query, args := c.query.text(false)
+		s.requireIndex(t, name, query, args, c.want)
 	}
 	for name, c := range map[string]struct {
 		text string

@@ -225,13 +225,13 @@ func (r *reader) Moves(ctx context.Context, account postrider.AccountID, deliver
 }
 
 const (
-	selectEvents = `SELECT event_id, account_id, event_type, event_sequence, accept_time, route_time, matched_total,
-		unmatched_total, unmatched, trace_id, expunge_time FROM events WHERE `
-	lastFirst = ` ORDER BY event_id DESC LIMIT ?`
+	eventColumns = `event_id, account_id, event_type, event_sequence, accept_time, route_time, matched_total,
+		unmatched_total, unmatched, trace_id, expunge_time`
+	selectEvent = `SELECT ` + eventColumns + ` FROM events WHERE event_id = ? AND account_id = ?`
 )
 
 func (r *reader) Event(ctx context.Context, account postrider.AccountID, id string) (e *Event, err error) {
-	err = r.one(ctx, selectEvents+`event_id = ? AND account_id = ?`, []any{id, string(account)}, func(row scanner) error {
+	err = r.one(ctx, selectEvent, []any{id, string(account)}, func(row scanner) error {
 		e, err = scanEvent(row)
 		return err
 	})
@@ -239,9 +239,9 @@ func (r *reader) Event(ctx context.Context, account postrider.AccountID, id stri
 }
 
 func (r *reader) RecordedEvents(ctx context.Context, q EventQuery) ([]*Event, error) {
-	where, args := q.where()
+	query, args := q.text(r.blind)
 	var page []*Event
-	err := r.query(ctx, selectEvents+where+lastFirst, append(args, q.Limit), func(row scanner) error {
+	err := r.query(ctx, query, args, func(row scanner) error {
 		e, err := scanEvent(row)
 		page = append(page, e)
 		return err
@@ -249,9 +249,13 @@ func (r *reader) RecordedEvents(ctx context.Context, q EventQuery) ([]*Event, er
 	return page, wrap(err, "list events")
 }
 
-// where is the condition of a query. Ids of events begin with the time of acceptance, and so they
-// are what events are ordered and bounded by.
-func (q *EventQuery) where() (condition string, args []any) {
+// text is the query with a placeholder for each value. Ids of events begin with the time of acceptance,
+// and so they are what events are ordered and bounded by.
+func (q *EventQuery) text(blind bool) (query string, args []any) {
+	from := "events"
+	if index := q.index(); blind && index != "" {
+		from += " INDEXED BY " + index
+	}
 	conditions := []string{"account_id = ?"}
 	args = []any{string(q.Account)}
 	add := func(set bool, condition string, value any) {
@@ -268,7 +272,24 @@ func (q *EventQuery) where() (condition string, args []any) {
 	add(!q.Start.IsZero(), "event_id >=", firstEvent(q.Start))
 	add(!q.End.IsZero(), "event_id <", firstEvent(q.End))
 	add(q.Before != "", "event_id <", q.Before)
-	return strings.Join(conditions, " AND "), args
+	query = `SELECT ` + eventColumns + ` FROM ` + from + ` WHERE ` + strings.Join(conditions, " AND ") + ` ORDER BY event_id DESC LIMIT ?`
+	return query, append(args, q.Limit)
+}
+
+// index is the one that finds the least; empty if that is the table itself.
+func (q *EventQuery) index() string {
+	switch {
+	case q.Key != "":
+		return "events_by_key"
+	case q.TraceID != "":
+		return "events_by_trace"
+	case q.Unmatched:
+		return "events_unmatched"
+	case q.EventType != "":
+		return "events_by_type"
+	default:
+		return ""
+	}
 }
 
 // firstEvent is the least id of an event that was accepted at or after a time, by the millisecond.

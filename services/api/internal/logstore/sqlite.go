@@ -9,14 +9,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/postrider/postrider/pkg/postrider"
-	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
 //go:embed migrations/*/*.sql
@@ -26,8 +24,9 @@ var migrations embed.FS
 type SQLite struct {
 	reader
 
-	write                           *sql.DB // one connection
-	event, delivery, attempt, aMove *sql.Stmt
+	statements
+
+	write *sql.DB // one connection
 }
 
 var _ Store = (*SQLite)(nil)
@@ -55,18 +54,14 @@ func (s *SQLite) prepare(ctx context.Context, path string, log *slog.Logger) (er
 	if s.db, err = openSQLiteDB(path, 4); err != nil {
 		return err
 	}
-	if err := s.prepareStatements(ctx); err != nil {
+	if err := s.statements.prepare(ctx, s.write); err != nil {
 		return err
 	}
 	return s.Refresh(ctx)
 }
 
 func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, dir string, log *slog.Logger, opts ...goose.ProviderOption) error {
-	sub, err := fs.Sub(migrations, dir)
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider(dialect, db, sub, append(opts, goose.WithSlog(log))...)
+	provider, err := schema(dialect, db, dir, log, opts...)
 	if err != nil {
 		return err
 	}
@@ -74,8 +69,17 @@ func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, dir string,
 	return err
 }
 
+// schema is what brings a database from any version of the schema to any other.
+func schema(dialect goose.Dialect, db *sql.DB, dir string, log *slog.Logger, opts ...goose.ProviderOption) (*goose.Provider, error) {
+	sub, err := fs.Sub(migrations, dir)
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(dialect, db, sub, append(opts, goose.WithSlog(log))...)
+}
+
 func openSQLiteDB(path string, conns int) (*sql.DB, error) {
-	q := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(10000)", "cache_size(-16000)", "wal_autocheckpoint(8000)"}}
+	q := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(10000)", "cache_size(-16000)", "temp_store(MEMORY)", "wal_autocheckpoint(8000)"}}
 	db, err := sql.Open("sqlite", "file:"+url.PathEscape(path)+"?"+q.Encode())
 	if err != nil {
 		return nil, err
@@ -85,90 +89,16 @@ func openSQLiteDB(path string, conns int) (*sql.DB, error) {
 	return db, nil
 }
 
-// sqliteWords says what SQLite calls the functions of the common statements.
-var sqliteWords = strings.NewReplacer("GREATEST(", "MAX(", "LEAST(", "MIN(")
-
-func (s *SQLite) prepareStatements(ctx context.Context) (err error) {
-	for _, p := range []struct {
-		stmt                     **sql.Stmt
-		table, columns, conflict string
-	}{
-		{&s.event, "events", eventInsert, "(event_id)" + eventMerge},
-		{&s.delivery, "deliveries", deliveryInsert, "(delivery_id)" + deliveryMerge},
-		{&s.attempt, "attempts", attemptInsert, "DO NOTHING"},
-		{&s.aMove, "moves", moveInsert, "DO NOTHING"},
-	} {
-		n := strings.Count(p.columns, ",") + 1
-		text := "INSERT INTO " + p.table + " (" + p.columns + ") VALUES " + placeholders(n) + " ON CONFLICT " + sqliteWords.Replace(p.conflict) //nolint:gosec // constants
-		if *p.stmt, err = s.write.PrepareContext(ctx, text); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Kind names the store.
 func (*SQLite) Kind() string { return "sqlite" }
 
 // Close ends all connections.
 func (s *SQLite) Close() error {
 	var errs []error
-	for _, stmt := range []*sql.Stmt{s.event, s.delivery, s.attempt, s.aMove} {
-		if stmt != nil {
-			errs = append(errs, stmt.Close())
-		}
-	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}
 	return errors.Join(append(errs, s.write.Close())...)
-}
-
-// Apply writes row by row: there is no way to a local file that many rows would share. Calls wait for
-// one another, as there is one connection that writes.
-func (s *SQLite) Apply(ctx context.Context, entries []*recordv1.JournalEntry) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	g, err := gather(entries)
-	if err != nil {
-		return fmt.Errorf("record %d entries: %w", len(entries), err)
-	}
-	// The driver starts a goroutine for each statement of a context that can end.
-	err = s.transact(context.WithoutCancel(ctx), func(ctx context.Context, tx *sql.Tx) error {
-		run := func(stmt *sql.Stmt) func(values []any) error {
-			stmt = tx.StmtContext(ctx, stmt)
-			return func(values []any) error {
-				_, err := stmt.ExecContext(ctx, values...)
-				return err
-			}
-		}
-		return errors.Join(
-			each(ordered(g.events), (*eventFact).values, run(s.event)),
-			each(ordered(g.deliveries), (*fact).values, run(s.delivery)),
-			each(pointers(g.attempts), (*attemptFact).values, run(s.attempt)),
-			each(pointers(g.moves), (*moveFact).values, run(s.aMove)),
-		)
-	})
-	return wrap(err, "record %d entries", len(entries))
-}
-
-func pointers[T any](list []T) []*T {
-	out := make([]*T, len(list))
-	for i := range list {
-		out[i] = &list[i]
-	}
-	return out
-}
-
-// each writes rows one after the other, up to the first error.
-func each[T any](rows []T, values func(T) []any, write func([]any) error) error {
-	for _, row := range rows {
-		if err := write(values(row)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (s *SQLite) transact(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {

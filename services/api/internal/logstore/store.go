@@ -57,8 +57,8 @@ type Store interface {
 	// Unfinished gives every delivery that has not ended to fn, and those that died at or after a
 	// time. What moves meanwhile may be given or not.
 	Unfinished(ctx context.Context, diedSince time.Time, fn func(*Standing) error) error
-	// Events says which of the events the log knows.
-	Events(ctx context.Context, ids []string) (map[string]bool, error)
+	// Events says which of the events, whose ids lead to their accounts, the log knows.
+	Events(ctx context.Context, owners map[string]string) (map[string]bool, error)
 	// Unrecorded names the deliveries and events of which the entries say what the log does not know.
 	Unrecorded(ctx context.Context, entries []*recordv1.JournalEntry) (deliveries, events []Standing, err error)
 

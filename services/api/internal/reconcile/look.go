@@ -139,7 +139,11 @@ func (r *run) again(ctx context.Context, suspects findings) (findings, error) {
 	if err := r.standings(ctx, l, slices.Collect(maps.Keys(deliveries)), found); err != nil {
 		return nil, err
 	}
-	known, err := r.deps.Log.Events(ctx, slices.Collect(maps.Keys(events)))
+	owners := make(map[string]string, len(events))
+	for id, f := range events {
+		owners[id] = f.account
+	}
+	known, err := r.deps.Log.Events(ctx, owners)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +193,7 @@ var errPast = errors.New("past the end")
 func (r *run) routed(ctx context.Context, floor uint64, found findings) error {
 	owners := make(map[string]string, chunk)
 	compare := func() error {
-		known, err := r.deps.Log.Events(ctx, slices.Collect(maps.Keys(owners)))
+		known, err := r.deps.Log.Events(ctx, owners)
 		if err != nil {
 			return err
 		}

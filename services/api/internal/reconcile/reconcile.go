@@ -48,7 +48,7 @@ type letters interface {
 type deliveryLog interface {
 	Standings(ctx context.Context, ids []string) (map[string]*logstore.Standing, error)
 	Unfinished(ctx context.Context, diedSince time.Time, fn func(*logstore.Standing) error) error
-	Events(ctx context.Context, ids []string) (map[string]bool, error)
+	Events(ctx context.Context, owners map[string]string) (map[string]bool, error)
 	Unrecorded(ctx context.Context, entries []*recordv1.JournalEntry) (deliveries, events []logstore.Standing, err error)
 	Apply(ctx context.Context, entries []*recordv1.JournalEntry) error
 }

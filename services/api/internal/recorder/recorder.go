@@ -305,6 +305,7 @@ type filling struct {
 	*Recorder
 
 	queue chan *stream.Msg
+	pace  pace
 }
 
 // giveBack returns what was taken and not begun, so that it need not wait for the ack wait to pass
@@ -333,7 +334,8 @@ func (r *filling) recordAll(ctx context.Context, ended <-chan struct{}) error {
 	}
 }
 
-// collect waits for a message and takes what else is there; nothing once pulling has ended.
+// collect waits for a message and takes what else is there, or comes while it is to gather; nothing
+// once pulling has ended.
 func (r *filling) collect(ended <-chan struct{}) []*stream.Msg {
 	var batch []*stream.Msg
 	bytes := 0
@@ -343,15 +345,32 @@ func (r *filling) collect(ended <-chan struct{}) []*stream.Msg {
 	case <-ended:
 		return nil
 	}
+	enough := time.NewTimer(r.pace.wait(time.Now()))
+	defer enough.Stop()
 	for len(batch) < maxBatch && bytes < maxBytes {
-		select {
-		case m := <-r.queue:
-			batch, bytes = append(batch, m), bytes+len(m.Data())
-		default:
-			return batch
+		m := r.next(enough.C, ended)
+		if m == nil {
+			break
 		}
+		batch, bytes = append(batch, m), bytes+len(m.Data())
 	}
 	return batch
+}
+
+// next is a message that is there, or comes before it is enough; nil if none does.
+func (r *filling) next(enough <-chan time.Time, ended <-chan struct{}) *stream.Msg {
+	select {
+	case m := <-r.queue:
+		return m
+	default:
+	}
+	select {
+	case m := <-r.queue:
+		return m
+	case <-enough:
+	case <-ended:
+	}
+	return nil
 }
 
 // record stores a batch and then acks it: a crash in between records it twice, which the store
@@ -389,6 +408,7 @@ func (r *filling) record(ctx context.Context, batch []*stream.Msg) error {
 		}
 	}
 	r.entries.Add(ctx, int64(len(entries)))
+	r.pace.recorded(len(entries), time.Now())
 	for _, m := range batch {
 		if err := m.Ack(); err != nil {
 			r.deps.Logger.WarnContext(ctx, "journal message not acked", "sequence", m.Sequence(), "error", err)
