@@ -13,7 +13,9 @@ FUZZTIME = 10s
 BENCH = .
 AGAINST = origin/main
 
-PACKAGES = $(MODULES:%=./%/...)
+# The tests that wait the longest come first, so that the others run meanwhile.
+LONGEST = services/standalone
+PACKAGES = $(patsubst %,./%/...,$(filter $(LONGEST),$(MODULES)) $(filter-out $(LONGEST),$(MODULES)))
 BINARIES = $(sort $(notdir $(patsubst %/main.go,%,$(wildcard services/*/cmd/*/main.go))))
 SERVICES = $(filter-out postrider,$(BINARIES))
 SHELL_SCRIPTS = $(shell git ls-files -co --exclude-standard -- .ci scripts docs/receivers | xargs -r grep -lsE '^.!/.*sh( |$$)')
