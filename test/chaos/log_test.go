@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/test/cluster"
@@ -35,7 +34,7 @@ const sharedLog = "shared"
 func logDrill(t *testing.T, away time.Duration) {
 	t.Helper()
 	d := roll(t)
-	server := pgtest.Start(t, pgtest.Fast()...)
+	server := pgtest.Start(t, pgtest.Fast()...) // which by itself forgets commits of a moment before a crash
 	url := server.URL(t)
 	c := startClusterOf(t, cluster.Options{EnvOf: func(service string) map[string]string {
 		if service != "api" {
@@ -62,7 +61,7 @@ func logDrill(t *testing.T, away time.Duration) {
 	server.Down(t)
 	gone := time.Now()
 	_, err := w.logs[0].ListDeliveries(w.accounts[0].as(t.Context()), &postriderv1.ListDeliveriesRequest{})
-	require.Equal(t, codes.Unavailable, status.Code(err), "a log that is away has no answer: %v", err)
+	require.ErrorContains(t, err, codes.Unavailable.String(), "a log that is away has no answer")
 	require.True(t, pause(t.Context(), time.Until(gone.Add(away))))
 	stop()
 

@@ -132,6 +132,10 @@ var (
 	insertMoves    = upsert("moves", moveInsert, "text text bigint int text text bigint", "DO NOTHING")
 )
 
+// durableCommit has the commit wait for the disk also where the server's settings do not: the journal is
+// acknowledged then, and what was expunged is said to be; a crash of the server would forget both.
+const durableCommit = `SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'`
+
 // Apply writes all rows of a table with one statement, in the order of their keys and the tables in
 // one order: those who write at once may wait for each other, and never in a circle.
 func (p *Postgres) Apply(ctx context.Context, entries []*recordv1.JournalEntry) error {
@@ -148,6 +152,7 @@ func (p *Postgres) Apply(ctx context.Context, entries []*recordv1.JournalEntry) 
 	// The batch is one transaction by itself: it is sent at once and ends with one Sync.
 	batch := &pgx.Batch{}
 	batch.Queue("SET LOCAL statement_timeout = " + milliseconds(applyTimeout))
+	batch.Queue(durableCommit)
 	for _, q := range []struct {
 		text    string
 		columns []any
@@ -184,6 +189,9 @@ func (p *Postgres) transact(ctx context.Context, fn func(ctx context.Context, tx
 	tx, err := p.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
+	}
+	if _, err := tx.ExecContext(ctx, durableCommit); err != nil {
+		return errors.Join(err, tx.Rollback())
 	}
 	for name, bound := range map[string]time.Duration{"statement_timeout": maintainTimeout, "lock_timeout": lockTimeout} {
 		if _, err := tx.ExecContext(ctx, "SET LOCAL "+name+" = "+milliseconds(bound)); err != nil {
