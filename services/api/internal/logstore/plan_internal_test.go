@@ -8,6 +8,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func TestACommitWaitsForTheDisk(t *testing.T) {
+	t.Parallel()
+	s, err := OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "log.db"), slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	var synchronous int
+	require.NoError(t, s.write.QueryRowContext(t.Context(), `PRAGMA synchronous`).Scan(&synchronous))
+	require.Equal(t, 2, synchronous, "FULL")
+}
+
 // No query may walk through a whole account where an index finds less.
 func TestQueriesUseTheirIndex(t *testing.T) {
 	t.Parallel()

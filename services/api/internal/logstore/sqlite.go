@@ -32,9 +32,8 @@ type SQLite struct {
 var _ Store = (*SQLite)(nil)
 
 // OpenSQLite opens the file, making it if need be, and brings its schema up to date. The journal
-// mode is WAL with synchronous=NORMAL: a power cut may lose the last transactions, never the
-// file's consistency, and the recorder acks the journal only after a checkpointed commit, so what
-// is lost is recorded again.
+// mode is WAL with synchronous=FULL: a commit waits for the disk, because the recorder acks the
+// journal after it, and nobody records again what a power cut took.
 func OpenSQLite(ctx context.Context, path string, log *slog.Logger) (*SQLite, error) {
 	write, err := openSQLiteDB(path, 1)
 	if err != nil {
@@ -79,7 +78,7 @@ func schema(dialect goose.Dialect, db *sql.DB, dir string, log *slog.Logger, opt
 }
 
 func openSQLiteDB(path string, conns int) (*sql.DB, error) {
-	q := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(10000)", "cache_size(-16000)", "temp_store(MEMORY)", "wal_autocheckpoint(8000)"}}
+	q := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "cache_size(-16000)", "temp_store(MEMORY)", "wal_autocheckpoint(8000)"}}
 	db, err := sql.Open("sqlite", "file:"+url.PathEscape(path)+"?"+q.Encode())
 	if err != nil {
 		return nil, err
