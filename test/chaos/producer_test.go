@@ -83,6 +83,10 @@ func (p *producer) publish(ctx context.Context, from, to int) error {
 	return ctx.Err()
 }
 
+// maxAhead is how many deliveries may be in flight when another burst begins: one without end would
+// drown a machine that accepts faster than it delivers, and nothing on it answers in time any more.
+const maxAhead = 20_000
+
 // publishUntil publishes a burst of events from a number on, and another one as long as it is not
 // enough. The channel has the result when all that was begun has receipts.
 func (p *producer) publishUntil(ctx context.Context, enough <-chan struct{}, from, burst int) <-chan error {
@@ -94,11 +98,18 @@ func (p *producer) publishUntil(ctx context.Context, enough <-chan struct{}, fro
 				return
 			}
 			from += burst
-			select {
-			case <-enough:
+			over := func() bool {
+				select {
+				case <-enough:
+					return true
+				default:
+					return false
+				}
+			}
+			awaited(ctx, blowTimeout, 10*time.Millisecond, func() bool { return p.w.ledger.inFlight() < maxAhead || over() })
+			if over() {
 				result <- nil
 				return
-			default:
 			}
 		}
 	}()
