@@ -177,6 +177,13 @@ func (s *Store) CreateKey(ctx context.Context, k *recordv1.Key) (uint64, error) 
 	return rev, about("create key", id, err)
 }
 
+// UpdateKey stores a key in place of revision rev; its account, its id and its hash stay.
+func (s *Store) UpdateKey(ctx context.Context, k *recordv1.Key, rev uint64) (uint64, error) {
+	id := k.GetKey().GetId()
+	made, err := s.keys.update(ctx, key(keyOwner(k.GetKey().GetAccountId()), id, hex.EncodeToString(k.GetHash())), k, rev)
+	return made, about("update key", id, err)
+}
+
 // DeleteKey deletes a key; the account is empty for an admin key.
 func (s *Store) DeleteKey(ctx context.Context, account, id string) (uint64, error) {
 	k, _, err := s.GetKey(ctx, account, id)

@@ -158,7 +158,7 @@ func convert(err error) error {
 
 // serviceConfig returns how clients spread their calls and which they repeat.
 func serviceConfig() (string, error) {
-	config := map[string]any{"loadBalancingConfig": []any{map[string]any{"round_robin": map[string]any{}}}}
+	config := map[string]any{"loadBalancingConfig": []any{map[string]any{inTurn: map[string]any{}}}}
 	if names := repeatable(); len(names) > 0 {
 		config["methodConfig"] = []any{map[string]any{
 			"name": names,

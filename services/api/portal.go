@@ -24,6 +24,7 @@ func portalMethods() map[string]bool {
 		postriderv1.WebhookService_HandshakeWebhook_FullMethodName,
 		postriderv1.WebhookService_ExplainMatch_FullMethodName,
 		postriderv1.WebhookService_GetWebhookBacklog_FullMethodName,
+		postriderv1.WebhookService_GetWebhookHealth_FullMethodName,
 		postriderv1.EventTypeService_GetEventType_FullMethodName,
 		postriderv1.EventTypeService_ListEventTypes_FullMethodName,
 		postriderv1.DeliveryService_GetDelivery_FullMethodName,

@@ -124,7 +124,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	})
 	s.api = grpcapi.New(grpcapi.Deps{
 		Mirror: s.mirror, Registry: s.registry, Maker: maker, Journal: s.writer, Meters: counts,
-		Records: deps.Retries, Letters: deps.DeadLetters, Events: deps.Events, Logger: deps.Logger, Shards: deps.Deliveries.Shards(), Slots: cfg.TestSlots,
+		Records: deps.Retries, Letters: deps.DeadLetters, Events: deps.Events, Lanes: s.pipeline, Logger: deps.Logger, Shards: deps.Deliveries.Shards(), Slots: cfg.TestSlots,
 	})
 	s.shards = service.Loop("shards", func(ctx context.Context) error { return leases.Run(ctx, s.pipeline.RunShard) })
 	if s.unmeter, err = meters.Observe(meter, s.gauges()); err != nil {

@@ -23,17 +23,13 @@ func (s *Server) CreateApiKey(ctx context.Context, req *postriderv1.CreateApiKey
 	if err != nil {
 		return nil, err
 	}
-	if violations := s.checkKey(req, account); len(violations) > 0 {
-		return nil, fault.InvalidFields(violations...)
+	v := checkKey("", req.GetDisplayName(), req.GetScopes(), account)
+	v.check(req.GetExpireTime() == nil || req.GetExpireTime().AsTime().After(s.deps.Now()), "expire_time", "must be in the future")
+	if len(v) > 0 {
+		return nil, fault.InvalidFields(v...)
 	}
-	principal, err := access.FromContext(ctx)
-	if err != nil {
+	if err := mayGrant(ctx, req.GetScopes()); err != nil {
 		return nil, err
-	}
-	for _, scope := range req.GetScopes() {
-		if err := principal.Require(postrider.Scope(scope)); err != nil {
-			return nil, err
-		}
 	}
 	if account != "" {
 		if _, _, err := s.deps.Store.GetAccount(ctx, string(account)); err != nil {
@@ -67,20 +63,81 @@ func (s *Server) keyAccount(ctx context.Context, requested string) (postrider.Ac
 	return p.For(requested)
 }
 
-func (s *Server) checkKey(req *postriderv1.CreateApiKeyRequest, account postrider.AccountID) []fault.Violation {
-	var v violations
-	v.check(len(req.GetDisplayName()) <= maxDisplayName, "display_name", "must be at most 255 bytes")
-	v.check(len(req.GetScopes()) > 0, "scopes", "at least one is required")
-	if account == "" {
-		v.check(len(req.GetScopes()) == 0 || slices.Equal(req.GetScopes(), []string{string(postrider.ScopeAdmin)}),
-			"scopes", "a key without an account has the scope admin alone")
-	} else {
-		for _, scope := range req.GetScopes() {
-			v.check(slices.Contains(accountScopes, scope), "scopes", "must be publish, manage, read or payloads")
+// mayGrant refuses scopes that the caller lacks itself.
+func mayGrant(ctx context.Context, scopes []string) error {
+	p, err := access.FromContext(ctx)
+	if err != nil {
+		return err
+	}
+	for _, scope := range scopes {
+		if err := p.Require(postrider.Scope(scope)); err != nil {
+			return err
 		}
 	}
-	v.check(req.GetExpireTime() == nil || req.GetExpireTime().AsTime().After(s.deps.Now()), "expire_time", "must be in the future")
+	return nil
+}
+
+// checkKey says what is wrong with what a key of the account would be. The names of the fields begin
+// with the prefix.
+func checkKey(prefix, name string, scopes []string, account postrider.AccountID) violations {
+	var v violations
+	v.check(len(name) <= maxDisplayName, prefix+"display_name", "must be at most 255 bytes")
+	v.check(len(scopes) > 0, prefix+"scopes", "at least one is required")
+	if account == "" {
+		v.check(len(scopes) == 0 || slices.Equal(scopes, []string{string(postrider.ScopeAdmin)}),
+			prefix+"scopes", "a key without an account has the scope admin alone")
+		return v
+	}
+	for _, scope := range scopes {
+		v.check(slices.Contains(accountScopes, scope), prefix+"scopes", "must be publish, manage, read or payloads")
+	}
 	return v
+}
+
+// keyFields are those of a key that can be changed.
+var keyFields = []string{"display_name", "scopes"}
+
+// UpdateApiKey changes what a key may do, or its name. Only scopes that are added are the caller's to
+// give: whoever may revoke a key may also leave it less.
+func (s *Server) UpdateApiKey(ctx context.Context, req *postriderv1.UpdateApiKeyRequest) (*postriderv1.UpdateApiKeyResponse, error) { //nolint:revive // named by the proto
+	account, err := s.keyAccount(ctx, req.GetAccountId())
+	if err != nil {
+		return nil, err
+	}
+	fields, err := maskFields("key", req.GetApiKey(), req.GetUpdateMask(), keyFields)
+	if err != nil {
+		return nil, err
+	}
+	id := req.GetApiKey().GetId()
+	for range maxRetries {
+		rec, revision, err := s.deps.Store.GetKey(ctx, string(account), id)
+		if err != nil {
+			return nil, stored(err, "key", id)
+		}
+		before := rec.GetKey().GetScopes()
+		if err := copyFields(rec.GetKey(), req.GetApiKey(), fields); err != nil {
+			return nil, err
+		}
+		if v := checkKey("api_key.", rec.GetKey().GetDisplayName(), rec.GetKey().GetScopes(), account); len(v) > 0 {
+			return nil, fault.InvalidFields(v...)
+		}
+		added := slices.DeleteFunc(slices.Clone(rec.GetKey().GetScopes()), func(scope string) bool { return slices.Contains(before, scope) })
+		if err := mayGrant(ctx, added); err != nil {
+			return nil, err
+		}
+		revision, err = s.deps.Store.UpdateKey(ctx, rec, revision)
+		if again(err, "") {
+			continue
+		}
+		if err != nil {
+			return nil, stored(err, "key", id)
+		}
+		if err := s.deps.Barrier.Confirm(ctx, config.BucketKeys, revision); err != nil {
+			return nil, unconfirmed(err)
+		}
+		return &postriderv1.UpdateApiKeyResponse{ApiKey: rec.GetKey()}, nil
+	}
+	return nil, stored(config.ErrConflict, "key", id)
 }
 
 // ListApiKeys lists an account's keys without their values.

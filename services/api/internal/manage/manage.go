@@ -142,12 +142,12 @@ func Rules() map[string]postrider.Scope {
 		}
 	}
 	add("AccountService", postrider.ScopeAdmin, "CreateAccount", "ListAccounts", "UpdateAccount")
-	add("AccountService", postrider.ScopeManage, "CreateApiKey", "ListApiKeys", "DeleteApiKey")
+	add("AccountService", postrider.ScopeManage, "CreateApiKey", "ListApiKeys", "UpdateApiKey", "DeleteApiKey")
 	add("AccountService", postrider.ScopeManage, "CreatePortalLink")
 	add("AccountService", postrider.ScopeRead, "GetAccount", "GetCaller")
 	add("WebhookService", postrider.ScopeManage, "CreateWebhook", "UpdateWebhook", "DeleteWebhook", "PauseWebhook",
 		"ResumeWebhook", "RotateWebhookSecret", "GetWebhookSecrets", "TestWebhook", "VerifyWebhook", "HandshakeWebhook")
-	add("WebhookService", postrider.ScopeRead, "GetWebhook", "ListWebhooks", "ExplainMatch", "GetWebhookBacklog")
+	add("WebhookService", postrider.ScopeRead, "GetWebhook", "ListWebhooks", "ExplainMatch", "GetWebhookBacklog", "GetWebhookHealth")
 	add("EventTypeService", postrider.ScopeManage, "CreateEventType", "UpdateEventType", "DeleteEventType", "ImportEventTypes")
 	add("EventTypeService", postrider.ScopeRead, "GetEventType", "ListEventTypes")
 	add("DeliveryService", postrider.ScopeManage, "CancelDelivery", "CancelEvent", "CancelWebhookDeliveries", "RetryDelivery")

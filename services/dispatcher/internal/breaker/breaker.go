@@ -65,6 +65,7 @@ type Breaker struct {
 	failures int
 	cooldown time.Duration
 	until    time.Time // when open: the next probe; when half open: when the probe is given up
+	opened   time.Time // zero while it is closed
 }
 
 // New returns a closed breaker.
@@ -75,6 +76,25 @@ func (b *Breaker) State() State { return b.state }
 
 // Cooldown is the wait before the next probe of a breaker that is not closed.
 func (b *Breaker) Cooldown() time.Duration { return b.cooldown }
+
+// Failures is how many attempts in a row have failed, while it is closed.
+func (b *Breaker) Failures() int {
+	if b.state != Closed {
+		return 0
+	}
+	return b.failures
+}
+
+// Opened is when a breaker opened that is not closed, before any probe that failed since; else zero.
+func (b *Breaker) Opened() time.Time { return b.opened }
+
+// NextProbe is when an open breaker lets an attempt pass; zero in any other state.
+func (b *Breaker) NextProbe() time.Time {
+	if b.state != Open {
+		return time.Time{}
+	}
+	return b.until
+}
 
 // Allow says whether an attempt may begin now. If not, retryAt is when to ask again. An attempt
 // that is allowed to pass an open breaker is the probe, of which there is one at a time; probeTime
@@ -101,7 +121,7 @@ func (b *Breaker) Cancel(now time.Time) {
 // Success closes the breaker. It reports whether that changed the state.
 func (b *Breaker) Success() (changed bool) {
 	changed = b.state != Closed
-	b.state, b.failures, b.cooldown = Closed, 0, 0
+	b.state, b.failures, b.cooldown, b.opened = Closed, 0, 0, time.Time{}
 	return changed
 }
 
@@ -115,7 +135,7 @@ func (b *Breaker) Failure(now time.Time, probe bool) (opened bool) {
 		if b.failures < b.cfg.Failures {
 			return false
 		}
-		b.cooldown = b.cfg.Cooldown
+		b.cooldown, b.opened = b.cfg.Cooldown, now
 	case HalfOpen:
 		if !probe {
 			return false

@@ -1,4 +1,4 @@
-// Package grpcapi serves the dispatcher's gRPC API: attempts on request.
+// Package grpcapi serves the dispatcher's gRPC API: attempts on request, and how webhooks are doing.
 package grpcapi
 
 import (
@@ -43,6 +43,7 @@ type Deps struct {
 	Records  records
 	Letters  letters
 	Events   events
+	Lanes    lanes
 	Meters   *meters.Meters
 	Logger   *slog.Logger
 	// Shards is how many there are, to find the journal of a webhook.
@@ -105,6 +106,8 @@ func (s *Server) slot() (free func(), err error) {
 	}
 }
 
+var errNoWebhook = fault.New(fault.NotFound, "WEBHOOK_NOT_FOUND", "there is no such webhook")
+
 // webhook finds a webhook of the account in a fresh configuration.
 func (s *Server) webhook(ctx context.Context, account, webhook string) (*registry.Webhook, error) {
 	if !s.deps.Mirror.Fresh() {
@@ -114,7 +117,7 @@ func (s *Server) webhook(ctx context.Context, account, webhook string) (*registr
 	}
 	w := s.deps.Registry.Webhook(webhook)
 	if w == nil || w.Config.GetAccountId() != account {
-		return nil, fault.New(fault.NotFound, "WEBHOOK_NOT_FOUND", "there is no such webhook")
+		return nil, errNoWebhook
 	}
 	return w, nil
 }

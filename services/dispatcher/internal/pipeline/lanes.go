@@ -61,6 +61,18 @@ func settings(w *registry.Webhook) lane.Settings {
 	}
 }
 
+// view shows the webhook's lane, told of its present configuration. One that is not there would be as
+// a new one is, and is not made.
+func (l *laneSet) view(w *registry.Webhook, now time.Time) lane.View {
+	l.mu.Lock()
+	slot := l.lanes[w.Config.GetId()]
+	l.mu.Unlock()
+	if slot == nil {
+		return lane.New[*job](&l.cfg, settings(w), now).View(now)
+	}
+	return l.get(w, now).View(now)
+}
+
 // watch has a lane that holds a queue ticked.
 func (l *laneSet) watch(one *lane.Lane[*job]) {
 	l.mu.Lock()

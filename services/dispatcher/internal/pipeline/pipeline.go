@@ -22,6 +22,7 @@ import (
 	"github.com/postrider/postrider/services/dispatcher/internal/breaker"
 	"github.com/postrider/postrider/services/dispatcher/internal/evidence"
 	"github.com/postrider/postrider/services/dispatcher/internal/health"
+	"github.com/postrider/postrider/services/dispatcher/internal/lane"
 	"github.com/postrider/postrider/services/dispatcher/internal/meters"
 	"github.com/postrider/postrider/services/dispatcher/internal/payload"
 	"github.com/postrider/postrider/services/dispatcher/internal/registry"
@@ -204,6 +205,20 @@ func (p *Pipeline) Lanes() map[breaker.State]int64 {
 	lanes := map[breaker.State]int64{breaker.Closed: 0, breaker.HalfOpen: 0, breaker.Open: 0}
 	p.each(func(s *shard) { s.lanes.count(lanes) })
 	return lanes
+}
+
+// Lane shows how attempts pass to a webhook; false if its shard is not held here.
+func (p *Pipeline) Lane(w *registry.Webhook, shardID int, now time.Time) (v lane.View, held bool) {
+	var found *shard
+	p.each(func(s *shard) {
+		if s.id == shardID && s.ctx.Err() == nil {
+			found = s
+		}
+	})
+	if found == nil {
+		return v, false
+	}
+	return found.lanes.view(w, now), true
 }
 
 func (p *Pipeline) each(fn func(*shard)) {

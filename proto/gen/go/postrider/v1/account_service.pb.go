@@ -666,6 +666,116 @@ func (x *ListApiKeysResponse) GetNextPageToken() string {
 	return ""
 }
 
+// UpdateApiKeyRequest changes a key.
+type UpdateApiKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only with an admin key; empty for an admin key.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The id and the new values.
+	ApiKey *ApiKey `protobuf:"bytes,2,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	// The fields to change. Absent: every field that is set.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateApiKeyRequest) Reset() {
+	*x = UpdateApiKeyRequest{}
+	mi := &file_postrider_v1_account_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateApiKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateApiKeyRequest) ProtoMessage() {}
+
+func (x *UpdateApiKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_account_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateApiKeyRequest.ProtoReflect.Descriptor instead.
+func (*UpdateApiKeyRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *UpdateApiKeyRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *UpdateApiKeyRequest) GetApiKey() *ApiKey {
+	if x != nil {
+		return x.ApiKey
+	}
+	return nil
+}
+
+func (x *UpdateApiKeyRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+// UpdateApiKeyResponse holds the key.
+type UpdateApiKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As stored.
+	ApiKey        *ApiKey `protobuf:"bytes,1,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateApiKeyResponse) Reset() {
+	*x = UpdateApiKeyResponse{}
+	mi := &file_postrider_v1_account_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateApiKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateApiKeyResponse) ProtoMessage() {}
+
+func (x *UpdateApiKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_account_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateApiKeyResponse.ProtoReflect.Descriptor instead.
+func (*UpdateApiKeyResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *UpdateApiKeyResponse) GetApiKey() *ApiKey {
+	if x != nil {
+		return x.ApiKey
+	}
+	return nil
+}
+
 // DeleteApiKeyRequest names a key.
 type DeleteApiKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -679,7 +789,7 @@ type DeleteApiKeyRequest struct {
 
 func (x *DeleteApiKeyRequest) Reset() {
 	*x = DeleteApiKeyRequest{}
-	mi := &file_postrider_v1_account_service_proto_msgTypes[12]
+	mi := &file_postrider_v1_account_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -691,7 +801,7 @@ func (x *DeleteApiKeyRequest) String() string {
 func (*DeleteApiKeyRequest) ProtoMessage() {}
 
 func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_account_service_proto_msgTypes[12]
+	mi := &file_postrider_v1_account_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -704,7 +814,7 @@ func (x *DeleteApiKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyRequest.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{12}
+	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteApiKeyRequest) GetAccountId() string {
@@ -730,7 +840,7 @@ type DeleteApiKeyResponse struct {
 
 func (x *DeleteApiKeyResponse) Reset() {
 	*x = DeleteApiKeyResponse{}
-	mi := &file_postrider_v1_account_service_proto_msgTypes[13]
+	mi := &file_postrider_v1_account_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +852,7 @@ func (x *DeleteApiKeyResponse) String() string {
 func (*DeleteApiKeyResponse) ProtoMessage() {}
 
 func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_account_service_proto_msgTypes[13]
+	mi := &file_postrider_v1_account_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +865,7 @@ func (x *DeleteApiKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteApiKeyResponse.ProtoReflect.Descriptor instead.
 func (*DeleteApiKeyResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{13}
+	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{15}
 }
 
 // GetCallerRequest is empty.
@@ -767,7 +877,7 @@ type GetCallerRequest struct {
 
 func (x *GetCallerRequest) Reset() {
 	*x = GetCallerRequest{}
-	mi := &file_postrider_v1_account_service_proto_msgTypes[14]
+	mi := &file_postrider_v1_account_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +889,7 @@ func (x *GetCallerRequest) String() string {
 func (*GetCallerRequest) ProtoMessage() {}
 
 func (x *GetCallerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_account_service_proto_msgTypes[14]
+	mi := &file_postrider_v1_account_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +902,7 @@ func (x *GetCallerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCallerRequest.ProtoReflect.Descriptor instead.
 func (*GetCallerRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{14}
+	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{16}
 }
 
 // GetCallerResponse says who calls.
@@ -814,7 +924,7 @@ type GetCallerResponse struct {
 
 func (x *GetCallerResponse) Reset() {
 	*x = GetCallerResponse{}
-	mi := &file_postrider_v1_account_service_proto_msgTypes[15]
+	mi := &file_postrider_v1_account_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +936,7 @@ func (x *GetCallerResponse) String() string {
 func (*GetCallerResponse) ProtoMessage() {}
 
 func (x *GetCallerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_account_service_proto_msgTypes[15]
+	mi := &file_postrider_v1_account_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +949,7 @@ func (x *GetCallerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCallerResponse.ProtoReflect.Descriptor instead.
 func (*GetCallerResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{15}
+	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetCallerResponse) GetAccountId() string {
@@ -892,7 +1002,7 @@ type CreatePortalLinkRequest struct {
 
 func (x *CreatePortalLinkRequest) Reset() {
 	*x = CreatePortalLinkRequest{}
-	mi := &file_postrider_v1_account_service_proto_msgTypes[16]
+	mi := &file_postrider_v1_account_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +1014,7 @@ func (x *CreatePortalLinkRequest) String() string {
 func (*CreatePortalLinkRequest) ProtoMessage() {}
 
 func (x *CreatePortalLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_account_service_proto_msgTypes[16]
+	mi := &file_postrider_v1_account_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +1027,7 @@ func (x *CreatePortalLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePortalLinkRequest.ProtoReflect.Descriptor instead.
 func (*CreatePortalLinkRequest) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{16}
+	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreatePortalLinkRequest) GetAccountId() string {
@@ -956,7 +1066,7 @@ type CreatePortalLinkResponse struct {
 
 func (x *CreatePortalLinkResponse) Reset() {
 	*x = CreatePortalLinkResponse{}
-	mi := &file_postrider_v1_account_service_proto_msgTypes[17]
+	mi := &file_postrider_v1_account_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1078,7 @@ func (x *CreatePortalLinkResponse) String() string {
 func (*CreatePortalLinkResponse) ProtoMessage() {}
 
 func (x *CreatePortalLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_account_service_proto_msgTypes[17]
+	mi := &file_postrider_v1_account_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1091,7 @@ func (x *CreatePortalLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePortalLinkResponse.ProtoReflect.Descriptor instead.
 func (*CreatePortalLinkResponse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{17}
+	return file_postrider_v1_account_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CreatePortalLinkResponse) GetUrl() string {
@@ -1050,7 +1160,15 @@ const file_postrider_v1_account_service_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\"n\n" +
 	"\x13ListApiKeysResponse\x12/\n" +
 	"\bapi_keys\x18\x01 \x03(\v2\x14.postrider.v1.ApiKeyR\aapiKeys\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"R\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa0\x01\n" +
+	"\x13UpdateApiKeyRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12-\n" +
+	"\aapi_key\x18\x02 \x01(\v2\x14.postrider.v1.ApiKeyR\x06apiKey\x12;\n" +
+	"\vupdate_mask\x18\x03 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"E\n" +
+	"\x14UpdateApiKeyResponse\x12-\n" +
+	"\aapi_key\x18\x01 \x01(\v2\x14.postrider.v1.ApiKeyR\x06apiKey\"R\n" +
 	"\x13DeleteApiKeyRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1c\n" +
@@ -1076,7 +1194,7 @@ const file_postrider_v1_account_service_proto_rawDesc = "" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12;\n" +
 	"\vexpire_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"expireTime2\x9f\x06\n" +
+	"expireTime2\xf6\x06\n" +
 	"\x0eAccountService\x12X\n" +
 	"\rCreateAccount\x12\".postrider.v1.CreateAccountRequest\x1a#.postrider.v1.CreateAccountResponse\x12O\n" +
 	"\n" +
@@ -1085,6 +1203,7 @@ const file_postrider_v1_account_service_proto_rawDesc = "" +
 	"\rUpdateAccount\x12\".postrider.v1.UpdateAccountRequest\x1a#.postrider.v1.UpdateAccountResponse\x12U\n" +
 	"\fCreateApiKey\x12!.postrider.v1.CreateApiKeyRequest\x1a\".postrider.v1.CreateApiKeyResponse\x12R\n" +
 	"\vListApiKeys\x12 .postrider.v1.ListApiKeysRequest\x1a!.postrider.v1.ListApiKeysResponse\x12U\n" +
+	"\fUpdateApiKey\x12!.postrider.v1.UpdateApiKeyRequest\x1a\".postrider.v1.UpdateApiKeyResponse\x12U\n" +
 	"\fDeleteApiKey\x12!.postrider.v1.DeleteApiKeyRequest\x1a\".postrider.v1.DeleteApiKeyResponse\x12L\n" +
 	"\tGetCaller\x12\x1e.postrider.v1.GetCallerRequest\x1a\x1f.postrider.v1.GetCallerResponse\x12a\n" +
 	"\x10CreatePortalLink\x12%.postrider.v1.CreatePortalLinkRequest\x1a&.postrider.v1.CreatePortalLinkResponseB\xbe\x01\n" +
@@ -1102,7 +1221,7 @@ func file_postrider_v1_account_service_proto_rawDescGZIP() []byte {
 	return file_postrider_v1_account_service_proto_rawDescData
 }
 
-var file_postrider_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_postrider_v1_account_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_postrider_v1_account_service_proto_goTypes = []any{
 	(*CreateAccountRequest)(nil),     // 0: postrider.v1.CreateAccountRequest
 	(*CreateAccountResponse)(nil),    // 1: postrider.v1.CreateAccountResponse
@@ -1116,55 +1235,62 @@ var file_postrider_v1_account_service_proto_goTypes = []any{
 	(*CreateApiKeyResponse)(nil),     // 9: postrider.v1.CreateApiKeyResponse
 	(*ListApiKeysRequest)(nil),       // 10: postrider.v1.ListApiKeysRequest
 	(*ListApiKeysResponse)(nil),      // 11: postrider.v1.ListApiKeysResponse
-	(*DeleteApiKeyRequest)(nil),      // 12: postrider.v1.DeleteApiKeyRequest
-	(*DeleteApiKeyResponse)(nil),     // 13: postrider.v1.DeleteApiKeyResponse
-	(*GetCallerRequest)(nil),         // 14: postrider.v1.GetCallerRequest
-	(*GetCallerResponse)(nil),        // 15: postrider.v1.GetCallerResponse
-	(*CreatePortalLinkRequest)(nil),  // 16: postrider.v1.CreatePortalLinkRequest
-	(*CreatePortalLinkResponse)(nil), // 17: postrider.v1.CreatePortalLinkResponse
-	(*Account)(nil),                  // 18: postrider.v1.Account
-	(*fieldmaskpb.FieldMask)(nil),    // 19: google.protobuf.FieldMask
-	(*timestamppb.Timestamp)(nil),    // 20: google.protobuf.Timestamp
-	(*ApiKey)(nil),                   // 21: postrider.v1.ApiKey
-	(*durationpb.Duration)(nil),      // 22: google.protobuf.Duration
+	(*UpdateApiKeyRequest)(nil),      // 12: postrider.v1.UpdateApiKeyRequest
+	(*UpdateApiKeyResponse)(nil),     // 13: postrider.v1.UpdateApiKeyResponse
+	(*DeleteApiKeyRequest)(nil),      // 14: postrider.v1.DeleteApiKeyRequest
+	(*DeleteApiKeyResponse)(nil),     // 15: postrider.v1.DeleteApiKeyResponse
+	(*GetCallerRequest)(nil),         // 16: postrider.v1.GetCallerRequest
+	(*GetCallerResponse)(nil),        // 17: postrider.v1.GetCallerResponse
+	(*CreatePortalLinkRequest)(nil),  // 18: postrider.v1.CreatePortalLinkRequest
+	(*CreatePortalLinkResponse)(nil), // 19: postrider.v1.CreatePortalLinkResponse
+	(*Account)(nil),                  // 20: postrider.v1.Account
+	(*fieldmaskpb.FieldMask)(nil),    // 21: google.protobuf.FieldMask
+	(*timestamppb.Timestamp)(nil),    // 22: google.protobuf.Timestamp
+	(*ApiKey)(nil),                   // 23: postrider.v1.ApiKey
+	(*durationpb.Duration)(nil),      // 24: google.protobuf.Duration
 }
 var file_postrider_v1_account_service_proto_depIdxs = []int32{
-	18, // 0: postrider.v1.CreateAccountRequest.account:type_name -> postrider.v1.Account
-	18, // 1: postrider.v1.CreateAccountResponse.account:type_name -> postrider.v1.Account
-	18, // 2: postrider.v1.GetAccountResponse.account:type_name -> postrider.v1.Account
-	18, // 3: postrider.v1.ListAccountsResponse.accounts:type_name -> postrider.v1.Account
-	18, // 4: postrider.v1.UpdateAccountRequest.account:type_name -> postrider.v1.Account
-	19, // 5: postrider.v1.UpdateAccountRequest.update_mask:type_name -> google.protobuf.FieldMask
-	18, // 6: postrider.v1.UpdateAccountResponse.account:type_name -> postrider.v1.Account
-	20, // 7: postrider.v1.CreateApiKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
-	21, // 8: postrider.v1.CreateApiKeyResponse.api_key:type_name -> postrider.v1.ApiKey
-	21, // 9: postrider.v1.ListApiKeysResponse.api_keys:type_name -> postrider.v1.ApiKey
-	20, // 10: postrider.v1.GetCallerResponse.expire_time:type_name -> google.protobuf.Timestamp
-	22, // 11: postrider.v1.CreatePortalLinkRequest.lifetime:type_name -> google.protobuf.Duration
-	20, // 12: postrider.v1.CreatePortalLinkResponse.expire_time:type_name -> google.protobuf.Timestamp
-	0,  // 13: postrider.v1.AccountService.CreateAccount:input_type -> postrider.v1.CreateAccountRequest
-	2,  // 14: postrider.v1.AccountService.GetAccount:input_type -> postrider.v1.GetAccountRequest
-	4,  // 15: postrider.v1.AccountService.ListAccounts:input_type -> postrider.v1.ListAccountsRequest
-	6,  // 16: postrider.v1.AccountService.UpdateAccount:input_type -> postrider.v1.UpdateAccountRequest
-	8,  // 17: postrider.v1.AccountService.CreateApiKey:input_type -> postrider.v1.CreateApiKeyRequest
-	10, // 18: postrider.v1.AccountService.ListApiKeys:input_type -> postrider.v1.ListApiKeysRequest
-	12, // 19: postrider.v1.AccountService.DeleteApiKey:input_type -> postrider.v1.DeleteApiKeyRequest
-	14, // 20: postrider.v1.AccountService.GetCaller:input_type -> postrider.v1.GetCallerRequest
-	16, // 21: postrider.v1.AccountService.CreatePortalLink:input_type -> postrider.v1.CreatePortalLinkRequest
-	1,  // 22: postrider.v1.AccountService.CreateAccount:output_type -> postrider.v1.CreateAccountResponse
-	3,  // 23: postrider.v1.AccountService.GetAccount:output_type -> postrider.v1.GetAccountResponse
-	5,  // 24: postrider.v1.AccountService.ListAccounts:output_type -> postrider.v1.ListAccountsResponse
-	7,  // 25: postrider.v1.AccountService.UpdateAccount:output_type -> postrider.v1.UpdateAccountResponse
-	9,  // 26: postrider.v1.AccountService.CreateApiKey:output_type -> postrider.v1.CreateApiKeyResponse
-	11, // 27: postrider.v1.AccountService.ListApiKeys:output_type -> postrider.v1.ListApiKeysResponse
-	13, // 28: postrider.v1.AccountService.DeleteApiKey:output_type -> postrider.v1.DeleteApiKeyResponse
-	15, // 29: postrider.v1.AccountService.GetCaller:output_type -> postrider.v1.GetCallerResponse
-	17, // 30: postrider.v1.AccountService.CreatePortalLink:output_type -> postrider.v1.CreatePortalLinkResponse
-	22, // [22:31] is the sub-list for method output_type
-	13, // [13:22] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	20, // 0: postrider.v1.CreateAccountRequest.account:type_name -> postrider.v1.Account
+	20, // 1: postrider.v1.CreateAccountResponse.account:type_name -> postrider.v1.Account
+	20, // 2: postrider.v1.GetAccountResponse.account:type_name -> postrider.v1.Account
+	20, // 3: postrider.v1.ListAccountsResponse.accounts:type_name -> postrider.v1.Account
+	20, // 4: postrider.v1.UpdateAccountRequest.account:type_name -> postrider.v1.Account
+	21, // 5: postrider.v1.UpdateAccountRequest.update_mask:type_name -> google.protobuf.FieldMask
+	20, // 6: postrider.v1.UpdateAccountResponse.account:type_name -> postrider.v1.Account
+	22, // 7: postrider.v1.CreateApiKeyRequest.expire_time:type_name -> google.protobuf.Timestamp
+	23, // 8: postrider.v1.CreateApiKeyResponse.api_key:type_name -> postrider.v1.ApiKey
+	23, // 9: postrider.v1.ListApiKeysResponse.api_keys:type_name -> postrider.v1.ApiKey
+	23, // 10: postrider.v1.UpdateApiKeyRequest.api_key:type_name -> postrider.v1.ApiKey
+	21, // 11: postrider.v1.UpdateApiKeyRequest.update_mask:type_name -> google.protobuf.FieldMask
+	23, // 12: postrider.v1.UpdateApiKeyResponse.api_key:type_name -> postrider.v1.ApiKey
+	22, // 13: postrider.v1.GetCallerResponse.expire_time:type_name -> google.protobuf.Timestamp
+	24, // 14: postrider.v1.CreatePortalLinkRequest.lifetime:type_name -> google.protobuf.Duration
+	22, // 15: postrider.v1.CreatePortalLinkResponse.expire_time:type_name -> google.protobuf.Timestamp
+	0,  // 16: postrider.v1.AccountService.CreateAccount:input_type -> postrider.v1.CreateAccountRequest
+	2,  // 17: postrider.v1.AccountService.GetAccount:input_type -> postrider.v1.GetAccountRequest
+	4,  // 18: postrider.v1.AccountService.ListAccounts:input_type -> postrider.v1.ListAccountsRequest
+	6,  // 19: postrider.v1.AccountService.UpdateAccount:input_type -> postrider.v1.UpdateAccountRequest
+	8,  // 20: postrider.v1.AccountService.CreateApiKey:input_type -> postrider.v1.CreateApiKeyRequest
+	10, // 21: postrider.v1.AccountService.ListApiKeys:input_type -> postrider.v1.ListApiKeysRequest
+	12, // 22: postrider.v1.AccountService.UpdateApiKey:input_type -> postrider.v1.UpdateApiKeyRequest
+	14, // 23: postrider.v1.AccountService.DeleteApiKey:input_type -> postrider.v1.DeleteApiKeyRequest
+	16, // 24: postrider.v1.AccountService.GetCaller:input_type -> postrider.v1.GetCallerRequest
+	18, // 25: postrider.v1.AccountService.CreatePortalLink:input_type -> postrider.v1.CreatePortalLinkRequest
+	1,  // 26: postrider.v1.AccountService.CreateAccount:output_type -> postrider.v1.CreateAccountResponse
+	3,  // 27: postrider.v1.AccountService.GetAccount:output_type -> postrider.v1.GetAccountResponse
+	5,  // 28: postrider.v1.AccountService.ListAccounts:output_type -> postrider.v1.ListAccountsResponse
+	7,  // 29: postrider.v1.AccountService.UpdateAccount:output_type -> postrider.v1.UpdateAccountResponse
+	9,  // 30: postrider.v1.AccountService.CreateApiKey:output_type -> postrider.v1.CreateApiKeyResponse
+	11, // 31: postrider.v1.AccountService.ListApiKeys:output_type -> postrider.v1.ListApiKeysResponse
+	13, // 32: postrider.v1.AccountService.UpdateApiKey:output_type -> postrider.v1.UpdateApiKeyResponse
+	15, // 33: postrider.v1.AccountService.DeleteApiKey:output_type -> postrider.v1.DeleteApiKeyResponse
+	17, // 34: postrider.v1.AccountService.GetCaller:output_type -> postrider.v1.GetCallerResponse
+	19, // 35: postrider.v1.AccountService.CreatePortalLink:output_type -> postrider.v1.CreatePortalLinkResponse
+	26, // [26:36] is the sub-list for method output_type
+	16, // [16:26] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_account_service_proto_init() }
@@ -1179,7 +1305,7 @@ func file_postrider_v1_account_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_account_service_proto_rawDesc), len(file_postrider_v1_account_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

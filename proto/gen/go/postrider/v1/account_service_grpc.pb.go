@@ -25,6 +25,7 @@ const (
 	AccountService_UpdateAccount_FullMethodName    = "/postrider.v1.AccountService/UpdateAccount"
 	AccountService_CreateApiKey_FullMethodName     = "/postrider.v1.AccountService/CreateApiKey"
 	AccountService_ListApiKeys_FullMethodName      = "/postrider.v1.AccountService/ListApiKeys"
+	AccountService_UpdateApiKey_FullMethodName     = "/postrider.v1.AccountService/UpdateApiKey"
 	AccountService_DeleteApiKey_FullMethodName     = "/postrider.v1.AccountService/DeleteApiKey"
 	AccountService_GetCaller_FullMethodName        = "/postrider.v1.AccountService/GetCaller"
 	AccountService_CreatePortalLink_FullMethodName = "/postrider.v1.AccountService/CreatePortalLink"
@@ -48,6 +49,10 @@ type AccountServiceClient interface {
 	CreateApiKey(ctx context.Context, in *CreateApiKeyRequest, opts ...grpc.CallOption) (*CreateApiKeyResponse, error)
 	// ListApiKeys lists an account's keys without their values.
 	ListApiKeys(ctx context.Context, in *ListApiKeysRequest, opts ...grpc.CallOption) (*ListApiKeysResponse, error)
+	// UpdateApiKey changes the fields of update_mask of a key, of which display_name and scopes can
+	// be changed. The key's value stays; what it may do is in force everywhere when it is answered. No
+	// scope can be added that the caller lacks.
+	UpdateApiKey(ctx context.Context, in *UpdateApiKeyRequest, opts ...grpc.CallOption) (*UpdateApiKeyResponse, error)
 	// DeleteApiKey revokes a key.
 	DeleteApiKey(ctx context.Context, in *DeleteApiKeyRequest, opts ...grpc.CallOption) (*DeleteApiKeyResponse, error)
 	// GetCaller says who the credential of the call is.
@@ -125,6 +130,16 @@ func (c *accountServiceClient) ListApiKeys(ctx context.Context, in *ListApiKeysR
 	return out, nil
 }
 
+func (c *accountServiceClient) UpdateApiKey(ctx context.Context, in *UpdateApiKeyRequest, opts ...grpc.CallOption) (*UpdateApiKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateApiKeyResponse)
+	err := c.cc.Invoke(ctx, AccountService_UpdateApiKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *accountServiceClient) DeleteApiKey(ctx context.Context, in *DeleteApiKeyRequest, opts ...grpc.CallOption) (*DeleteApiKeyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteApiKeyResponse)
@@ -173,6 +188,10 @@ type AccountServiceServer interface {
 	CreateApiKey(context.Context, *CreateApiKeyRequest) (*CreateApiKeyResponse, error)
 	// ListApiKeys lists an account's keys without their values.
 	ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error)
+	// UpdateApiKey changes the fields of update_mask of a key, of which display_name and scopes can
+	// be changed. The key's value stays; what it may do is in force everywhere when it is answered. No
+	// scope can be added that the caller lacks.
+	UpdateApiKey(context.Context, *UpdateApiKeyRequest) (*UpdateApiKeyResponse, error)
 	// DeleteApiKey revokes a key.
 	DeleteApiKey(context.Context, *DeleteApiKeyRequest) (*DeleteApiKeyResponse, error)
 	// GetCaller says who the credential of the call is.
@@ -207,6 +226,9 @@ func (UnimplementedAccountServiceServer) CreateApiKey(context.Context, *CreateAp
 }
 func (UnimplementedAccountServiceServer) ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListApiKeys not implemented")
+}
+func (UnimplementedAccountServiceServer) UpdateApiKey(context.Context, *UpdateApiKeyRequest) (*UpdateApiKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateApiKey not implemented")
 }
 func (UnimplementedAccountServiceServer) DeleteApiKey(context.Context, *DeleteApiKeyRequest) (*DeleteApiKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteApiKey not implemented")
@@ -346,6 +368,24 @@ func _AccountService_ListApiKeys_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_UpdateApiKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateApiKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).UpdateApiKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_UpdateApiKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).UpdateApiKey(ctx, req.(*UpdateApiKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AccountService_DeleteApiKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteApiKeyRequest)
 	if err := dec(in); err != nil {
@@ -430,6 +470,10 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListApiKeys",
 			Handler:    _AccountService_ListApiKeys_Handler,
+		},
+		{
+			MethodName: "UpdateApiKey",
+			Handler:    _AccountService_UpdateApiKey_Handler,
 		},
 		{
 			MethodName: "DeleteApiKey",

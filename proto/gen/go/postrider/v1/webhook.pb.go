@@ -138,6 +138,63 @@ func (DelayBasis) EnumDescriptor() ([]byte, []int) {
 	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{1}
 }
 
+// BreakerState says whether a webhook that keeps failing is attempted at all.
+type BreakerState int32
+
+const (
+	// Never sent.
+	BreakerState_BREAKER_STATE_UNSPECIFIED BreakerState = 0
+	// Attempts pass.
+	BreakerState_BREAKER_STATE_CLOSED BreakerState = 1
+	// None passes until the next probe.
+	BreakerState_BREAKER_STATE_OPEN BreakerState = 2
+	// One attempt is out, the probe, whose outcome decides.
+	BreakerState_BREAKER_STATE_HALF_OPEN BreakerState = 3
+)
+
+// Enum value maps for BreakerState.
+var (
+	BreakerState_name = map[int32]string{
+		0: "BREAKER_STATE_UNSPECIFIED",
+		1: "BREAKER_STATE_CLOSED",
+		2: "BREAKER_STATE_OPEN",
+		3: "BREAKER_STATE_HALF_OPEN",
+	}
+	BreakerState_value = map[string]int32{
+		"BREAKER_STATE_UNSPECIFIED": 0,
+		"BREAKER_STATE_CLOSED":      1,
+		"BREAKER_STATE_OPEN":        2,
+		"BREAKER_STATE_HALF_OPEN":   3,
+	}
+)
+
+func (x BreakerState) Enum() *BreakerState {
+	p := new(BreakerState)
+	*p = x
+	return p
+}
+
+func (x BreakerState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BreakerState) Descriptor() protoreflect.EnumDescriptor {
+	return file_postrider_v1_webhook_proto_enumTypes[2].Descriptor()
+}
+
+func (BreakerState) Type() protoreflect.EnumType {
+	return &file_postrider_v1_webhook_proto_enumTypes[2]
+}
+
+func (x BreakerState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BreakerState.Descriptor instead.
+func (BreakerState) EnumDescriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{2}
+}
+
 // Webhook is where, how and what to deliver.
 type Webhook struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -969,6 +1026,137 @@ func (x *RetrySchedule) GetDelayBasis() DelayBasis {
 	return DelayBasis_DELAY_BASIS_UNSPECIFIED
 }
 
+// WebhookHealth is how attempts pass to a webhook at this moment. It is the memory of one
+// dispatcher, so it begins anew when another takes the webhook's deliveries over.
+type WebhookHealth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the breaker stands.
+	BreakerState BreakerState `protobuf:"varint,1,opt,name=breaker_state,json=breakerState,proto3,enum=postrider.v1.BreakerState" json:"breaker_state,omitempty"`
+	// When it opened; absent while it is closed. A probe that fails does not change it.
+	BreakerOpenTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=breaker_open_time,json=breakerOpenTime,proto3" json:"breaker_open_time,omitempty"`
+	// When an attempt may probe the receiver; it may be in the past if nothing is due. Only while the
+	// breaker is open.
+	NextProbeTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=next_probe_time,json=nextProbeTime,proto3" json:"next_probe_time,omitempty"`
+	// Attempts in a row that failed, while the breaker is closed.
+	ConsecutiveFailures int32 `protobuf:"varint,4,opt,name=consecutive_failures,json=consecutiveFailures,proto3" json:"consecutive_failures,omitempty"`
+	// Attempts that are being made.
+	InFlight int32 `protobuf:"varint,5,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Deliveries that wait a moment for their turn, in the dispatcher's memory.
+	Queued int32 `protobuf:"varint,6,opt,name=queued,proto3" json:"queued,omitempty"`
+	// Most attempts at once that are allowed now: it begins low, grows with success up to the
+	// webhook's max_in_flight, and is halved when the receiver is overloaded.
+	AllowedInFlight int32 `protobuf:"varint,7,opt,name=allowed_in_flight,json=allowedInFlight,proto3" json:"allowed_in_flight,omitempty"`
+	// How far that may grow.
+	MaxInFlight int32 `protobuf:"varint,8,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	// Attempts a second: the webhook's own limit, or what its receiver allowed if that is less.
+	// 0: no limit.
+	RateLimit float64 `protobuf:"fixed64,9,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
+	// Until when the receiver has asked for a pause (Retry-After); absent if it has not.
+	PauseTime     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=pause_time,json=pauseTime,proto3" json:"pause_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookHealth) Reset() {
+	*x = WebhookHealth{}
+	mi := &file_postrider_v1_webhook_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookHealth) ProtoMessage() {}
+
+func (x *WebhookHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookHealth.ProtoReflect.Descriptor instead.
+func (*WebhookHealth) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *WebhookHealth) GetBreakerState() BreakerState {
+	if x != nil {
+		return x.BreakerState
+	}
+	return BreakerState_BREAKER_STATE_UNSPECIFIED
+}
+
+func (x *WebhookHealth) GetBreakerOpenTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BreakerOpenTime
+	}
+	return nil
+}
+
+func (x *WebhookHealth) GetNextProbeTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextProbeTime
+	}
+	return nil
+}
+
+func (x *WebhookHealth) GetConsecutiveFailures() int32 {
+	if x != nil {
+		return x.ConsecutiveFailures
+	}
+	return 0
+}
+
+func (x *WebhookHealth) GetInFlight() int32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *WebhookHealth) GetQueued() int32 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *WebhookHealth) GetAllowedInFlight() int32 {
+	if x != nil {
+		return x.AllowedInFlight
+	}
+	return 0
+}
+
+func (x *WebhookHealth) GetMaxInFlight() int32 {
+	if x != nil {
+		return x.MaxInFlight
+	}
+	return 0
+}
+
+func (x *WebhookHealth) GetRateLimit() float64 {
+	if x != nil {
+		return x.RateLimit
+	}
+	return 0
+}
+
+func (x *WebhookHealth) GetPauseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PauseTime
+	}
+	return nil
+}
+
 var File_postrider_v1_webhook_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_webhook_proto_rawDesc = "" +
@@ -1064,7 +1252,21 @@ const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"\x06jitter\x18\x02 \x01(\x01H\x00R\x06jitter\x88\x01\x01\x129\n" +
 	"\vdelay_basis\x18\x03 \x01(\x0e2\x18.postrider.v1.DelayBasisR\n" +
 	"delayBasisB\t\n" +
-	"\a_jitter*\x98\x01\n" +
+	"\a_jitter\"\xee\x03\n" +
+	"\rWebhookHealth\x12?\n" +
+	"\rbreaker_state\x18\x01 \x01(\x0e2\x1a.postrider.v1.BreakerStateR\fbreakerState\x12F\n" +
+	"\x11breaker_open_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fbreakerOpenTime\x12B\n" +
+	"\x0fnext_probe_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\rnextProbeTime\x121\n" +
+	"\x14consecutive_failures\x18\x04 \x01(\x05R\x13consecutiveFailures\x12\x1b\n" +
+	"\tin_flight\x18\x05 \x01(\x05R\binFlight\x12\x16\n" +
+	"\x06queued\x18\x06 \x01(\x05R\x06queued\x12*\n" +
+	"\x11allowed_in_flight\x18\a \x01(\x05R\x0fallowedInFlight\x12\"\n" +
+	"\rmax_in_flight\x18\b \x01(\x05R\vmaxInFlight\x12\x1d\n" +
+	"\n" +
+	"rate_limit\x18\t \x01(\x01R\trateLimit\x129\n" +
+	"\n" +
+	"pause_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tpauseTime*\x98\x01\n" +
 	"\fWebhookState\x12\x1d\n" +
 	"\x19WEBHOOK_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14WEBHOOK_STATE_ACTIVE\x10\x01\x12\x18\n" +
@@ -1075,7 +1277,12 @@ const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"DelayBasis\x12\x1b\n" +
 	"\x17DELAY_BASIS_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cDELAY_BASIS_PREVIOUS_ATTEMPT\x10\x01\x12\x1d\n" +
-	"\x19DELAY_BASIS_FIRST_ATTEMPT\x10\x02B\xb7\x01\n" +
+	"\x19DELAY_BASIS_FIRST_ATTEMPT\x10\x02*|\n" +
+	"\fBreakerState\x12\x1d\n" +
+	"\x19BREAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14BREAKER_STATE_CLOSED\x10\x01\x12\x16\n" +
+	"\x12BREAKER_STATE_OPEN\x10\x02\x12\x1b\n" +
+	"\x17BREAKER_STATE_HALF_OPEN\x10\x03B\xb7\x01\n" +
 	"\x10com.postrider.v1B\fWebhookProtoP\x01ZDgithub.com/postrider/postrider/proto/gen/go/postrider/v1;postriderv1\xa2\x02\x03PXX\xaa\x02\fPostrider.V1\xca\x02\fPostrider\\V1\xe2\x02\x18Postrider\\V1\\GPBMetadata\xea\x02\rPostrider::V1b\x06proto3"
 
 var (
@@ -1090,51 +1297,57 @@ func file_postrider_v1_webhook_proto_rawDescGZIP() []byte {
 	return file_postrider_v1_webhook_proto_rawDescData
 }
 
-var file_postrider_v1_webhook_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_postrider_v1_webhook_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_postrider_v1_webhook_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_postrider_v1_webhook_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_postrider_v1_webhook_proto_goTypes = []any{
 	(WebhookState)(0),             // 0: postrider.v1.WebhookState
 	(DelayBasis)(0),               // 1: postrider.v1.DelayBasis
-	(*Webhook)(nil),               // 2: postrider.v1.Webhook
-	(*ProfileOptions)(nil),        // 3: postrider.v1.ProfileOptions
-	(*SignatureScheme)(nil),       // 4: postrider.v1.SignatureScheme
-	(*Verification)(nil),          // 5: postrider.v1.Verification
-	(*Handshake)(nil),             // 6: postrider.v1.Handshake
-	(*WebhookSecret)(nil),         // 7: postrider.v1.WebhookSecret
-	(*RetrySchedule)(nil),         // 8: postrider.v1.RetrySchedule
-	nil,                           // 9: postrider.v1.Webhook.HeadersEntry
-	nil,                           // 10: postrider.v1.Webhook.AnnotationsEntry
-	(*structpb.Struct)(nil),       // 11: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(BreakerState)(0),             // 2: postrider.v1.BreakerState
+	(*Webhook)(nil),               // 3: postrider.v1.Webhook
+	(*ProfileOptions)(nil),        // 4: postrider.v1.ProfileOptions
+	(*SignatureScheme)(nil),       // 5: postrider.v1.SignatureScheme
+	(*Verification)(nil),          // 6: postrider.v1.Verification
+	(*Handshake)(nil),             // 7: postrider.v1.Handshake
+	(*WebhookSecret)(nil),         // 8: postrider.v1.WebhookSecret
+	(*RetrySchedule)(nil),         // 9: postrider.v1.RetrySchedule
+	(*WebhookHealth)(nil),         // 10: postrider.v1.WebhookHealth
+	nil,                           // 11: postrider.v1.Webhook.HeadersEntry
+	nil,                           // 12: postrider.v1.Webhook.AnnotationsEntry
+	(*structpb.Struct)(nil),       // 13: google.protobuf.Struct
+	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_postrider_v1_webhook_proto_depIdxs = []int32{
-	11, // 0: postrider.v1.Webhook.scopes:type_name -> google.protobuf.Struct
-	9,  // 1: postrider.v1.Webhook.headers:type_name -> postrider.v1.Webhook.HeadersEntry
-	12, // 2: postrider.v1.Webhook.attempt_timeout:type_name -> google.protobuf.Duration
-	8,  // 3: postrider.v1.Webhook.retry_schedule:type_name -> postrider.v1.RetrySchedule
+	13, // 0: postrider.v1.Webhook.scopes:type_name -> google.protobuf.Struct
+	11, // 1: postrider.v1.Webhook.headers:type_name -> postrider.v1.Webhook.HeadersEntry
+	14, // 2: postrider.v1.Webhook.attempt_timeout:type_name -> google.protobuf.Duration
+	9,  // 3: postrider.v1.Webhook.retry_schedule:type_name -> postrider.v1.RetrySchedule
 	0,  // 4: postrider.v1.Webhook.state:type_name -> postrider.v1.WebhookState
-	13, // 5: postrider.v1.Webhook.state_time:type_name -> google.protobuf.Timestamp
-	13, // 6: postrider.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
-	13, // 7: postrider.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
-	7,  // 8: postrider.v1.Webhook.secrets:type_name -> postrider.v1.WebhookSecret
-	10, // 9: postrider.v1.Webhook.annotations:type_name -> postrider.v1.Webhook.AnnotationsEntry
-	3,  // 10: postrider.v1.Webhook.options:type_name -> postrider.v1.ProfileOptions
-	5,  // 11: postrider.v1.Webhook.verification:type_name -> postrider.v1.Verification
-	6,  // 12: postrider.v1.Webhook.handshake:type_name -> postrider.v1.Handshake
-	12, // 13: postrider.v1.Webhook.disable_failing_after:type_name -> google.protobuf.Duration
-	4,  // 14: postrider.v1.ProfileOptions.signature_scheme:type_name -> postrider.v1.SignatureScheme
-	13, // 15: postrider.v1.Verification.time:type_name -> google.protobuf.Timestamp
-	13, // 16: postrider.v1.Handshake.time:type_name -> google.protobuf.Timestamp
-	13, // 17: postrider.v1.WebhookSecret.create_time:type_name -> google.protobuf.Timestamp
-	13, // 18: postrider.v1.WebhookSecret.expire_time:type_name -> google.protobuf.Timestamp
-	12, // 19: postrider.v1.RetrySchedule.delays:type_name -> google.protobuf.Duration
+	15, // 5: postrider.v1.Webhook.state_time:type_name -> google.protobuf.Timestamp
+	15, // 6: postrider.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
+	15, // 7: postrider.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
+	8,  // 8: postrider.v1.Webhook.secrets:type_name -> postrider.v1.WebhookSecret
+	12, // 9: postrider.v1.Webhook.annotations:type_name -> postrider.v1.Webhook.AnnotationsEntry
+	4,  // 10: postrider.v1.Webhook.options:type_name -> postrider.v1.ProfileOptions
+	6,  // 11: postrider.v1.Webhook.verification:type_name -> postrider.v1.Verification
+	7,  // 12: postrider.v1.Webhook.handshake:type_name -> postrider.v1.Handshake
+	14, // 13: postrider.v1.Webhook.disable_failing_after:type_name -> google.protobuf.Duration
+	5,  // 14: postrider.v1.ProfileOptions.signature_scheme:type_name -> postrider.v1.SignatureScheme
+	15, // 15: postrider.v1.Verification.time:type_name -> google.protobuf.Timestamp
+	15, // 16: postrider.v1.Handshake.time:type_name -> google.protobuf.Timestamp
+	15, // 17: postrider.v1.WebhookSecret.create_time:type_name -> google.protobuf.Timestamp
+	15, // 18: postrider.v1.WebhookSecret.expire_time:type_name -> google.protobuf.Timestamp
+	14, // 19: postrider.v1.RetrySchedule.delays:type_name -> google.protobuf.Duration
 	1,  // 20: postrider.v1.RetrySchedule.delay_basis:type_name -> postrider.v1.DelayBasis
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	2,  // 21: postrider.v1.WebhookHealth.breaker_state:type_name -> postrider.v1.BreakerState
+	15, // 22: postrider.v1.WebhookHealth.breaker_open_time:type_name -> google.protobuf.Timestamp
+	15, // 23: postrider.v1.WebhookHealth.next_probe_time:type_name -> google.protobuf.Timestamp
+	15, // 24: postrider.v1.WebhookHealth.pause_time:type_name -> google.protobuf.Timestamp
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_webhook_proto_init() }
@@ -1149,8 +1362,8 @@ func file_postrider_v1_webhook_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_webhook_proto_rawDesc), len(file_postrider_v1_webhook_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   9,
+			NumEnums:      3,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1840,6 +1840,107 @@ func (x *GetWebhookBacklogResponse) GetFailing() *FailingSpell {
 	return nil
 }
 
+// GetWebhookHealthRequest names a webhook.
+type GetWebhookHealthRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only with an admin key.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// "wh_" + ULID.
+	WebhookId     string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhookHealthRequest) Reset() {
+	*x = GetWebhookHealthRequest{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhookHealthRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhookHealthRequest) ProtoMessage() {}
+
+func (x *GetWebhookHealthRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhookHealthRequest.ProtoReflect.Descriptor instead.
+func (*GetWebhookHealthRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *GetWebhookHealthRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *GetWebhookHealthRequest) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+// GetWebhookHealthResponse holds what is known.
+type GetWebhookHealthResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Absent: not known now, because no dispatcher answered that works on the webhook's deliveries.
+	Health        *WebhookHealth `protobuf:"bytes,1,opt,name=health,proto3" json:"health,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhookHealthResponse) Reset() {
+	*x = GetWebhookHealthResponse{}
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhookHealthResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhookHealthResponse) ProtoMessage() {}
+
+func (x *GetWebhookHealthResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhookHealthResponse.ProtoReflect.Descriptor instead.
+func (*GetWebhookHealthResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *GetWebhookHealthResponse) GetHealth() *WebhookHealth {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
 // Backlog counts deliveries that wait for the same reason.
 type Backlog struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1855,7 +1956,7 @@ type Backlog struct {
 
 func (x *Backlog) Reset() {
 	*x = Backlog{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[30]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +1968,7 @@ func (x *Backlog) String() string {
 func (*Backlog) ProtoMessage() {}
 
 func (x *Backlog) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[30]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +1981,7 @@ func (x *Backlog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backlog.ProtoReflect.Descriptor instead.
 func (*Backlog) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{30}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Backlog) GetCount() int64 {
@@ -1923,7 +2024,7 @@ type FailingSpell struct {
 
 func (x *FailingSpell) Reset() {
 	*x = FailingSpell{}
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[31]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +2036,7 @@ func (x *FailingSpell) String() string {
 func (*FailingSpell) ProtoMessage() {}
 
 func (x *FailingSpell) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_service_proto_msgTypes[31]
+	mi := &file_postrider_v1_webhook_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2049,7 @@ func (x *FailingSpell) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailingSpell.ProtoReflect.Descriptor instead.
 func (*FailingSpell) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{31}
+	return file_postrider_v1_webhook_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FailingSpell) GetStartTime() *timestamppb.Timestamp {
@@ -2130,7 +2231,14 @@ const file_postrider_v1_webhook_service_proto_rawDesc = "" +
 	"\x06parked\x18\x03 \x01(\v2\x15.postrider.v1.BacklogR\x06parked\x12/\n" +
 	"\adelayed\x18\x04 \x01(\v2\x15.postrider.v1.BacklogR\adelayed\x12\x1a\n" +
 	"\bcomplete\x18\x05 \x01(\bR\bcomplete\x124\n" +
-	"\afailing\x18\x06 \x01(\v2\x1a.postrider.v1.FailingSpellR\afailing\"\xb1\x01\n" +
+	"\afailing\x18\x06 \x01(\v2\x1a.postrider.v1.FailingSpellR\afailing\"W\n" +
+	"\x17GetWebhookHealthRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\"O\n" +
+	"\x18GetWebhookHealthResponse\x123\n" +
+	"\x06health\x18\x01 \x01(\v2\x1b.postrider.v1.WebhookHealthR\x06health\"\xb1\x01\n" +
 	"\aBacklog\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x03R\x05count\x12H\n" +
 	"\x12oldest_accept_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x10oldestAcceptTime\x12F\n" +
@@ -2141,7 +2249,7 @@ const file_postrider_v1_webhook_service_proto_rawDesc = "" +
 	"\x11last_failure_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastFailureTime\x12(\n" +
 	"\x10last_status_code\x18\x03 \x01(\x05R\x0elastStatusCode\x12(\n" +
 	"\x10last_error_class\x18\x04 \x01(\tR\x0elastErrorClass\x12=\n" +
-	"\fdisable_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vdisableTime2\x97\n" +
+	"\fdisable_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vdisableTime2\xfa\n" +
 	"\n" +
 	"\x0eWebhookService\x12X\n" +
 	"\rCreateWebhook\x12\".postrider.v1.CreateWebhookRequest\x1a#.postrider.v1.CreateWebhookResponse\x12O\n" +
@@ -2158,7 +2266,8 @@ const file_postrider_v1_webhook_service_proto_rawDesc = "" +
 	"\x10HandshakeWebhook\x12%.postrider.v1.HandshakeWebhookRequest\x1a&.postrider.v1.HandshakeWebhookResponse\x12R\n" +
 	"\vTestWebhook\x12 .postrider.v1.TestWebhookRequest\x1a!.postrider.v1.TestWebhookResponse\x12U\n" +
 	"\fExplainMatch\x12!.postrider.v1.ExplainMatchRequest\x1a\".postrider.v1.ExplainMatchResponse\x12d\n" +
-	"\x11GetWebhookBacklog\x12&.postrider.v1.GetWebhookBacklogRequest\x1a'.postrider.v1.GetWebhookBacklogResponseB\xbe\x01\n" +
+	"\x11GetWebhookBacklog\x12&.postrider.v1.GetWebhookBacklogRequest\x1a'.postrider.v1.GetWebhookBacklogResponse\x12a\n" +
+	"\x10GetWebhookHealth\x12%.postrider.v1.GetWebhookHealthRequest\x1a&.postrider.v1.GetWebhookHealthResponseB\xbe\x01\n" +
 	"\x10com.postrider.v1B\x13WebhookServiceProtoP\x01ZDgithub.com/postrider/postrider/proto/gen/go/postrider/v1;postriderv1\xa2\x02\x03PXX\xaa\x02\fPostrider.V1\xca\x02\fPostrider\\V1\xe2\x02\x18Postrider\\V1\\GPBMetadata\xea\x02\rPostrider::V1b\x06proto3"
 
 var (
@@ -2173,7 +2282,7 @@ func file_postrider_v1_webhook_service_proto_rawDescGZIP() []byte {
 	return file_postrider_v1_webhook_service_proto_rawDescData
 }
 
-var file_postrider_v1_webhook_service_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_postrider_v1_webhook_service_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_postrider_v1_webhook_service_proto_goTypes = []any{
 	(*CreateWebhookRequest)(nil),        // 0: postrider.v1.CreateWebhookRequest
 	(*CreateWebhookResponse)(nil),       // 1: postrider.v1.CreateWebhookResponse
@@ -2205,81 +2314,87 @@ var file_postrider_v1_webhook_service_proto_goTypes = []any{
 	(*MatchExplanation)(nil),            // 27: postrider.v1.MatchExplanation
 	(*GetWebhookBacklogRequest)(nil),    // 28: postrider.v1.GetWebhookBacklogRequest
 	(*GetWebhookBacklogResponse)(nil),   // 29: postrider.v1.GetWebhookBacklogResponse
-	(*Backlog)(nil),                     // 30: postrider.v1.Backlog
-	(*FailingSpell)(nil),                // 31: postrider.v1.FailingSpell
-	(*Webhook)(nil),                     // 32: postrider.v1.Webhook
-	(*WebhookSecret)(nil),               // 33: postrider.v1.WebhookSecret
-	(*fieldmaskpb.FieldMask)(nil),       // 34: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),         // 35: google.protobuf.Duration
-	(*EventInput)(nil),                  // 36: postrider.v1.EventInput
-	(WebhookState)(0),                   // 37: postrider.v1.WebhookState
-	(*timestamppb.Timestamp)(nil),       // 38: google.protobuf.Timestamp
+	(*GetWebhookHealthRequest)(nil),     // 30: postrider.v1.GetWebhookHealthRequest
+	(*GetWebhookHealthResponse)(nil),    // 31: postrider.v1.GetWebhookHealthResponse
+	(*Backlog)(nil),                     // 32: postrider.v1.Backlog
+	(*FailingSpell)(nil),                // 33: postrider.v1.FailingSpell
+	(*Webhook)(nil),                     // 34: postrider.v1.Webhook
+	(*WebhookSecret)(nil),               // 35: postrider.v1.WebhookSecret
+	(*fieldmaskpb.FieldMask)(nil),       // 36: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),         // 37: google.protobuf.Duration
+	(*EventInput)(nil),                  // 38: postrider.v1.EventInput
+	(WebhookState)(0),                   // 39: postrider.v1.WebhookState
+	(*timestamppb.Timestamp)(nil),       // 40: google.protobuf.Timestamp
+	(*WebhookHealth)(nil),               // 41: postrider.v1.WebhookHealth
 }
 var file_postrider_v1_webhook_service_proto_depIdxs = []int32{
-	32, // 0: postrider.v1.CreateWebhookRequest.webhook:type_name -> postrider.v1.Webhook
-	32, // 1: postrider.v1.CreateWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	32, // 2: postrider.v1.GetWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	34, // 0: postrider.v1.CreateWebhookRequest.webhook:type_name -> postrider.v1.Webhook
+	34, // 1: postrider.v1.CreateWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	34, // 2: postrider.v1.GetWebhookResponse.webhook:type_name -> postrider.v1.Webhook
 	6,  // 3: postrider.v1.GetWebhookSecretsResponse.secrets:type_name -> postrider.v1.RevealedSecret
-	33, // 4: postrider.v1.RevealedSecret.description:type_name -> postrider.v1.WebhookSecret
-	32, // 5: postrider.v1.VerifyWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	32, // 6: postrider.v1.HandshakeWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	32, // 7: postrider.v1.ListWebhooksResponse.webhooks:type_name -> postrider.v1.Webhook
-	32, // 8: postrider.v1.UpdateWebhookRequest.webhook:type_name -> postrider.v1.Webhook
-	34, // 9: postrider.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
-	32, // 10: postrider.v1.UpdateWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	32, // 11: postrider.v1.PauseWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	32, // 12: postrider.v1.ResumeWebhookResponse.webhook:type_name -> postrider.v1.Webhook
-	35, // 13: postrider.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
-	32, // 14: postrider.v1.RotateWebhookSecretResponse.webhook:type_name -> postrider.v1.Webhook
-	36, // 15: postrider.v1.TestWebhookRequest.event:type_name -> postrider.v1.EventInput
-	35, // 16: postrider.v1.TestWebhookResponse.duration:type_name -> google.protobuf.Duration
-	36, // 17: postrider.v1.ExplainMatchRequest.event:type_name -> postrider.v1.EventInput
+	35, // 4: postrider.v1.RevealedSecret.description:type_name -> postrider.v1.WebhookSecret
+	34, // 5: postrider.v1.VerifyWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	34, // 6: postrider.v1.HandshakeWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	34, // 7: postrider.v1.ListWebhooksResponse.webhooks:type_name -> postrider.v1.Webhook
+	34, // 8: postrider.v1.UpdateWebhookRequest.webhook:type_name -> postrider.v1.Webhook
+	36, // 9: postrider.v1.UpdateWebhookRequest.update_mask:type_name -> google.protobuf.FieldMask
+	34, // 10: postrider.v1.UpdateWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	34, // 11: postrider.v1.PauseWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	34, // 12: postrider.v1.ResumeWebhookResponse.webhook:type_name -> postrider.v1.Webhook
+	37, // 13: postrider.v1.RotateWebhookSecretRequest.overlap:type_name -> google.protobuf.Duration
+	34, // 14: postrider.v1.RotateWebhookSecretResponse.webhook:type_name -> postrider.v1.Webhook
+	38, // 15: postrider.v1.TestWebhookRequest.event:type_name -> postrider.v1.EventInput
+	37, // 16: postrider.v1.TestWebhookResponse.duration:type_name -> google.protobuf.Duration
+	38, // 17: postrider.v1.ExplainMatchRequest.event:type_name -> postrider.v1.EventInput
 	27, // 18: postrider.v1.ExplainMatchResponse.explanations:type_name -> postrider.v1.MatchExplanation
-	37, // 19: postrider.v1.MatchExplanation.state:type_name -> postrider.v1.WebhookState
-	38, // 20: postrider.v1.MatchExplanation.create_time:type_name -> google.protobuf.Timestamp
-	30, // 21: postrider.v1.GetWebhookBacklogResponse.held:type_name -> postrider.v1.Backlog
-	30, // 22: postrider.v1.GetWebhookBacklogResponse.waiting:type_name -> postrider.v1.Backlog
-	30, // 23: postrider.v1.GetWebhookBacklogResponse.parked:type_name -> postrider.v1.Backlog
-	30, // 24: postrider.v1.GetWebhookBacklogResponse.delayed:type_name -> postrider.v1.Backlog
-	31, // 25: postrider.v1.GetWebhookBacklogResponse.failing:type_name -> postrider.v1.FailingSpell
-	38, // 26: postrider.v1.Backlog.oldest_accept_time:type_name -> google.protobuf.Timestamp
-	38, // 27: postrider.v1.Backlog.next_attempt_time:type_name -> google.protobuf.Timestamp
-	38, // 28: postrider.v1.FailingSpell.start_time:type_name -> google.protobuf.Timestamp
-	38, // 29: postrider.v1.FailingSpell.last_failure_time:type_name -> google.protobuf.Timestamp
-	38, // 30: postrider.v1.FailingSpell.disable_time:type_name -> google.protobuf.Timestamp
-	0,  // 31: postrider.v1.WebhookService.CreateWebhook:input_type -> postrider.v1.CreateWebhookRequest
-	2,  // 32: postrider.v1.WebhookService.GetWebhook:input_type -> postrider.v1.GetWebhookRequest
-	11, // 33: postrider.v1.WebhookService.ListWebhooks:input_type -> postrider.v1.ListWebhooksRequest
-	13, // 34: postrider.v1.WebhookService.UpdateWebhook:input_type -> postrider.v1.UpdateWebhookRequest
-	15, // 35: postrider.v1.WebhookService.DeleteWebhook:input_type -> postrider.v1.DeleteWebhookRequest
-	17, // 36: postrider.v1.WebhookService.PauseWebhook:input_type -> postrider.v1.PauseWebhookRequest
-	19, // 37: postrider.v1.WebhookService.ResumeWebhook:input_type -> postrider.v1.ResumeWebhookRequest
-	21, // 38: postrider.v1.WebhookService.RotateWebhookSecret:input_type -> postrider.v1.RotateWebhookSecretRequest
-	4,  // 39: postrider.v1.WebhookService.GetWebhookSecrets:input_type -> postrider.v1.GetWebhookSecretsRequest
-	7,  // 40: postrider.v1.WebhookService.VerifyWebhook:input_type -> postrider.v1.VerifyWebhookRequest
-	9,  // 41: postrider.v1.WebhookService.HandshakeWebhook:input_type -> postrider.v1.HandshakeWebhookRequest
-	23, // 42: postrider.v1.WebhookService.TestWebhook:input_type -> postrider.v1.TestWebhookRequest
-	25, // 43: postrider.v1.WebhookService.ExplainMatch:input_type -> postrider.v1.ExplainMatchRequest
-	28, // 44: postrider.v1.WebhookService.GetWebhookBacklog:input_type -> postrider.v1.GetWebhookBacklogRequest
-	1,  // 45: postrider.v1.WebhookService.CreateWebhook:output_type -> postrider.v1.CreateWebhookResponse
-	3,  // 46: postrider.v1.WebhookService.GetWebhook:output_type -> postrider.v1.GetWebhookResponse
-	12, // 47: postrider.v1.WebhookService.ListWebhooks:output_type -> postrider.v1.ListWebhooksResponse
-	14, // 48: postrider.v1.WebhookService.UpdateWebhook:output_type -> postrider.v1.UpdateWebhookResponse
-	16, // 49: postrider.v1.WebhookService.DeleteWebhook:output_type -> postrider.v1.DeleteWebhookResponse
-	18, // 50: postrider.v1.WebhookService.PauseWebhook:output_type -> postrider.v1.PauseWebhookResponse
-	20, // 51: postrider.v1.WebhookService.ResumeWebhook:output_type -> postrider.v1.ResumeWebhookResponse
-	22, // 52: postrider.v1.WebhookService.RotateWebhookSecret:output_type -> postrider.v1.RotateWebhookSecretResponse
-	5,  // 53: postrider.v1.WebhookService.GetWebhookSecrets:output_type -> postrider.v1.GetWebhookSecretsResponse
-	8,  // 54: postrider.v1.WebhookService.VerifyWebhook:output_type -> postrider.v1.VerifyWebhookResponse
-	10, // 55: postrider.v1.WebhookService.HandshakeWebhook:output_type -> postrider.v1.HandshakeWebhookResponse
-	24, // 56: postrider.v1.WebhookService.TestWebhook:output_type -> postrider.v1.TestWebhookResponse
-	26, // 57: postrider.v1.WebhookService.ExplainMatch:output_type -> postrider.v1.ExplainMatchResponse
-	29, // 58: postrider.v1.WebhookService.GetWebhookBacklog:output_type -> postrider.v1.GetWebhookBacklogResponse
-	45, // [45:59] is the sub-list for method output_type
-	31, // [31:45] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	39, // 19: postrider.v1.MatchExplanation.state:type_name -> postrider.v1.WebhookState
+	40, // 20: postrider.v1.MatchExplanation.create_time:type_name -> google.protobuf.Timestamp
+	32, // 21: postrider.v1.GetWebhookBacklogResponse.held:type_name -> postrider.v1.Backlog
+	32, // 22: postrider.v1.GetWebhookBacklogResponse.waiting:type_name -> postrider.v1.Backlog
+	32, // 23: postrider.v1.GetWebhookBacklogResponse.parked:type_name -> postrider.v1.Backlog
+	32, // 24: postrider.v1.GetWebhookBacklogResponse.delayed:type_name -> postrider.v1.Backlog
+	33, // 25: postrider.v1.GetWebhookBacklogResponse.failing:type_name -> postrider.v1.FailingSpell
+	41, // 26: postrider.v1.GetWebhookHealthResponse.health:type_name -> postrider.v1.WebhookHealth
+	40, // 27: postrider.v1.Backlog.oldest_accept_time:type_name -> google.protobuf.Timestamp
+	40, // 28: postrider.v1.Backlog.next_attempt_time:type_name -> google.protobuf.Timestamp
+	40, // 29: postrider.v1.FailingSpell.start_time:type_name -> google.protobuf.Timestamp
+	40, // 30: postrider.v1.FailingSpell.last_failure_time:type_name -> google.protobuf.Timestamp
+	40, // 31: postrider.v1.FailingSpell.disable_time:type_name -> google.protobuf.Timestamp
+	0,  // 32: postrider.v1.WebhookService.CreateWebhook:input_type -> postrider.v1.CreateWebhookRequest
+	2,  // 33: postrider.v1.WebhookService.GetWebhook:input_type -> postrider.v1.GetWebhookRequest
+	11, // 34: postrider.v1.WebhookService.ListWebhooks:input_type -> postrider.v1.ListWebhooksRequest
+	13, // 35: postrider.v1.WebhookService.UpdateWebhook:input_type -> postrider.v1.UpdateWebhookRequest
+	15, // 36: postrider.v1.WebhookService.DeleteWebhook:input_type -> postrider.v1.DeleteWebhookRequest
+	17, // 37: postrider.v1.WebhookService.PauseWebhook:input_type -> postrider.v1.PauseWebhookRequest
+	19, // 38: postrider.v1.WebhookService.ResumeWebhook:input_type -> postrider.v1.ResumeWebhookRequest
+	21, // 39: postrider.v1.WebhookService.RotateWebhookSecret:input_type -> postrider.v1.RotateWebhookSecretRequest
+	4,  // 40: postrider.v1.WebhookService.GetWebhookSecrets:input_type -> postrider.v1.GetWebhookSecretsRequest
+	7,  // 41: postrider.v1.WebhookService.VerifyWebhook:input_type -> postrider.v1.VerifyWebhookRequest
+	9,  // 42: postrider.v1.WebhookService.HandshakeWebhook:input_type -> postrider.v1.HandshakeWebhookRequest
+	23, // 43: postrider.v1.WebhookService.TestWebhook:input_type -> postrider.v1.TestWebhookRequest
+	25, // 44: postrider.v1.WebhookService.ExplainMatch:input_type -> postrider.v1.ExplainMatchRequest
+	28, // 45: postrider.v1.WebhookService.GetWebhookBacklog:input_type -> postrider.v1.GetWebhookBacklogRequest
+	30, // 46: postrider.v1.WebhookService.GetWebhookHealth:input_type -> postrider.v1.GetWebhookHealthRequest
+	1,  // 47: postrider.v1.WebhookService.CreateWebhook:output_type -> postrider.v1.CreateWebhookResponse
+	3,  // 48: postrider.v1.WebhookService.GetWebhook:output_type -> postrider.v1.GetWebhookResponse
+	12, // 49: postrider.v1.WebhookService.ListWebhooks:output_type -> postrider.v1.ListWebhooksResponse
+	14, // 50: postrider.v1.WebhookService.UpdateWebhook:output_type -> postrider.v1.UpdateWebhookResponse
+	16, // 51: postrider.v1.WebhookService.DeleteWebhook:output_type -> postrider.v1.DeleteWebhookResponse
+	18, // 52: postrider.v1.WebhookService.PauseWebhook:output_type -> postrider.v1.PauseWebhookResponse
+	20, // 53: postrider.v1.WebhookService.ResumeWebhook:output_type -> postrider.v1.ResumeWebhookResponse
+	22, // 54: postrider.v1.WebhookService.RotateWebhookSecret:output_type -> postrider.v1.RotateWebhookSecretResponse
+	5,  // 55: postrider.v1.WebhookService.GetWebhookSecrets:output_type -> postrider.v1.GetWebhookSecretsResponse
+	8,  // 56: postrider.v1.WebhookService.VerifyWebhook:output_type -> postrider.v1.VerifyWebhookResponse
+	10, // 57: postrider.v1.WebhookService.HandshakeWebhook:output_type -> postrider.v1.HandshakeWebhookResponse
+	24, // 58: postrider.v1.WebhookService.TestWebhook:output_type -> postrider.v1.TestWebhookResponse
+	26, // 59: postrider.v1.WebhookService.ExplainMatch:output_type -> postrider.v1.ExplainMatchResponse
+	29, // 60: postrider.v1.WebhookService.GetWebhookBacklog:output_type -> postrider.v1.GetWebhookBacklogResponse
+	31, // 61: postrider.v1.WebhookService.GetWebhookHealth:output_type -> postrider.v1.GetWebhookHealthResponse
+	47, // [47:62] is the sub-list for method output_type
+	32, // [32:47] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_webhook_service_proto_init() }
@@ -2295,7 +2410,7 @@ func file_postrider_v1_webhook_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_webhook_service_proto_rawDesc), len(file_postrider_v1_webhook_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

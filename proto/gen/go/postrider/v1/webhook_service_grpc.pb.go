@@ -33,6 +33,7 @@ const (
 	WebhookService_TestWebhook_FullMethodName         = "/postrider.v1.WebhookService/TestWebhook"
 	WebhookService_ExplainMatch_FullMethodName        = "/postrider.v1.WebhookService/ExplainMatch"
 	WebhookService_GetWebhookBacklog_FullMethodName   = "/postrider.v1.WebhookService/GetWebhookBacklog"
+	WebhookService_GetWebhookHealth_FullMethodName    = "/postrider.v1.WebhookService/GetWebhookHealth"
 )
 
 // WebhookServiceClient is the client API for WebhookService service.
@@ -73,6 +74,9 @@ type WebhookServiceClient interface {
 	// GetWebhookBacklog counts the deliveries that wait for a webhook, and tells since when all of its
 	// attempts have failed, if they do.
 	GetWebhookBacklog(ctx context.Context, in *GetWebhookBacklogRequest, opts ...grpc.CallOption) (*GetWebhookBacklogResponse, error)
+	// GetWebhookHealth tells how attempts pass to a webhook at this moment, as the dispatcher sees it
+	// that works on the webhook's deliveries. It is asked then and there and nothing of it is stored.
+	GetWebhookHealth(ctx context.Context, in *GetWebhookHealthRequest, opts ...grpc.CallOption) (*GetWebhookHealthResponse, error)
 }
 
 type webhookServiceClient struct {
@@ -223,6 +227,16 @@ func (c *webhookServiceClient) GetWebhookBacklog(ctx context.Context, in *GetWeb
 	return out, nil
 }
 
+func (c *webhookServiceClient) GetWebhookHealth(ctx context.Context, in *GetWebhookHealthRequest, opts ...grpc.CallOption) (*GetWebhookHealthResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetWebhookHealthResponse)
+	err := c.cc.Invoke(ctx, WebhookService_GetWebhookHealth_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WebhookServiceServer is the server API for WebhookService service.
 // All implementations must embed UnimplementedWebhookServiceServer
 // for forward compatibility.
@@ -261,6 +275,9 @@ type WebhookServiceServer interface {
 	// GetWebhookBacklog counts the deliveries that wait for a webhook, and tells since when all of its
 	// attempts have failed, if they do.
 	GetWebhookBacklog(context.Context, *GetWebhookBacklogRequest) (*GetWebhookBacklogResponse, error)
+	// GetWebhookHealth tells how attempts pass to a webhook at this moment, as the dispatcher sees it
+	// that works on the webhook's deliveries. It is asked then and there and nothing of it is stored.
+	GetWebhookHealth(context.Context, *GetWebhookHealthRequest) (*GetWebhookHealthResponse, error)
 	mustEmbedUnimplementedWebhookServiceServer()
 }
 
@@ -312,6 +329,9 @@ func (UnimplementedWebhookServiceServer) ExplainMatch(context.Context, *ExplainM
 }
 func (UnimplementedWebhookServiceServer) GetWebhookBacklog(context.Context, *GetWebhookBacklogRequest) (*GetWebhookBacklogResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetWebhookBacklog not implemented")
+}
+func (UnimplementedWebhookServiceServer) GetWebhookHealth(context.Context, *GetWebhookHealthRequest) (*GetWebhookHealthResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetWebhookHealth not implemented")
 }
 func (UnimplementedWebhookServiceServer) mustEmbedUnimplementedWebhookServiceServer() {}
 func (UnimplementedWebhookServiceServer) testEmbeddedByValue()                        {}
@@ -586,6 +606,24 @@ func _WebhookService_GetWebhookBacklog_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WebhookService_GetWebhookHealth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetWebhookHealthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WebhookServiceServer).GetWebhookHealth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WebhookService_GetWebhookHealth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WebhookServiceServer).GetWebhookHealth(ctx, req.(*GetWebhookHealthRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WebhookService_ServiceDesc is the grpc.ServiceDesc for WebhookService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -648,6 +686,10 @@ var WebhookService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetWebhookBacklog",
 			Handler:    _WebhookService_GetWebhookBacklog_Handler,
+		},
+		{
+			MethodName: "GetWebhookHealth",
+			Handler:    _WebhookService_GetWebhookHealth_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

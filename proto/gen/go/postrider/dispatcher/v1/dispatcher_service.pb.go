@@ -10,6 +10,7 @@ package dispatcherv1
 
 import (
 	v1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	v11 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -408,11 +409,112 @@ func (x *SendTestResponse) GetAttempt() *v1.Attempted {
 	return nil
 }
 
+// GetWebhookHealthRequest names a webhook.
+type GetWebhookHealthRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Owner.
+	AccountId string `protobuf:"bytes,1,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
+	// The webhook.
+	WebhookId     string `protobuf:"bytes,2,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhookHealthRequest) Reset() {
+	*x = GetWebhookHealthRequest{}
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhookHealthRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhookHealthRequest) ProtoMessage() {}
+
+func (x *GetWebhookHealthRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhookHealthRequest.ProtoReflect.Descriptor instead.
+func (*GetWebhookHealthRequest) Descriptor() ([]byte, []int) {
+	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetWebhookHealthRequest) GetAccountId() string {
+	if x != nil {
+		return x.AccountId
+	}
+	return ""
+}
+
+func (x *GetWebhookHealthRequest) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+// GetWebhookHealthResponse holds what this dispatcher knows.
+type GetWebhookHealthResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Absent: this dispatcher does not hold the webhook's shard.
+	Health        *v11.WebhookHealth `protobuf:"bytes,1,opt,name=health,proto3" json:"health,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhookHealthResponse) Reset() {
+	*x = GetWebhookHealthResponse{}
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhookHealthResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhookHealthResponse) ProtoMessage() {}
+
+func (x *GetWebhookHealthResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhookHealthResponse.ProtoReflect.Descriptor instead.
+func (*GetWebhookHealthResponse) Descriptor() ([]byte, []int) {
+	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetWebhookHealthResponse) GetHealth() *v11.WebhookHealth {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
 var File_postrider_dispatcher_v1_dispatcher_service_proto protoreflect.FileDescriptor
 
 const file_postrider_dispatcher_v1_dispatcher_service_proto_rawDesc = "" +
 	"\n" +
-	"0postrider/dispatcher/v1/dispatcher_service.proto\x12\x17postrider.dispatcher.v1\x1a postrider/record/v1/record.proto\"\xc1\x01\n" +
+	"0postrider/dispatcher/v1/dispatcher_service.proto\x12\x17postrider.dispatcher.v1\x1a postrider/record/v1/record.proto\x1a\x1apostrider/v1/webhook.proto\"\xc1\x01\n" +
 	"\x10SendRetryRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
@@ -449,11 +551,19 @@ const file_postrider_dispatcher_v1_dispatcher_service_proto_rawDesc = "" +
 	"\x0fSendTestRequest\x129\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x1d.postrider.record.v1.DeliveryR\bdelivery\"L\n" +
 	"\x10SendTestResponse\x128\n" +
-	"\aattempt\x18\x01 \x01(\v2\x1e.postrider.record.v1.AttemptedR\aattempt2\xbc\x02\n" +
+	"\aattempt\x18\x01 \x01(\v2\x1e.postrider.record.v1.AttemptedR\aattempt\"W\n" +
+	"\x17GetWebhookHealthRequest\x12\x1d\n" +
+	"\n" +
+	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x02 \x01(\tR\twebhookId\"O\n" +
+	"\x18GetWebhookHealthResponse\x123\n" +
+	"\x06health\x18\x01 \x01(\v2\x1b.postrider.v1.WebhookHealthR\x06health2\xb5\x03\n" +
 	"\x11DispatcherService\x12_\n" +
 	"\bSendTest\x12(.postrider.dispatcher.v1.SendTestRequest\x1a).postrider.dispatcher.v1.SendTestResponse\x12b\n" +
 	"\tSendRetry\x12).postrider.dispatcher.v1.SendRetryRequest\x1a*.postrider.dispatcher.v1.SendRetryResponse\x12b\n" +
-	"\tSendProbe\x12).postrider.dispatcher.v1.SendProbeRequest\x1a*.postrider.dispatcher.v1.SendProbeResponseB\x85\x02\n" +
+	"\tSendProbe\x12).postrider.dispatcher.v1.SendProbeRequest\x1a*.postrider.dispatcher.v1.SendProbeResponse\x12w\n" +
+	"\x10GetWebhookHealth\x120.postrider.dispatcher.v1.GetWebhookHealthRequest\x1a1.postrider.dispatcher.v1.GetWebhookHealthResponseB\x85\x02\n" +
 	"\x1bcom.postrider.dispatcher.v1B\x16DispatcherServiceProtoP\x01ZPgithub.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1;dispatcherv1\xa2\x02\x03PDX\xaa\x02\x17Postrider.Dispatcher.V1\xca\x02\x17Postrider\\Dispatcher\\V1\xe2\x02#Postrider\\Dispatcher\\V1\\GPBMetadata\xea\x02\x19Postrider::Dispatcher::V1b\x06proto3"
 
 var (
@@ -468,36 +578,42 @@ func file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescGZIP() []byte 
 	return file_postrider_dispatcher_v1_dispatcher_service_proto_rawDescData
 }
 
-var file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_postrider_dispatcher_v1_dispatcher_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_postrider_dispatcher_v1_dispatcher_service_proto_goTypes = []any{
-	(*SendRetryRequest)(nil),  // 0: postrider.dispatcher.v1.SendRetryRequest
-	(*SendRetryResponse)(nil), // 1: postrider.dispatcher.v1.SendRetryResponse
-	(*SendProbeRequest)(nil),  // 2: postrider.dispatcher.v1.SendProbeRequest
-	(*SendProbeResponse)(nil), // 3: postrider.dispatcher.v1.SendProbeResponse
-	(*SendTestRequest)(nil),   // 4: postrider.dispatcher.v1.SendTestRequest
-	(*SendTestResponse)(nil),  // 5: postrider.dispatcher.v1.SendTestResponse
-	nil,                       // 6: postrider.dispatcher.v1.SendProbeRequest.HeadersEntry
-	nil,                       // 7: postrider.dispatcher.v1.SendProbeResponse.HeadersEntry
-	(*v1.Attempted)(nil),      // 8: postrider.record.v1.Attempted
-	(*v1.Delivery)(nil),       // 9: postrider.record.v1.Delivery
+	(*SendRetryRequest)(nil),         // 0: postrider.dispatcher.v1.SendRetryRequest
+	(*SendRetryResponse)(nil),        // 1: postrider.dispatcher.v1.SendRetryResponse
+	(*SendProbeRequest)(nil),         // 2: postrider.dispatcher.v1.SendProbeRequest
+	(*SendProbeResponse)(nil),        // 3: postrider.dispatcher.v1.SendProbeResponse
+	(*SendTestRequest)(nil),          // 4: postrider.dispatcher.v1.SendTestRequest
+	(*SendTestResponse)(nil),         // 5: postrider.dispatcher.v1.SendTestResponse
+	(*GetWebhookHealthRequest)(nil),  // 6: postrider.dispatcher.v1.GetWebhookHealthRequest
+	(*GetWebhookHealthResponse)(nil), // 7: postrider.dispatcher.v1.GetWebhookHealthResponse
+	nil,                              // 8: postrider.dispatcher.v1.SendProbeRequest.HeadersEntry
+	nil,                              // 9: postrider.dispatcher.v1.SendProbeResponse.HeadersEntry
+	(*v1.Attempted)(nil),             // 10: postrider.record.v1.Attempted
+	(*v1.Delivery)(nil),              // 11: postrider.record.v1.Delivery
+	(*v11.WebhookHealth)(nil),        // 12: postrider.v1.WebhookHealth
 }
 var file_postrider_dispatcher_v1_dispatcher_service_proto_depIdxs = []int32{
-	8, // 0: postrider.dispatcher.v1.SendRetryResponse.attempt:type_name -> postrider.record.v1.Attempted
-	6, // 1: postrider.dispatcher.v1.SendProbeRequest.headers:type_name -> postrider.dispatcher.v1.SendProbeRequest.HeadersEntry
-	7, // 2: postrider.dispatcher.v1.SendProbeResponse.headers:type_name -> postrider.dispatcher.v1.SendProbeResponse.HeadersEntry
-	9, // 3: postrider.dispatcher.v1.SendTestRequest.delivery:type_name -> postrider.record.v1.Delivery
-	8, // 4: postrider.dispatcher.v1.SendTestResponse.attempt:type_name -> postrider.record.v1.Attempted
-	4, // 5: postrider.dispatcher.v1.DispatcherService.SendTest:input_type -> postrider.dispatcher.v1.SendTestRequest
-	0, // 6: postrider.dispatcher.v1.DispatcherService.SendRetry:input_type -> postrider.dispatcher.v1.SendRetryRequest
-	2, // 7: postrider.dispatcher.v1.DispatcherService.SendProbe:input_type -> postrider.dispatcher.v1.SendProbeRequest
-	5, // 8: postrider.dispatcher.v1.DispatcherService.SendTest:output_type -> postrider.dispatcher.v1.SendTestResponse
-	1, // 9: postrider.dispatcher.v1.DispatcherService.SendRetry:output_type -> postrider.dispatcher.v1.SendRetryResponse
-	3, // 10: postrider.dispatcher.v1.DispatcherService.SendProbe:output_type -> postrider.dispatcher.v1.SendProbeResponse
-	8, // [8:11] is the sub-list for method output_type
-	5, // [5:8] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	10, // 0: postrider.dispatcher.v1.SendRetryResponse.attempt:type_name -> postrider.record.v1.Attempted
+	8,  // 1: postrider.dispatcher.v1.SendProbeRequest.headers:type_name -> postrider.dispatcher.v1.SendProbeRequest.HeadersEntry
+	9,  // 2: postrider.dispatcher.v1.SendProbeResponse.headers:type_name -> postrider.dispatcher.v1.SendProbeResponse.HeadersEntry
+	11, // 3: postrider.dispatcher.v1.SendTestRequest.delivery:type_name -> postrider.record.v1.Delivery
+	10, // 4: postrider.dispatcher.v1.SendTestResponse.attempt:type_name -> postrider.record.v1.Attempted
+	12, // 5: postrider.dispatcher.v1.GetWebhookHealthResponse.health:type_name -> postrider.v1.WebhookHealth
+	4,  // 6: postrider.dispatcher.v1.DispatcherService.SendTest:input_type -> postrider.dispatcher.v1.SendTestRequest
+	0,  // 7: postrider.dispatcher.v1.DispatcherService.SendRetry:input_type -> postrider.dispatcher.v1.SendRetryRequest
+	2,  // 8: postrider.dispatcher.v1.DispatcherService.SendProbe:input_type -> postrider.dispatcher.v1.SendProbeRequest
+	6,  // 9: postrider.dispatcher.v1.DispatcherService.GetWebhookHealth:input_type -> postrider.dispatcher.v1.GetWebhookHealthRequest
+	5,  // 10: postrider.dispatcher.v1.DispatcherService.SendTest:output_type -> postrider.dispatcher.v1.SendTestResponse
+	1,  // 11: postrider.dispatcher.v1.DispatcherService.SendRetry:output_type -> postrider.dispatcher.v1.SendRetryResponse
+	3,  // 12: postrider.dispatcher.v1.DispatcherService.SendProbe:output_type -> postrider.dispatcher.v1.SendProbeResponse
+	7,  // 13: postrider.dispatcher.v1.DispatcherService.GetWebhookHealth:output_type -> postrider.dispatcher.v1.GetWebhookHealthResponse
+	10, // [10:14] is the sub-list for method output_type
+	6,  // [6:10] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_postrider_dispatcher_v1_dispatcher_service_proto_init() }
@@ -511,7 +627,7 @@ func file_postrider_dispatcher_v1_dispatcher_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_dispatcher_v1_dispatcher_service_proto_rawDesc), len(file_postrider_dispatcher_v1_dispatcher_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,16 +21,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DispatcherService_SendTest_FullMethodName  = "/postrider.dispatcher.v1.DispatcherService/SendTest"
-	DispatcherService_SendRetry_FullMethodName = "/postrider.dispatcher.v1.DispatcherService/SendRetry"
-	DispatcherService_SendProbe_FullMethodName = "/postrider.dispatcher.v1.DispatcherService/SendProbe"
+	DispatcherService_SendTest_FullMethodName         = "/postrider.dispatcher.v1.DispatcherService/SendTest"
+	DispatcherService_SendRetry_FullMethodName        = "/postrider.dispatcher.v1.DispatcherService/SendRetry"
+	DispatcherService_SendProbe_FullMethodName        = "/postrider.dispatcher.v1.DispatcherService/SendProbe"
+	DispatcherService_GetWebhookHealth_FullMethodName = "/postrider.dispatcher.v1.DispatcherService/GetWebhookHealth"
 )
 
 // DispatcherServiceClient is the client API for DispatcherService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// DispatcherService makes attempts on request.
+// DispatcherService makes attempts on request, and tells of its own.
 type DispatcherServiceClient interface {
 	// SendTest makes one attempt now, outside every schedule, and answers with its outcome. The
 	// attempt is journalled with trigger "test".
@@ -42,6 +43,9 @@ type DispatcherServiceClient interface {
 	// handshakes and verifications. It passes the egress guard like an attempt, and its answer is
 	// bounded like an attempt's.
 	SendProbe(ctx context.Context, in *SendProbeRequest, opts ...grpc.CallOption) (*SendProbeResponse, error)
+	// GetWebhookHealth tells how attempts pass to a webhook at this moment. Only the dispatcher that
+	// holds the webhook's shard knows.
+	GetWebhookHealth(ctx context.Context, in *GetWebhookHealthRequest, opts ...grpc.CallOption) (*GetWebhookHealthResponse, error)
 }
 
 type dispatcherServiceClient struct {
@@ -82,11 +86,21 @@ func (c *dispatcherServiceClient) SendProbe(ctx context.Context, in *SendProbeRe
 	return out, nil
 }
 
+func (c *dispatcherServiceClient) GetWebhookHealth(ctx context.Context, in *GetWebhookHealthRequest, opts ...grpc.CallOption) (*GetWebhookHealthResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetWebhookHealthResponse)
+	err := c.cc.Invoke(ctx, DispatcherService_GetWebhookHealth_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DispatcherServiceServer is the server API for DispatcherService service.
 // All implementations must embed UnimplementedDispatcherServiceServer
 // for forward compatibility.
 //
-// DispatcherService makes attempts on request.
+// DispatcherService makes attempts on request, and tells of its own.
 type DispatcherServiceServer interface {
 	// SendTest makes one attempt now, outside every schedule, and answers with its outcome. The
 	// attempt is journalled with trigger "test".
@@ -98,6 +112,9 @@ type DispatcherServiceServer interface {
 	// handshakes and verifications. It passes the egress guard like an attempt, and its answer is
 	// bounded like an attempt's.
 	SendProbe(context.Context, *SendProbeRequest) (*SendProbeResponse, error)
+	// GetWebhookHealth tells how attempts pass to a webhook at this moment. Only the dispatcher that
+	// holds the webhook's shard knows.
+	GetWebhookHealth(context.Context, *GetWebhookHealthRequest) (*GetWebhookHealthResponse, error)
 	mustEmbedUnimplementedDispatcherServiceServer()
 }
 
@@ -116,6 +133,9 @@ func (UnimplementedDispatcherServiceServer) SendRetry(context.Context, *SendRetr
 }
 func (UnimplementedDispatcherServiceServer) SendProbe(context.Context, *SendProbeRequest) (*SendProbeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendProbe not implemented")
+}
+func (UnimplementedDispatcherServiceServer) GetWebhookHealth(context.Context, *GetWebhookHealthRequest) (*GetWebhookHealthResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetWebhookHealth not implemented")
 }
 func (UnimplementedDispatcherServiceServer) mustEmbedUnimplementedDispatcherServiceServer() {}
 func (UnimplementedDispatcherServiceServer) testEmbeddedByValue()                           {}
@@ -192,6 +212,24 @@ func _DispatcherService_SendProbe_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DispatcherService_GetWebhookHealth_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetWebhookHealthRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DispatcherServiceServer).GetWebhookHealth(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DispatcherService_GetWebhookHealth_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DispatcherServiceServer).GetWebhookHealth(ctx, req.(*GetWebhookHealthRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DispatcherService_ServiceDesc is the grpc.ServiceDesc for DispatcherService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -210,6 +248,10 @@ var DispatcherService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SendProbe",
 			Handler:    _DispatcherService_SendProbe_Handler,
+		},
+		{
+			MethodName: "GetWebhookHealth",
+			Handler:    _DispatcherService_GetWebhookHealth_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
