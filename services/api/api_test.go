@@ -339,6 +339,52 @@ func TestAnotherAccountsThingsAreNotFoundAndScopesAreHeld(t *testing.T) {
 	requireFault(t, err, fault.Unauthenticated, "")
 }
 
+func TestWhatAKeyMayDoIsChangedAndItsValueStays(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	w := r.newWebhook(t).GetWebhook()
+	created, err := r.accounts.CreateApiKey(r.ctx(t), &postriderv1.CreateApiKeyRequest{DisplayName: "Console", Scopes: []string{"read"}})
+	require.NoError(t, err)
+	id, key := created.GetApiKey().GetId(), as(t.Context(), created.GetSecret())
+	update := func(ctx context.Context, scopes []string, paths ...string) (*postriderv1.ApiKey, error) {
+		resp, err := r.accounts.UpdateApiKey(ctx, &postriderv1.UpdateApiKeyRequest{
+			ApiKey: &postriderv1.ApiKey{Id: id, Scopes: scopes}, UpdateMask: &fieldmaskpb.FieldMask{Paths: paths},
+		})
+		return resp.GetApiKey(), err
+	}
+	pause := func() error {
+		_, err := r.webhooks.PauseWebhook(key, &postriderv1.PauseWebhookRequest{WebhookId: w.GetId()})
+		return err
+	}
+	requireFault(t, pause(), fault.Denied, "manage")
+	changed, err := update(r.ctx(t), []string{"read", "manage"}, "scopes")
+	require.NoError(t, err)
+	require.Equal(t, []string{"read", "manage"}, changed.GetScopes())
+	require.Equal(t, "Console", changed.GetDisplayName(), "what the mask does not name stays")
+	require.NoError(t, pause(), "the same value may more when the change is answered")
+
+	// It gives no more than the caller has, and may take what the caller lacks.
+	_, err = update(key, []string{"read", "manage", "publish"}, "scopes")
+	requireFault(t, err, fault.Denied, "publish")
+	_, err = update(r.ctx(t), []string{"read", "publish"}, "scopes")
+	require.NoError(t, err)
+	requireFault(t, pause(), fault.Denied, "manage")
+	manager, err := r.accounts.CreateApiKey(r.ctx(t), &postriderv1.CreateApiKeyRequest{Scopes: []string{"manage", "read"}})
+	require.NoError(t, err)
+	_, err = update(as(t.Context(), manager.GetSecret()), []string{"read"}, "scopes")
+	require.NoError(t, err, "whoever may revoke a key may leave it less")
+
+	_, err = update(r.ctx(t), nil, "scopes")
+	requireFault(t, err, fault.Invalid, "api_key.scopes")
+	_, err = update(r.ctx(t), []string{"admin"}, "scopes")
+	requireFault(t, err, fault.Invalid, "api_key.scopes")
+	_, err = update(r.ctx(t), nil, "expire_time")
+	requireFault(t, err, fault.Invalid, "update_mask")
+	_, otherKey := r.newAccount(t, "manage", "read")
+	_, err = update(as(t.Context(), otherKey), []string{"manage"}, "scopes")
+	requireFault(t, err, fault.NotFound, id)
+}
+
 func TestAccountsHaveNumbersAndSubdomainsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	r := setup(t)

@@ -283,3 +283,16 @@ func TestTheBacklogOfAnotherAccountsWebhookIsNotFound(t *testing.T) {
 	_, err = r.webhooks.GetWebhookBacklog(r.ctx(t), &postriderv1.GetWebhookBacklogRequest{WebhookId: w.GetId()})
 	requireFault(t, err, fault.Unavailable, "") // no scheduler runs here
 }
+
+// Where no dispatcher answers, the answer is that it is not known; whose webhook it is is known.
+func TestTheHealthOfAWebhookIsNotKnownWithoutADispatcher(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	w := r.newWebhook(t).GetWebhook()
+	resp, err := r.webhooks.GetWebhookHealth(r.ctx(t), &postriderv1.GetWebhookHealthRequest{WebhookId: w.GetId()})
+	require.NoError(t, err)
+	require.Nil(t, resp.GetHealth())
+	_, otherKey := r.newAccount(t, "read")
+	_, err = r.webhooks.GetWebhookHealth(as(t.Context(), otherKey), &postriderv1.GetWebhookHealthRequest{WebhookId: w.GetId()})
+	requireFault(t, err, fault.NotFound, "")
+}

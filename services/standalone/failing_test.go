@@ -78,10 +78,14 @@ func TestAReceiverThatFailsForTooLongIsDisabledAndItsAccountToldByWebhook(t *tes
 	}, patience, 20*time.Millisecond)
 	require.NotNil(t, backlog.GetHeld().GetOldestAcceptTime())
 	require.NotNil(t, backlog.GetFailing().GetStartTime())
+	health, err := u.webhooks.GetWebhookHealth(u.ctx(t), &postriderv1.GetWebhookHealthRequest{WebhookId: hook.GetId()})
+	require.NoError(t, err)
+	require.NotNil(t, health.GetHealth(), "the dispatcher that holds the shard tells")
+	require.Equal(t, hook.GetMaxInFlight(), health.GetHealth().GetMaxInFlight())
 	require.True(t, backlog.GetComplete())
 
 	bad.Respond(200)
-	_, err := u.webhooks.ResumeWebhook(u.ctx(t), &postriderv1.ResumeWebhookRequest{WebhookId: hook.GetId()})
+	_, err = u.webhooks.ResumeWebhook(u.ctx(t), &postriderv1.ResumeWebhookRequest{WebhookId: hook.GetId()})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		backlog, err = u.webhooks.GetWebhookBacklog(u.ctx(t), &postriderv1.GetWebhookBacklogRequest{WebhookId: hook.GetId()})

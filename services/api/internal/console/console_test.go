@@ -55,7 +55,9 @@ type api struct {
 	postriderv1.UnimplementedActivityServiceServer
 	postriderv1.UnimplementedAuditServiceServer
 	postriderv1.UnimplementedLogServiceServer
-	calls chan string
+	calls     chan string
+	health    *postriderv1.WebhookHealth // nil: not known
+	healthErr error
 }
 
 var now = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -215,6 +217,10 @@ func (a *api) GetLedger(context.Context, *postriderv1.GetLedgerRequest) (*postri
 
 func (a *api) GetWebhookBacklog(context.Context, *postriderv1.GetWebhookBacklogRequest) (*postriderv1.GetWebhookBacklogResponse, error) {
 	return &postriderv1.GetWebhookBacklogResponse{Failing: &postriderv1.FailingSpell{LastErrorClass: hostile, StartTime: timestamppb.New(now)}}, nil
+}
+
+func (a *api) GetWebhookHealth(context.Context, *postriderv1.GetWebhookHealthRequest) (*postriderv1.GetWebhookHealthResponse, error) {
+	return &postriderv1.GetWebhookHealthResponse{Health: a.health}, a.healthErr
 }
 
 func (a *api) GetActivity(_ context.Context, req *postriderv1.GetActivityRequest) (*postriderv1.GetActivityResponse, error) {

@@ -143,6 +143,9 @@ func (p *page) webhookHealth(status int, extra map[string]any) error {
 	id := w.GetId()
 	backlog, err := p.api.webhooks.GetWebhookBacklog(p.ctx, &postriderv1.GetWebhookBacklogRequest{AccountId: p.accountID(), WebhookId: id})
 	backlogAway := err != nil
+	// Who works on the webhook's deliveries may be away, or just be taken over from: then this is not
+	// known, and the rest of the page is shown as ever.
+	health, _ := p.api.webhooks.GetWebhookHealth(p.ctx, &postriderv1.GetWebhookHealthRequest{AccountId: p.accountID(), WebhookId: id})
 	span := cmp.Or(p.query("range"), "1h")
 	activity, err := p.activity(id, span)
 	activityAway := err != nil
@@ -157,7 +160,7 @@ func (p *page) webhookHealth(status int, extra map[string]any) error {
 		}
 	}
 	data := map[string]any{
-		"Webhook": w, "Backlog": backlog, "BacklogAway": backlogAway, "Activity": activity, "ActivityAway": activityAway,
+		"Webhook": w, "Health": newHealthView(health.GetHealth(), p.deps.Now()), "Backlog": backlog, "BacklogAway": backlogAway, "Activity": activity, "ActivityAway": activityAway,
 		"Range": span, "Failed": failed, "Any": len(recent.GetDeliveries()) > 0, "SecretLabel": p.pages.words.get(secretLabel(w.GetProfile())),
 		"PublicKey": url.PathEscape(id),
 	}

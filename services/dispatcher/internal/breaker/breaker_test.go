@@ -67,6 +67,28 @@ func TestAProbeThatSucceedsClosesIt(t *testing.T) {
 	require.False(t, b.Failure(start, false), "the count begins anew")
 }
 
+func TestItTellsSinceWhenItIsOpenAndWhenTheNextProbeIs(t *testing.T) {
+	t.Parallel()
+	b := breaker.New(breaker.Default())
+	require.False(t, b.Failure(start, false))
+	require.Equal(t, 1, b.Failures())
+	require.Zero(t, b.Opened())
+	require.Zero(t, b.NextProbe())
+	b = open(t, breaker.Default())
+	require.Zero(t, b.Failures())
+	require.Equal(t, start, b.Opened())
+	require.Equal(t, start.Add(5*time.Second), b.NextProbe())
+	later := start.Add(time.Minute)
+	ok, _ := b.Allow(later, probeTime)
+	require.True(t, ok)
+	require.Zero(t, b.NextProbe(), "the probe is out")
+	require.True(t, b.Failure(later, true))
+	require.Equal(t, start, b.Opened(), "a probe that fails does not open it anew")
+	require.Equal(t, later.Add(10*time.Second), b.NextProbe())
+	b.Success()
+	require.Zero(t, b.Opened())
+}
+
 func TestAProbeThatFailsDoublesTheCooldownUpToItsCap(t *testing.T) {
 	t.Parallel()
 	b := open(t, breaker.Config{Failures: 3, Cooldown: time.Second, MaxCooldown: 5 * time.Second})

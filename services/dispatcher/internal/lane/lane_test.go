@@ -161,6 +161,28 @@ func trip(t *testing.T, l *lane.Lane[int]) lane.Moves[int] {
 	return m
 }
 
+func TestALaneShowsItself(t *testing.T) {
+	t.Parallel()
+	s := settings()
+	s.Rate = 100
+	l := lane.New[int](config(), s, start)
+	require.Equal(t, lane.View{Allowed: 8, MaxInFlight: 64, Rate: 100}, l.View(start))
+	offer(l, start, 0, 10)
+	require.Equal(t, lane.View{InFlight: 8, Queued: 2, Allowed: 8, MaxInFlight: 64, Rate: 100}, l.View(start))
+	var m lane.Moves[int]
+	until := start.Add(time.Minute)
+	l.Done(start, lane.Result{Start: start, Overloaded: true, PauseUntil: until}, &m)
+	require.Equal(t, lane.View{InFlight: 7, Failures: 1, Allowed: 4, MaxInFlight: 64, Rate: 100, PausedUntil: until}, l.View(start))
+	require.Zero(t, l.View(until).PausedUntil)
+
+	broken := lane.New[int](config(), settings(), start)
+	trip(t, broken)
+	v := broken.View(start)
+	require.Equal(t, breaker.Open, v.Breaker)
+	require.Equal(t, start, v.Opened)
+	require.Equal(t, start.Add(5*time.Second), v.NextProbe)
+}
+
 func TestAnOpenBreakerParksTheQueueUntilTheProbe(t *testing.T) {
 	t.Parallel()
 	l := lane.New[int](config(), settings(), start)
