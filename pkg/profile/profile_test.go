@@ -433,8 +433,8 @@ func TestValidateWebhook(t *testing.T) {
 		"every fault of a schedule is told": {func(w *postriderv1.Webhook) {
 			w.RetrySchedule = &postriderv1.RetrySchedule{Delays: []*durationpb.Duration{durationpb.New(25 * time.Hour)}, Jitter: proto.Float64(2)}
 		}, []fault.Violation{
-			{Field: "webhook.retry_schedule", Rule: "delays[0]: must be 0 s to 24 h"},
-			{Field: "webhook.retry_schedule", Rule: "jitter: must be 0 to 1"},
+			{Field: "webhook.retry_schedule.delays[0]", Rule: "must be 0 s to 24 h"},
+			{Field: "webhook.retry_schedule.jitter", Rule: "must be 0 to 1"},
 		}},
 		"a header is fine": {func(w *postriderv1.Webhook) { w.Headers = map[string]string{"Authorization": "Bearer x"} }, nil},
 		"headers of ours are refused": {func(w *postriderv1.Webhook) { w.Headers = map[string]string{"webhook-id": "x", "HOST": "y"} }, []fault.Violation{

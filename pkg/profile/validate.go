@@ -41,8 +41,10 @@ func (r *rules) validate(w *postriderv1.Webhook) []fault.Violation {
 		}
 	}
 	if _, err := retry.FromProto(w.GetRetrySchedule(), r.schedule); err != nil {
-		for rule := range strings.Lines(err.Error()) {
-			out = append(out, fault.Violation{Field: "webhook.retry_schedule", Rule: strings.TrimSpace(rule)})
+		for line := range strings.Lines(err.Error()) {
+			// Each line is the field of the schedule and its rule.
+			field, rule, _ := strings.Cut(strings.TrimSpace(line), ": ")
+			out = append(out, fault.Violation{Field: "webhook.retry_schedule." + field, Rule: rule})
 		}
 	}
 	return sorted(append(out, r.checkOptions(w)...))

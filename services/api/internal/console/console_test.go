@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/postrider/postrider/pkg/access"
@@ -79,21 +81,15 @@ func (a *api) who(ctx context.Context) (*postriderv1.GetCallerResponse, error) {
 
 // guard is what every call passes: the credential must be known, and the account its own.
 func (a *api) guard(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	who, err := a.who(ctx)
-	if err != nil {
-		return nil, fault.Status(err).Err()
+	if _, err := a.who(ctx); err != nil {
+		return nil, err
 	}
 	if named, ok := req.(interface{ GetAccountId() string }); ok {
 		if id := named.GetAccountId(); id != "" && id != account {
-			return nil, fault.Status(fault.New(fault.NotFound, "ACCOUNT_NOT_FOUND", "there is no such account")).Err()
+			return nil, fault.New(fault.NotFound, "ACCOUNT_NOT_FOUND", "there is no such account")
 		}
 	}
-	_ = who
-	resp, err := next(ctx, req)
-	if err != nil {
-		return nil, fault.Status(err).Err()
-	}
-	return resp, nil
+	return next(ctx, req)
 }
 
 func (a *api) GetCaller(ctx context.Context, _ *postriderv1.GetCallerRequest) (*postriderv1.GetCallerResponse, error) {
@@ -143,6 +139,30 @@ func (a *api) CreateWebhook(_ context.Context, req *postriderv1.CreateWebhookReq
 	a.calls <- "CreateWebhook " + req.GetWebhook().GetProfile() + " " + req.GetWebhook().GetMethod() + " " + strings.Join(req.GetWebhook().GetEventTypes(), ",")
 	w := webhook()
 	return &postriderv1.CreateWebhookResponse{Webhook: w, Secret: "whsec_shown-once"}, nil
+}
+
+func (a *api) UpdateWebhook(_ context.Context, req *postriderv1.UpdateWebhookRequest) (*postriderv1.UpdateWebhookResponse, error) {
+	s := req.GetWebhook().GetRetrySchedule()
+	for i, d := range s.GetDelays() {
+		if d.AsDuration() > 24*time.Hour {
+			return nil, fault.InvalidFields(fault.Violation{Field: fmt.Sprintf("webhook.retry_schedule.delays[%d]", i), Rule: "must be 0 s to 24 h"})
+		}
+	}
+	a.calls <- "UpdateWebhook " + prototext.MarshalOptions{}.Format(s)
+	return &postriderv1.UpdateWebhookResponse{Webhook: req.GetWebhook()}, nil
+}
+
+func (a *api) UpdateApiKey(_ context.Context, req *postriderv1.UpdateApiKeyRequest) (*postriderv1.UpdateApiKeyResponse, error) { //nolint:revive // named by the proto
+	for _, scope := range req.GetApiKey().GetScopes() {
+		if scope == "publish" {
+			return nil, fault.New(fault.Denied, "SCOPE_MISSING", "the key lacks the scope publish").WithMetadata("scope", "publish")
+		}
+	}
+	if len(req.GetApiKey().GetScopes()) == 0 {
+		return nil, fault.InvalidFields(fault.Violation{Field: "api_key.scopes", Rule: "at least one is required"})
+	}
+	a.calls <- "UpdateApiKey " + req.GetApiKey().GetId() + " " + strings.Join(req.GetApiKey().GetScopes(), ",")
+	return &postriderv1.UpdateApiKeyResponse{ApiKey: req.GetApiKey()}, nil
 }
 
 func (a *api) TestWebhook(context.Context, *postriderv1.TestWebhookRequest) (*postriderv1.TestWebhookResponse, error) {

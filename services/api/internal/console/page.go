@@ -3,8 +3,10 @@ package console
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -186,7 +188,8 @@ func (p *page) allWebhooks() ([]*postriderv1.Webhook, error) {
 }
 
 // violations are the broken rules of a refused request by field; false if it was not refused for
-// that. Fields lose the prefix that the request gives them.
+// that. Fields lose the prefix that the request gives them, and which one of a list it is stands
+// before the rule.
 func violations(err error, prefix string) (map[string]string, bool) {
 	e, ok := fault.As(fault.FromStatus(err))
 	if !ok || e.Kind != fault.Invalid && e.Kind != fault.AlreadyExists && e.Kind != fault.Precondition {
@@ -194,15 +197,20 @@ func violations(err error, prefix string) (map[string]string, bool) {
 	}
 	out := make(map[string]string, len(e.Violations))
 	for _, v := range e.Violations {
-		field := strings.TrimPrefix(v.Field, prefix)
-		if i := strings.IndexByte(field, '['); i > 0 {
-			field = field[:i]
+		field, which, listed := strings.Cut(strings.TrimPrefix(v.Field, prefix), "[")
+		rule := v.Rule
+		if listed {
+			which, _, _ = strings.Cut(which, "]")
+			if i, err := strconv.Atoi(which); err == nil {
+				which = fmt.Sprintf("no. %d", i+1)
+			}
+			rule = which + ": " + rule
 		}
 		switch {
 		case out[field] == "":
-			out[field] = v.Rule
-		case !strings.Contains(out[field], v.Rule):
-			out[field] += "; " + v.Rule
+			out[field] = rule
+		case !strings.Contains(out[field], rule):
+			out[field] += "; " + rule
 		}
 	}
 	if len(out) == 0 {

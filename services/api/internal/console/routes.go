@@ -82,6 +82,8 @@ func accountRoutes() []route {
 		{post, "verify", verifySignature, both},
 		{get, "keys", listKeys, consoleOnly},
 		{post, "keys", createKey, consoleOnly},
+		{get, "keys/{key}/edit", editKey, consoleOnly},
+		{post, "keys/{key}/edit", updateKey, consoleOnly},
 		{post, "keys/{key}/delete", deleteKey, consoleOnly},
 		{post, "portal-links", createPortalLink, consoleOnly},
 		{get, "audit", listAudit, consoleOnly},

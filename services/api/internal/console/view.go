@@ -28,6 +28,7 @@ func (p *pages) functions() template.FuncMap {
 		"rstate":   replayStateName,
 		"status":   statusClass,
 		"text":     shownText,
+		"delays":   shownSchedule,
 		"short":    shortID,
 		"count":    shownCount,
 		"percent":  shownPercent,

@@ -28,11 +28,11 @@ type webhookForm struct {
 }
 
 // newWebhookForm returns nil for what is no kind.
-func newWebhookForm(profile string) *webhookForm {
+func newWebhookForm(w words, profile string) *webhookForm {
 	if !slices.Contains(webhookKinds, profile) {
 		return nil
 	}
-	return &webhookForm{formFields: formFields{form: "webhook", values: url.Values{}}, Profile: profile}
+	return &webhookForm{formFields: formFields{words: w, form: "webhook", values: url.Values{}}, Profile: profile}
 }
 
 func (f *webhookForm) defaults() {
@@ -100,10 +100,16 @@ func (f *webhookForm) More() []field {
 	if f.Profile == "cloudevents" {
 		fields = append(fields, f.choose("cloudevents_mode", f.named("binary", "structured")...), f.choose("handshake", f.named("off", "optional", "required")...))
 	}
+	fields = append(fields, f.retryFields()...)
 	if f.existing == nil && f.Profile != "labelst" {
 		fields = append(fields, f.text("secret"))
 	}
 	return fields
+}
+
+// MoreRefused reports whether one of these is wrong, so that it must not stay folded away.
+func (f *webhookForm) MoreRefused() bool {
+	return slices.ContainsFunc(f.More(), func(each field) bool { return each.Error != "" })
 }
 
 // Scheme is how a webhook of the kind custom signs.
@@ -120,7 +126,7 @@ func (f *webhookForm) Scheme() *field {
 
 // paths are the fields of a webhook that the form changes.
 func (f *webhookForm) paths() []string {
-	paths := []string{"display_name", "url", "filter", "headers", "attempt_timeout", "max_in_flight", "rate_limit"}
+	paths := []string{"display_name", "url", "filter", "headers", "attempt_timeout", "max_in_flight", "rate_limit", "retry_schedule"}
 	if f.Profile != "labelst" {
 		paths = append(paths, "event_types")
 	}
@@ -173,6 +179,7 @@ func (f *webhookForm) fill(w *postriderv1.Webhook) {
 	if w.RateLimit != nil {
 		v.Set("rate_limit", strconv.FormatFloat(w.GetRateLimit(), 'g', -1, 64))
 	}
+	f.fillSchedule(w.GetRetrySchedule())
 	v.Set("query_style", w.GetOptions().GetQueryStyle())
 	v.Set("cloudevents_mode", w.GetOptions().GetCloudeventsMode())
 	v.Set("handshake", w.GetOptions().GetHandshake())
@@ -208,6 +215,7 @@ func (f *webhookForm) webhook() (*postriderv1.Webhook, map[string]string) {
 		rate := f.parse("rate_limit", text, errs)
 		w.RateLimit = &rate
 	}
+	w.RetrySchedule = f.schedule(errs)
 	f.options(w, get, errs)
 	return w, errs
 }
@@ -235,7 +243,7 @@ func (f *webhookForm) options(w *postriderv1.Webhook, get func(string) string, e
 // chosenTypes are the event types that are ticked, and the patterns that are written.
 func (f *webhookForm) chosenTypes() []string {
 	chosen := slices.Clone(f.values["types"])
-	for _, word := range strings.FieldsFunc(f.values.Get("patterns"), func(r rune) bool { return strings.ContainsRune(", \t\r\n", r) }) {
+	for _, word := range listed(f.values.Get("patterns")) {
 		if !slices.Contains(chosen, word) {
 			chosen = append(chosen, word)
 		}

@@ -25,7 +25,7 @@ func listWebhooks(p *page) error {
 // newWebhook lets the reader choose the kind of system that the webhook speaks to, and then asks for
 // what such a webhook needs, and no more.
 func newWebhook(p *page) error {
-	form := newWebhookForm(p.query("profile"))
+	form := newWebhookForm(p.pages.words, p.query("profile"))
 	if form == nil {
 		return p.render(http.StatusOK, "webhook_kinds", p.pages.words.get("webhook.new"), map[string]any{"Kinds": webhookKinds})
 	}
@@ -34,7 +34,7 @@ func newWebhook(p *page) error {
 }
 
 func createWebhook(p *page) error {
-	form := newWebhookForm(p.form("profile"))
+	form := newWebhookForm(p.pages.words, p.form("profile"))
 	if form == nil {
 		return errNoPage
 	}
@@ -70,9 +70,9 @@ func editWebhook(p *page) error {
 	if err != nil {
 		return err
 	}
-	form := newWebhookForm(w.GetProfile())
+	form := newWebhookForm(p.pages.words, w.GetProfile())
 	if form == nil {
-		form = newWebhookForm("standard")
+		form = newWebhookForm(p.pages.words, "standard")
 	}
 	form.existing = w
 	form.fill(w)
@@ -84,9 +84,9 @@ func updateWebhook(p *page) error {
 	if err != nil {
 		return err
 	}
-	form := newWebhookForm(before.GetProfile())
+	form := newWebhookForm(p.pages.words, before.GetProfile())
 	if form == nil {
-		form = newWebhookForm("standard")
+		form = newWebhookForm(p.pages.words, "standard")
 	}
 	form.existing, form.values = before, p.r.PostForm
 	w, errs := form.webhook()
@@ -107,7 +107,7 @@ func updateWebhook(p *page) error {
 }
 
 func (p *page) webhookPage(status int, form *webhookForm, errs map[string]string) error {
-	form.words, form.errors = p.pages.words, errs
+	form.errors = errs
 	types, err := p.allEventTypes()
 	if err != nil {
 		return err
