@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/postrider/postrider/pkg/fault"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
 
@@ -93,9 +94,10 @@ const overviewDeliveries = 10
 // overview is the account at a glance. A part that cannot be read now is left out and says so.
 func overview(p *page) error {
 	recent, err := p.api.deliveries.ListDeliveries(p.ctx, &postriderv1.ListDeliveriesRequest{AccountId: p.accountID(), PageSize: overviewDeliveries})
-	if err != nil {
+	if err != nil && !unavailable(err) {
 		return err
 	}
+	recentAway := err != nil
 	span := p.query("range")
 	if _, known := ranges[span]; !known {
 		span = "1h"
@@ -108,7 +110,7 @@ func overview(p *page) error {
 	}
 	data := map[string]any{
 		"Deliveries": recent.GetDeliveries(), "Names": names, "Webhooks": hooks, "Range": span, "Activity": activity, "ActivityAway": activityErr != nil,
-		"LedgerAway": ledgerErr != nil, "Oldest": p.oldestWaiting(),
+		"LedgerAway": ledgerErr != nil, "Oldest": p.oldestWaiting(), "RecentAway": recentAway, "Log": p.logStatus(),
 	}
 	var unwell []*postriderv1.Webhook
 	for _, w := range hooks {
@@ -121,6 +123,12 @@ func overview(p *page) error {
 		data["Ledger"], data["Terms"], data["Unrecorded"] = ledger.GetLedger(), ledgerTerms(ledger.GetLedger()), ledger.GetUnrecorded()
 	}
 	return p.render(http.StatusOK, "overview", p.pages.words.get("nav.overview"), data)
+}
+
+// unavailable reports whether what was asked may answer later.
+func unavailable(err error) bool {
+	kind, ok := fault.KindOf(fault.FromStatus(err))
+	return ok && kind == fault.Unavailable
 }
 
 // oldestWaiting is when the oldest delivery that has not ended was made, of those that wait or are

@@ -60,6 +60,8 @@ type api struct {
 	calls     chan string
 	health    *postriderv1.WebhookHealth // nil: not known
 	healthErr error
+	status    *postriderv1.GetLogStatusResponse // nil: cannot be told
+	expunge   error
 }
 
 var now = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -165,6 +167,21 @@ func (a *api) UpdateApiKey(_ context.Context, req *postriderv1.UpdateApiKeyReque
 	return &postriderv1.UpdateApiKeyResponse{ApiKey: req.GetApiKey()}, nil
 }
 
+func (a *api) GetLogStatus(context.Context, *postriderv1.GetLogStatusRequest) (*postriderv1.GetLogStatusResponse, error) {
+	if a.status == nil {
+		return nil, fault.New(fault.Unavailable, "JOURNAL_UNAVAILABLE", "the journal cannot be asked now")
+	}
+	return a.status, nil
+}
+
+func (a *api) ExpungeEvent(_ context.Context, req *postriderv1.ExpungeEventRequest) (*postriderv1.ExpungeEventResponse, error) {
+	if a.expunge != nil {
+		return nil, a.expunge
+	}
+	a.calls <- "ExpungeEvent " + req.GetEventId()
+	return &postriderv1.ExpungeEventResponse{EventRemoved: true, DeadLettersRemoved: 1, AttemptsRedacted: 3}, nil
+}
+
 func (a *api) TestWebhook(context.Context, *postriderv1.TestWebhookRequest) (*postriderv1.TestWebhookResponse, error) {
 	return &postriderv1.TestWebhookResponse{StatusCode: 500, ErrorClass: "http_status", Message: hostile, ResponseBody: []byte(hostile), DeliveryId: dlvID}, nil
 }
@@ -196,6 +213,9 @@ func attempt(id string) *postriderv1.Attempt {
 }
 
 func (a *api) ListDeliveries(context.Context, *postriderv1.ListDeliveriesRequest) (*postriderv1.ListDeliveriesResponse, error) {
+	if a.status.GetRebuilding() {
+		return nil, fault.New(fault.Unavailable, "LOG_REBUILDING", "the delivery log is being built again")
+	}
 	return &postriderv1.ListDeliveriesResponse{Deliveries: []*postriderv1.Delivery{delivery()}, NextPageToken: hostile}, nil
 }
 

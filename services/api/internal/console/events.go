@@ -30,7 +30,10 @@ func listEvents(p *page) error {
 
 // showEvent is the flight recorder: everything that happened to one event. What is masked is shown
 // only on request, and only to who may see it.
-func showEvent(p *page) error {
+func showEvent(p *page) error { return p.event(http.StatusOK, nil) }
+
+// event shows one; refused is why what was asked of it was not done.
+func (p *page) event(status int, refused *fault.Error) error {
 	reveal := p.query("reveal") != ""
 	resp, err := p.api.log.GetFlightRecord(p.ctx, &postriderv1.GetFlightRecordRequest{AccountId: p.accountID(), Id: p.r.PathValue("event"), Reveal: reveal})
 	if err != nil {
@@ -47,8 +50,8 @@ func showEvent(p *page) error {
 		flights[i] = newFlight(d)
 		open = open || !ended(d.GetDelivery().GetState())
 	}
-	return p.render(http.StatusOK, "event", rec.GetEvent().GetType(), map[string]any{
-		"Record": rec, "Flights": flights, "Names": names, "Open": open, "Reveal": reveal,
+	return p.render(status, "event", rec.GetEvent().GetType(), map[string]any{
+		"Refused": refused, "Record": rec, "Flights": flights, "Names": names, "Open": open, "Reveal": reveal,
 	})
 }
 
@@ -90,6 +93,20 @@ func cancelEvent(p *page) error {
 		return err
 	}
 	return p.redirect("events/"+id, p.ok("event.cancelled", resp.GetRemoved()+resp.GetMarked()))
+}
+
+// expungeEvent removes what an event held, for good. What the API refuses stands on the event's page:
+// a delivery that has not ended can be cancelled there, and what is too fresh can be asked again.
+func expungeEvent(p *page) error {
+	id := p.r.PathValue("event")
+	resp, err := p.api.log.ExpungeEvent(p.ctx, &postriderv1.ExpungeEventRequest{AccountId: p.accountID(), EventId: id})
+	if e, ok := fault.As(fault.FromStatus(err)); ok && (e.Kind == fault.Precondition || e.Kind == fault.Unavailable) {
+		return p.event(e.Kind.HTTP(), e)
+	}
+	if err != nil {
+		return err
+	}
+	return p.redirect("events/"+id, p.ok("event.expunge.done", resp.GetDeadLettersRemoved(), resp.GetAttemptsRedacted()))
 }
 
 // search takes any id and goes to what has it; if several have, it lists them.

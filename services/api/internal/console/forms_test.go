@@ -5,8 +5,13 @@ import (
 	"net/url"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/postrider/postrider/pkg/fault"
+	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
 
 // called is the next call that changed something, with the spaces that prototext varies made one.
@@ -84,4 +89,61 @@ func TestWhatAKeyMayDoIsChangedByForm(t *testing.T) {
 	require.Equal(t, at, post("read").Header.Get("Location"))
 	require.NotContains(t, s.get(at+"webhooks/"+hookID).body, "/pause")
 	require.Equal(t, http.StatusNotFound, s.get(at+"keys/key_nobody/edit").StatusCode)
+}
+
+func TestAPayloadIsRemovedFromTheEventsPage(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.signIn(manageKey)
+	path := "/console/accounts/" + account + "/events/" + eventID
+	page := s.get(path)
+	require.Contains(t, page.body, path+"/expunge")
+	form := url.Values{"csrf": {s.token(page)}}
+	done := s.do(http.MethodPost, path+"/expunge", form)
+	require.Equal(t, path, done.Header.Get("Location"))
+	require.Equal(t, "ExpungeEvent "+eventID, s.called())
+	require.Contains(t, s.get(path).body, "with 1 dead letters and the bodies of 3 attempts")
+	for says, err := range map[string]error{
+		"a delivery of this event has not ended":    fault.New(fault.Precondition, "EVENT_IN_FLIGHT", "in flight"),
+		"an attempt was made within the last two":   fault.New(fault.Unavailable, "JOURNAL_TOO_FRESH", "too fresh"),
+		"the journal could not be changed; ask aga": fault.New(fault.Unavailable, "JOURNAL_UNAVAILABLE", "the journal could not be changed; ask again"),
+	} {
+		s.api.expunge = err
+		refused := s.do(http.MethodPost, path+"/expunge", form)
+		require.GreaterOrEqual(t, refused.StatusCode, http.StatusBadRequest)
+		require.Contains(t, refused.body, says)
+		require.Contains(t, refused.body, "What happened", "it is the event's page still")
+	}
+	s = newSite(t)
+	s.signIn(readKey)
+	require.NotContains(t, s.get(path).body, "/expunge")
+}
+
+func TestHowFarTheDeliveryLogIsIsShown(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		status             *postriderv1.GetLogStatusResponse
+		settings, overview []string
+	}{
+		"not known": {nil, []string{"Not known", "How far it is cannot be told"}, nil},
+		"current":   {&postriderv1.GetLogStatusResponse{Store: "sqlite", Lag: durationpb.New(time.Second), JournalSequence: 12345}, []string{"Up to date", "SQLite", "12\u202f345"}, []string{"Up to date"}},
+		"behind":    {&postriderv1.GetLogStatusResponse{Store: "postgresql", Lag: durationpb.New(3 * time.Minute), Unrecorded: 7}, []string{"Behind", "PostgreSQL", "3m", ">7<"}, []string{"Behind", "is 3m behind"}},
+		"rebuilt":   {&postriderv1.GetLogStatusResponse{Store: "sqlite", Rebuilding: true}, []string{"Being rebuilt", "is being built again"}, []string{"Being rebuilt", "is being built again", "does not answer just now"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.api.status = c.status
+			s.signIn(readKey)
+			for path, texts := range map[string][]string{"settings": c.settings, "": c.overview} {
+				page := s.get("/console/accounts/" + account + "/" + path)
+				require.Equal(t, http.StatusOK, page.StatusCode)
+				for _, text := range texts {
+					require.Contains(t, page.body, text)
+				}
+			}
+			s.get("/portal/enter?token=" + portalKey)
+			require.NotContains(t, s.get("/portal/").body, "Delivery log<", "whose readers have nothing to do with it")
+		})
+	}
 }

@@ -60,6 +60,7 @@ func accountRoutes() []route {
 		{get, "events", listEvents, both},
 		{get, "events/{event}", showEvent, both},
 		{post, "events/{event}/cancel", cancelEvent, both},
+		{post, "events/{event}/expunge", expungeEvent, consoleOnly},
 		{get, "search", search, both},
 		{get, "palette", paletteEntries, both},
 		{get, "dead-letters", listDeadLetters, both},

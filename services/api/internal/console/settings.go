@@ -37,6 +37,7 @@ func (p *page) settings(status int, values url.Values, errs map[string]string) e
 	f := formFields{words: p.pages.words, form: "settings", values: values, errors: errs}
 	return p.render(status, "settings", p.pages.words.get("nav.settings"), map[string]any{
 		"Account": acc, "SigningKeys": keys.GetSigningKeys(), "ClientKeys": clients.GetClientKeys(), "Errors": errs, "Policy": policy,
+		"Log": p.logStatus(),
 		"Fields": []field{
 			f.required("display_name"), f.text("subdomain"), f.text("time_zone"),
 			f.choose("account_class", f.named("free", "standard", "premium", "internal")...),

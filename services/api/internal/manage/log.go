@@ -12,6 +12,7 @@ import (
 	"github.com/postrider/postrider/pkg/access"
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream/journal"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/services/api/internal/logstore"
@@ -167,6 +168,10 @@ func (s *Server) ExpungeEvent(ctx context.Context, req *postriderv1.ExpungeEvent
 
 // expungeFailed tells who asked too early to ask again.
 func expungeFailed(err error) error {
+	if errors.Is(err, journal.ErrTooFresh) {
+		return fault.New(fault.Unavailable, "JOURNAL_TOO_FRESH", "an attempt of the event was recorded within the last 2 min, and its record may still be needed; ask again after that").
+			WithCause(err).WithRetryAfter(settledAfter)
+	}
 	f := fault.New(fault.Unavailable, "JOURNAL_UNAVAILABLE", "the journal could not be changed; ask again").WithCause(err)
 	return f.WithRetryAfter(settledAfter)
 }

@@ -50,7 +50,8 @@ type LogServiceClient interface {
 	GetLogStatus(ctx context.Context, in *GetLogStatusRequest, opts ...grpc.CallOption) (*GetLogStatusResponse, error)
 	// ExpungeEvent removes an event's payload, the recorded bodies of its attempts and its dead
 	// letters from the streams and from the log, for good. That it happened stays known. It is
-	// FAILED_PRECONDITION with reason EVENT_IN_FLIGHT while a delivery of the event has not ended.
+	// FAILED_PRECONDITION with reason EVENT_IN_FLIGHT while a delivery of the event has not ended, and
+	// UNAVAILABLE with reason JOURNAL_TOO_FRESH within 2 min of an attempt.
 	// A call that failed may be repeated.
 	ExpungeEvent(ctx context.Context, in *ExpungeEventRequest, opts ...grpc.CallOption) (*ExpungeEventResponse, error)
 	// RebuildLog drops the log and builds it again from the journal, in the background; GetLogStatus
@@ -149,7 +150,8 @@ type LogServiceServer interface {
 	GetLogStatus(context.Context, *GetLogStatusRequest) (*GetLogStatusResponse, error)
 	// ExpungeEvent removes an event's payload, the recorded bodies of its attempts and its dead
 	// letters from the streams and from the log, for good. That it happened stays known. It is
-	// FAILED_PRECONDITION with reason EVENT_IN_FLIGHT while a delivery of the event has not ended.
+	// FAILED_PRECONDITION with reason EVENT_IN_FLIGHT while a delivery of the event has not ended, and
+	// UNAVAILABLE with reason JOURNAL_TOO_FRESH within 2 min of an attempt.
 	// A call that failed may be repeated.
 	ExpungeEvent(context.Context, *ExpungeEventRequest) (*ExpungeEventResponse, error)
 	// RebuildLog drops the log and builds it again from the journal, in the background; GetLogStatus
