@@ -326,7 +326,7 @@ async function main() {
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByText("at least one is required").waitFor();
   await look(page, "key-form");
-  await page.getByLabel("read read").check();
+  await page.getByLabel("read look at everything").check();
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByText("The key is saved").waitFor();
   const producer = page.locator("tr", { hasText: "Producer" });

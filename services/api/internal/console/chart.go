@@ -85,6 +85,9 @@ func attemptsChart(width int, w words, points []*postriderv1.ActivityPoint, v *a
 		most = max(most, pt.GetSucceeded()+pt.GetFailed())
 	}
 	top := max(niceTop(float64(most)), chartTicks)
+	if top == 10 {
+		top = 12 // whose quarters are whole
+	}
 	c := newChart(width, w.get("chart.attempts.label", v.succeeded, v.failures), points, top, func(v float64) string { return shownCount(int64(v)) })
 	thick := c.step(len(points)) * barShare
 	for i, pt := range points {
