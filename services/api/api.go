@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,7 +133,10 @@ type Deps struct {
 	Scheduler   schedulerv1.SchedulerServiceClient
 	AdminKey    conf.Secret
 	Instance    string // unique among the api processes that run
-	Logger      *slog.Logger
+	// SettledAfter is how old an attempt's record must be before its bodies may be removed; default: 2 min.
+	// No less, where a dispatcher may take another's shard over.
+	SettledAfter time.Duration
+	Logger       *slog.Logger
 	Telemetry   *telemetry.Telemetry
 }
 
@@ -201,7 +205,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Router: deps.Router, Dispatcher: deps.Dispatcher, Scheduler: deps.Scheduler,
 		Index: s.index, Fresh: s.mirror.Fresh, Origin: cfg.origin(), PublicURL: string(cfg.PublicURL), AllowHTTP: cfg.AllowHTTP, MaxDedup: deps.EventsAge, Logger: deps.Logger, Now: time.Now,
 		Events: deps.Events, Replays: s.replays, Tickets: tickets, Notices: s.notices, FailingLimit: cfg.DisableFailingAfter,
-		Recorder: s.recorder, Journal: deps.Journal, Entries: s.writer, LogRetention: cfg.LogRetention,
+		Recorder: s.recorder, Journal: deps.Journal, Entries: s.writer, LogRetention: cfg.LogRetention, SettledAfter: cmp.Or(deps.SettledAfter, manage.SettledAfter),
 	})
 	changes, err := auditstream.Ensure(ctx, deps.Streams, cfg.Audit)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -47,6 +48,8 @@ const adminKey = "the-admin-key-of-these-tests-0123456789"
 // rig is an api service on a real NATS server and a real SQLite file, reached over gRPC and REST.
 // The services that it asks are not there: a connection to nobody is what they look like then.
 type rig struct {
+	nc         *nats.Conn
+	audit      postriderv1.AuditServiceClient
 	service    *api.Service
 	store      *config.Store
 	journal    *journal.Journal
@@ -65,12 +68,12 @@ type rig struct {
 	key        string
 }
 
-func setup(t *testing.T) *rig {
+func setup(t *testing.T, change ...func(*api.Deps)) *rig {
 	t.Helper()
-	c, err := stream.New(natstest.Start(t).Connect(t), stream.Default())
+	r := &rig{nc: natstest.Start(t).Connect(t)}
+	c, err := stream.New(r.nc, stream.Default())
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	r := &rig{}
 	r.store, err = config.Ensure(t.Context(), c)
 	require.NoError(t, err)
 	r.journal, err = journal.Ensure(t.Context(), c, journal.Default())
@@ -93,19 +96,23 @@ func setup(t *testing.T) *rig {
 	t.Cleanup(func() { _ = nobody.Close() })
 	cfg := api.Default()
 	cfg.LogFile = filepath.Join(t.TempDir(), "log.db")
-	r.service, err = api.New(t.Context(), cfg, api.Deps{
+	deps := api.Deps{
 		Streams: c, Store: r.store, Journal: r.journal, DeadLetters: letters, Events: r.events, Deliveries: r.queue, EventsAge: 7 * 24 * time.Hour, Sealer: r.sealer,
 		Router: routerv1.NewRouterServiceClient(nobody), Dispatcher: dispatcherv1.NewDispatcherServiceClient(nobody),
 		Scheduler: schedulerv1.NewSchedulerServiceClient(nobody), AdminKey: adminKey, Instance: "api-test",
 		Logger: logtest.New(t), Telemetry: telemetry.Noop(),
-	})
+	}
+	for _, f := range change {
+		f(&deps)
+	}
+	r.service, err = api.New(t.Context(), cfg, deps)
 	require.NoError(t, err)
 	require.NoError(t, r.service.Start(t.Context()))
 	conn := serve(t, r.service)
 	t.Cleanup(func() { require.NoError(t, r.service.Stop(context.WithoutCancel(t.Context()))) })
 	r.accounts, r.webhooks = postriderv1.NewAccountServiceClient(conn), postriderv1.NewWebhookServiceClient(conn)
 	r.eventTypes, r.deliveries = postriderv1.NewEventTypeServiceClient(conn), postriderv1.NewDeliveryServiceClient(conn)
-	r.ledger = postriderv1.NewLedgerServiceClient(conn)
+	r.ledger, r.audit = postriderv1.NewLedgerServiceClient(conn), postriderv1.NewAuditServiceClient(conn)
 	r.log, r.letters = postriderv1.NewLogServiceClient(conn), letters
 	r.account, r.key = r.newAccount(t, "publish", "manage", "read")
 	return r

@@ -121,9 +121,9 @@ func (s *Server) RebuildLog(ctx context.Context, _ *postriderv1.RebuildLogReques
 	return &postriderv1.RebuildLogResponse{Messages: messages}, nil
 }
 
-// settledAfter is how old what the journal says of an attempt must be before it may be changed: older
+// SettledAfter is how old what the journal says of an attempt must be before it may be changed: older
 // than what a dispatcher reads that takes a shard over.
-const settledAfter = 2 * time.Minute
+const SettledAfter = 2 * time.Minute
 
 // ExpungeEvent removes what an event held from the streams and then from the log: where a crash in
 // between leaves something, it leaves the log knowing of the event, so that the call can be repeated.
@@ -145,11 +145,11 @@ func (s *Server) ExpungeEvent(ctx context.Context, req *postriderv1.ExpungeEvent
 	if err != nil {
 		return nil, err
 	}
-	rewritten, err := s.deps.Journal.Rewrite(ctx, e.AcceptTime.Add(-acceptLead), settledAfter, func(entry *recordv1.JournalEntry) bool {
+	rewritten, err := s.deps.Journal.Rewrite(ctx, e.AcceptTime.Add(-acceptLead), s.deps.SettledAfter, func(entry *recordv1.JournalEntry) bool {
 		return entry.GetEventId() == e.ID && entry.GetAccountId() == string(account) && entry.GetAttempted() != nil && logstore.Strip(entry.GetAttempted())
 	})
 	if resp.JournalMessagesRewritten = int32(rewritten); err != nil { //nolint:gosec // attempts of one event
-		return nil, expungeFailed(err)
+		return nil, s.expungeFailed(err)
 	}
 	for _, d := range deliveries {
 		if resp.DeadLettersRemoved, err = s.eraseLetter(ctx, account, d, resp.GetDeadLettersRemoved()); err != nil {
@@ -167,13 +167,13 @@ func (s *Server) ExpungeEvent(ctx context.Context, req *postriderv1.ExpungeEvent
 }
 
 // expungeFailed tells who asked too early to ask again.
-func expungeFailed(err error) error {
+func (s *Server) expungeFailed(err error) error {
 	if errors.Is(err, journal.ErrTooFresh) {
-		return fault.New(fault.Unavailable, "JOURNAL_TOO_FRESH", "an attempt of the event was recorded within the last 2 min, and its record may still be needed; ask again after that").
-			WithCause(err).WithRetryAfter(settledAfter)
+		return fault.New(fault.Unavailable, "JOURNAL_TOO_FRESH", "an attempt of the event was recorded within the last "+s.deps.SettledAfter.String()+", and its record may still be needed; ask again after that").
+			WithCause(err).WithRetryAfter(s.deps.SettledAfter)
 	}
 	f := fault.New(fault.Unavailable, "JOURNAL_UNAVAILABLE", "the journal could not be changed; ask again").WithCause(err)
-	return f.WithRetryAfter(settledAfter)
+	return f.WithRetryAfter(s.deps.SettledAfter)
 }
 
 // endedDeliveries is all deliveries of an event; an error if one has not ended.
@@ -241,7 +241,7 @@ func (s *Server) noteExpunged(ctx context.Context, e *logstore.Event) error {
 		}
 	}
 	if err != nil {
-		return expungeFailed(err)
+		return s.expungeFailed(err)
 	}
 	return nil
 }

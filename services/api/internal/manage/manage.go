@@ -103,6 +103,7 @@ type Deps struct {
 	Journal      Journal
 	Entries      Entries
 	LogRetention time.Duration // how long the log keeps what happened; 0 for ever
+	SettledAfter time.Duration // how old an attempt's record must be before it may be changed
 	Logger       *slog.Logger
 	Now          func() time.Time
 }
