@@ -137,7 +137,7 @@ type Deps struct {
 	// No less, where a dispatcher may take another's shard over.
 	SettledAfter time.Duration
 	Logger       *slog.Logger
-	Telemetry   *telemetry.Telemetry
+	Telemetry    *telemetry.Telemetry
 }
 
 // Service is the api service.

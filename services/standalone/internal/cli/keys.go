@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
@@ -12,15 +13,16 @@ import (
 func (p *program) keysCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "keys",
-		Short: "Make and revoke credentials",
+		Short: "Make, change and revoke credentials",
 		Long: `A key is a bearer credential of an account with one or more scopes:
 
   publish   publish events, and nothing else
   manage    change webhooks, event types, keys and deliveries, and read
-  read      read
+  read      read, with payloads masked
+  payloads  see payloads; manage includes it
 
 An admin key belongs to no account and may do everything.`,
-	}, p.keysCreate(), p.keysList(), p.keysDelete())
+	}, p.keysCreate(), p.keysList(), p.keysUpdate(), p.keysDelete())
 }
 
 func (p *program) keysCreate() *cobra.Command {
@@ -41,7 +43,7 @@ func (p *program) keysCreate() *cobra.Command {
 	f.BoolVar(&admin, "admin", false, "make an admin key")
 	c.MarkFlagsMutuallyExclusive("scope", "admin")
 	c.MarkFlagsOneRequired("scope", "admin")
-	_ = c.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{"publish", "manage", "read"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{"publish", "manage", "read", "payloads"}, cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
 		when, err := moment("--expires", expires, p.now())
 		if err != nil {
@@ -108,6 +110,47 @@ func (p *program) keysList() *cobra.Command {
 				t.row(k.GetId(), cell(k.GetDisplayName()), strings.Join(k.GetScopes(), ","), stamp(k.GetCreateTime()), cell(stamp(k.GetExpireTime())))
 			}
 		})
+	})
+	return c
+}
+
+func (p *program) keysUpdate() *cobra.Command {
+	var scopes []string
+	var name string
+	var admin bool
+	c := &cobra.Command{
+		Use:   "update KEY_ID",
+		Short: "Change what a key may do, or its name",
+		Long:  "Change what a key may do, or its name. The key itself stays the same, and the change is in force when the\ncommand returns.",
+		Example: `  postrider keys update key_01HF7YAT00ZZZZZZZZZZZZZZZZ --scope read
+  postrider keys update key_01HF7YAT00ZZZZZZZZZZZZZZZZ --name "order service"`,
+		Args: cobra.ExactArgs(1),
+	}
+	f := c.Flags()
+	f.StringSliceVar(&scopes, "scope", nil, "publish, manage, read, payloads; can be repeated, and replaces what it may do now")
+	f.StringVar(&name, "name", "", "its new name")
+	f.BoolVar(&admin, "admin", false, "change an admin key")
+	c.MarkFlagsOneRequired("scope", "name")
+	_ = c.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{"publish", "manage", "read", "payloads"}, cobra.ShellCompDirectiveNoFileComp))
+	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
+		req := &postriderv1.UpdateApiKeyRequest{
+			AccountId: cl.account, ApiKey: &postriderv1.ApiKey{Id: args[0], DisplayName: name, Scopes: scopes}, UpdateMask: &fieldmaskpb.FieldMask{},
+		}
+		if admin {
+			req.AccountId = ""
+		} else if err := cl.needsAccount(); err != nil {
+			return err
+		}
+		for flag, path := range map[string]string{"scope": "scopes", "name": "display_name"} {
+			if f.Changed(flag) {
+				req.UpdateMask.Paths = append(req.UpdateMask.Paths, path)
+			}
+		}
+		resp, err := cl.accounts.UpdateApiKey(ctx, req)
+		if err != nil {
+			return err
+		}
+		return p.show(resp, func(t *table) { keyFields(t, resp.GetApiKey()) })
 	})
 	return c
 }

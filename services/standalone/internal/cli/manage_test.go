@@ -62,6 +62,9 @@ func TestKeysAreShownOnceAndDoNoMoreThanTheirScopes(t *testing.T) {
 	out := s.ok(t, "keys", "list")
 	require.Contains(t, out, "order service")
 	require.NotContains(t, out, made["secret"].(string))
+	require.Regexp(t, `(?m)^scopes +read,publish$`, s.ok(t, "keys", "update", key["id"].(string), "--scope", "read,publish"))
+	require.Regexp(t, `(?m)^scopes +read,publish$`, s.ok(t, "keys", "update", key["id"].(string), "--name", "other"), "what is not named stays")
+	s.fails(t, exitUsage, "at least one of the flags", "keys", "update", key["id"].(string))
 	require.Equal(t, "deleted "+key["id"].(string)+"\n", s.ok(t, "keys", "delete", key["id"].(string)))
 	producer.fails(t, exitRefused, "KEY_INVALID", "publish", "order.paid")
 	s.fails(t, exitNotFound, "no key", "keys", "delete", key["id"].(string))
@@ -112,6 +115,8 @@ func TestAWebhookIsMadeChangedAndDeleted(t *testing.T) {
 	require.NotContains(t, s.json(t, "webhooks", "update", id, "--disable-failing-after", "0s"), "disable_failing_after")
 	require.Regexp(t, `(?m)^held +0`, s.ok(t, "webhooks", "backlog", id))
 	s.fails(t, exitNotFound, "no webhook wh_none", "webhooks", "backlog", "wh_none")
+	require.Regexp(t, `(?m)^breaker +closed$`, s.ok(t, "webhooks", "health", id))
+	s.fails(t, exitNotFound, "no webhook wh_none", "webhooks", "health", "wh_none")
 
 	require.Regexp(t, `(?m)^state +paused \(operator\)$`, s.ok(t, "webhooks", "pause", id))
 	require.Regexp(t, `(?m)^state +active$`, s.ok(t, "webhooks", "resume", id))

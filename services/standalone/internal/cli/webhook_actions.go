@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -210,6 +212,41 @@ func (p *program) webhooksBacklog() *cobra.Command {
 				t.field("last failure", stamp(f.GetLastFailureTime())+" "+f.GetLastErrorClass())
 				t.field("disabled from", stamp(f.GetDisableTime()))
 			}
+		})
+	})
+	return c
+}
+
+func (p *program) webhooksHealth() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "health WEBHOOK",
+		Short: "Say how attempts pass to a webhook now",
+		Long: "Say how attempts pass to a webhook at this moment: its breaker, what is in flight and the limits in force, as\n" +
+			"the dispatcher sees it that works on its deliveries.",
+		Example: "  postrider webhooks health wh_01HF7YAT00ZZZZZZZZZZZZZZZZ",
+		Args:    cobra.ExactArgs(1),
+	}
+	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
+		resp, err := cl.webhooks.GetWebhookHealth(ctx, &postriderv1.GetWebhookHealthRequest{AccountId: cl.account, WebhookId: args[0]})
+		if err != nil {
+			return err
+		}
+		return p.show(resp, func(t *table) {
+			h := resp.GetHealth()
+			if h == nil {
+				t.line("Not known now: no dispatcher answered that works on its deliveries.")
+				return
+			}
+			t.field("breaker", strings.ToLower(strings.TrimPrefix(h.GetBreakerState().String(), "BREAKER_STATE_")))
+			t.field("open since", stamp(h.GetBreakerOpenTime()))
+			t.field("next probe", stamp(h.GetNextProbeTime()))
+			t.field("failed in a row", strconv.Itoa(int(h.GetConsecutiveFailures())))
+			t.field("in flight", fmt.Sprintf("%d of %d, at most %d", h.GetInFlight(), h.GetAllowedInFlight(), h.GetMaxInFlight()))
+			t.field("in line", strconv.Itoa(int(h.GetQueued())))
+			if rate := h.GetRateLimit(); rate > 0 {
+				t.field("attempts a second", strconv.FormatFloat(rate, 'g', -1, 64))
+			}
+			t.field("paused until", stamp(h.GetPauseTime()))
 		})
 	})
 	return c
