@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -25,22 +25,22 @@ const secret = "the-secret-that-is-expunged"
 // streamsWith are the streams that hold the text in any message, as their bytes are stored.
 func (r *rig) streamsWith(t *testing.T, text string) (names []string) {
 	t.Helper()
-	js, err := jetstream.New(r.nc)
+	js, err := r.nc.JetStream()
 	require.NoError(t, err)
-	list := js.StreamNames(t.Context())
-	for name := range list.Name() {
-		s, err := js.Stream(t.Context(), name)
+	for name := range js.StreamNames() {
+		info, err := js.StreamInfo(name)
 		require.NoError(t, err)
-		state := s.CachedInfo().State
-		for sequence := state.FirstSeq; sequence <= state.LastSeq && state.Msgs > 0; sequence++ {
-			m, err := s.GetMsg(t.Context(), sequence)
+		for sequence := info.State.FirstSeq; sequence <= info.State.LastSeq && info.State.Msgs > 0; sequence++ {
+			m, err := js.GetMsg(name, sequence)
 			if err == nil && bytes.Contains(m.Data, []byte(text)) {
 				names = append(names, name)
 				break
 			}
+			if err != nil {
+				require.ErrorIs(t, err, nats.ErrMsgNotFound)
+			}
 		}
 	}
-	require.NoError(t, list.Err())
 	slices.Sort(names)
 	return names
 }

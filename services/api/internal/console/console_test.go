@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,10 +156,8 @@ func (a *api) UpdateWebhook(_ context.Context, req *postriderv1.UpdateWebhookReq
 }
 
 func (a *api) UpdateApiKey(_ context.Context, req *postriderv1.UpdateApiKeyRequest) (*postriderv1.UpdateApiKeyResponse, error) { //nolint:revive // named by the proto
-	for _, scope := range req.GetApiKey().GetScopes() {
-		if scope == "publish" {
-			return nil, fault.New(fault.Denied, "SCOPE_MISSING", "the key lacks the scope publish").WithMetadata("scope", "publish")
-		}
+	if slices.Contains(req.GetApiKey().GetScopes(), "publish") {
+		return nil, fault.New(fault.Denied, "SCOPE_MISSING", "the key lacks the scope publish").WithMetadata("scope", "publish")
 	}
 	if len(req.GetApiKey().GetScopes()) == 0 {
 		return nil, fault.InvalidFields(fault.Violation{Field: "api_key.scopes", Rule: "at least one is required"})

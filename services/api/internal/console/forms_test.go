@@ -1,6 +1,7 @@
 package console_test
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -29,9 +30,7 @@ func TestARetryScheduleIsWrittenAsPeopleWriteIt(t *testing.T) {
 	token := s.token(s.get(path))
 	post := func(fields url.Values) answer {
 		form := url.Values{"csrf": {token}, "url": {"https://example.com"}, "types": {"a"}}
-		for k, v := range fields {
-			form[k] = v
-		}
+		maps.Copy(form, fields)
 		return s.do(http.MethodPost, path, form)
 	}
 	for name, c := range map[string]struct {
