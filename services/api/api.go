@@ -321,6 +321,10 @@ func (s *Service) RegisterInternal(r grpc.ServiceRegistrar) {
 // Handler serves REST under /v1/, and the surfaces beside it, while the service runs.
 func (s *Service) Handler() http.Handler { return s.rest }
 
+// PagePatterns are those of every page and form of the console and the portal, as http.ServeMux has
+// them: "GET /console/accounts/{account}/webhooks". The test of isolation walks over them.
+func (s *Service) PagePatterns() []string { return s.console.Patterns() }
+
 // Ready says why the service cannot answer now, or nil.
 func (s *Service) Ready() error {
 	if !s.mirror.Fresh() {

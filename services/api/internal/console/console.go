@@ -71,6 +71,8 @@ type Console struct {
 	logo    *logo
 	ended   chan struct{} // closed when the server stops, for the tails
 	end     func()
+
+	patterns []string // of mux
 }
 
 const (

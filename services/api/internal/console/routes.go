@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -94,33 +95,40 @@ func accountRoutes() []route {
 	}
 }
 
-// routes makes the mux. The console's pages of an account lie below its id, so that their addresses
-// can be shared; the portal has one account, which its link chose.
+// routes makes the mux, and fills the list of its patterns. The console's pages of an account lie
+// below its id, so that their addresses can be shared; the portal has one account, which its link chose.
 func (c *Console) routes() *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", http.RedirectHandler(Prefix, http.StatusSeeOther))
-	for _, s := range []*site{console, portal} {
-		mux.Handle("GET "+s.prefix+"assets/{file}", http.HandlerFunc(serveAsset))
-		mux.Handle("GET "+s.prefix+"session", c.open(s, c.hasSession))
-		mux.Handle("POST "+s.prefix+"sign-out", c.open(s, c.signOut))
-		mux.Handle(s.prefix, c.signedIn(s, notFound))
+	handle := func(pattern string, h http.Handler) {
+		mux.Handle(pattern, h)
+		c.patterns = append(c.patterns, pattern)
 	}
-	mux.Handle("GET /console/{$}", c.signedIn(console, start))
-	mux.Handle("GET /console/sign-in", c.open(console, c.showSignIn))
-	mux.Handle("POST /console/sign-in", c.open(console, c.signIn))
-	mux.Handle("GET /console/accounts", c.signedIn(console, listAccounts))
-	mux.Handle("POST /console/accounts", c.signedIn(console, createAccount))
-	mux.Handle("GET /portal/enter", c.open(portal, c.enterPortal))
-	mux.HandleFunc("GET /portal/brand.css", c.serveBrand)
-	mux.HandleFunc("GET /portal/logo", c.serveLogo)
+	handle("GET /{$}", http.RedirectHandler(Prefix, http.StatusSeeOther))
+	for _, s := range []*site{console, portal} {
+		handle("GET "+s.prefix+"assets/{file}", http.HandlerFunc(serveAsset))
+		handle("GET "+s.prefix+"session", c.open(s, c.hasSession))
+		handle("POST "+s.prefix+"sign-out", c.open(s, c.signOut))
+		handle(s.prefix, c.signedIn(s, notFound))
+	}
+	handle("GET /console/{$}", c.signedIn(console, start))
+	handle("GET /console/sign-in", c.open(console, c.showSignIn))
+	handle("POST /console/sign-in", c.open(console, c.signIn))
+	handle("GET /console/accounts", c.signedIn(console, listAccounts))
+	handle("POST /console/accounts", c.signedIn(console, createAccount))
+	handle("GET /portal/enter", c.open(portal, c.enterPortal))
+	handle("GET /portal/brand.css", http.HandlerFunc(c.serveBrand))
+	handle("GET /portal/logo", http.HandlerFunc(c.serveLogo))
 	for _, each := range accountRoutes() {
-		mux.Handle(each.method+" "+consolePattern(each), c.signedIn(console, each.serve))
+		handle(each.method+" "+consolePattern(each), c.signedIn(console, each.serve))
 		if each.on == both {
-			mux.Handle(each.method+" "+portalPattern(each), c.signedIn(portal, each.serve))
+			handle(each.method+" "+portalPattern(each), c.signedIn(portal, each.serve))
 		}
 	}
 	return mux
 }
+
+// Patterns are those of every page, form and asset, as http.ServeMux has them.
+func (c *Console) Patterns() []string { return slices.Clone(c.patterns) }
 
 func consolePattern(r route) string { return exact(accountPrefix + "{account}/" + r.path) }
 
