@@ -37,32 +37,50 @@ type Store struct {
 	announced     collection[*recordv1.Announced]
 }
 
-// Ensure makes the buckets if they are not there, and opens them.
-func Ensure(ctx context.Context, c *stream.Client) (*Store, error) {
-	buckets := make(map[string]*bucket.Bucket)
-	for _, name := range []string{
+// buckets are the names of all.
+func buckets() []string {
+	return []string{
 		BucketAccounts, BucketWebhooks, BucketEventTypes, BucketKeys, BucketCancellations,
 		bucketNames, bucketCounters, bucketMembers, bucketIdempotency, bucketJobs, bucketFailing, bucketNotices, bucketAnnounced,
-	} {
+	}
+}
+
+// Inspect says how the buckets stand. It changes nothing.
+func Inspect(ctx context.Context, c *stream.Client) ([]stream.Report, error) {
+	var all []stream.Report
+	for _, name := range buckets() {
+		r, err := bucket.Inspect(ctx, c, spec(name))
+		if err != nil {
+			return all, fmt.Errorf("inspect configuration: %w", err)
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+// Ensure makes the buckets if they are not there, and opens them.
+func Ensure(ctx context.Context, c *stream.Client) (*Store, error) {
+	opened := make(map[string]*bucket.Bucket)
+	for _, name := range buckets() {
 		b, err := bucket.Ensure(ctx, c, spec(name))
 		if err != nil {
 			return nil, fmt.Errorf("open configuration: %w", err)
 		}
-		buckets[name] = b
+		opened[name] = b
 	}
 	return &Store{
-		accounts:      collection[*recordv1.Account]{buckets[BucketAccounts], func() *recordv1.Account { return new(recordv1.Account) }},
-		webhooks:      collection[*recordv1.Webhook]{buckets[BucketWebhooks], func() *recordv1.Webhook { return new(recordv1.Webhook) }},
-		eventTypes:    collection[*recordv1.EventType]{buckets[BucketEventTypes], func() *recordv1.EventType { return new(recordv1.EventType) }},
-		keys:          collection[*recordv1.Key]{buckets[BucketKeys], func() *recordv1.Key { return new(recordv1.Key) }},
-		names:         buckets[bucketNames],
-		counters:      buckets[bucketCounters],
-		cancellations: buckets[BucketCancellations],
-		idempotency:   collection[*recordv1.IdempotentResult]{buckets[bucketIdempotency], func() *recordv1.IdempotentResult { return new(recordv1.IdempotentResult) }},
-		jobs:          collection[*recordv1.Job]{buckets[bucketJobs], func() *recordv1.Job { return new(recordv1.Job) }},
-		failing:       collection[*recordv1.Failing]{buckets[bucketFailing], func() *recordv1.Failing { return new(recordv1.Failing) }},
-		notices:       collection[*recordv1.Notice]{buckets[bucketNotices], func() *recordv1.Notice { return new(recordv1.Notice) }},
-		announced:     collection[*recordv1.Announced]{buckets[bucketAnnounced], func() *recordv1.Announced { return new(recordv1.Announced) }},
+		accounts:      collection[*recordv1.Account]{opened[BucketAccounts], func() *recordv1.Account { return new(recordv1.Account) }},
+		webhooks:      collection[*recordv1.Webhook]{opened[BucketWebhooks], func() *recordv1.Webhook { return new(recordv1.Webhook) }},
+		eventTypes:    collection[*recordv1.EventType]{opened[BucketEventTypes], func() *recordv1.EventType { return new(recordv1.EventType) }},
+		keys:          collection[*recordv1.Key]{opened[BucketKeys], func() *recordv1.Key { return new(recordv1.Key) }},
+		names:         opened[bucketNames],
+		counters:      opened[bucketCounters],
+		cancellations: opened[BucketCancellations],
+		idempotency:   collection[*recordv1.IdempotentResult]{opened[bucketIdempotency], func() *recordv1.IdempotentResult { return new(recordv1.IdempotentResult) }},
+		jobs:          collection[*recordv1.Job]{opened[bucketJobs], func() *recordv1.Job { return new(recordv1.Job) }},
+		failing:       collection[*recordv1.Failing]{opened[bucketFailing], func() *recordv1.Failing { return new(recordv1.Failing) }},
+		notices:       collection[*recordv1.Notice]{opened[bucketNotices], func() *recordv1.Notice { return new(recordv1.Notice) }},
+		announced:     collection[*recordv1.Announced]{opened[bucketAnnounced], func() *recordv1.Announced { return new(recordv1.Announced) }},
 	}, nil
 }
 

@@ -26,10 +26,7 @@ func (c *Client) EnsureStream(ctx context.Context, cfg jetstream.StreamConfig) (
 
 // OpenStream is EnsureStream for an owner that works with the stream's handle.
 func (c *Client) OpenStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
-	cfg.Replicas = c.cfg.Replicas
-	if cfg.Duplicates == 0 {
-		cfg.Duplicates = c.cfg.DuplicateWindow
-	}
+	cfg = c.complete(cfg)
 	if cfg.MaxAge > 0 && cfg.MaxAge < cfg.Duplicates {
 		return nil, fmt.Errorf("ensure stream %s: its age %s is shorter than the duplicate window %s", cfg.Name, cfg.MaxAge, cfg.Duplicates)
 	}
@@ -44,6 +41,15 @@ func (c *Client) OpenStream(ctx context.Context, cfg jetstream.StreamConfig) (je
 	return s, nil
 }
 
+// complete fills in what all streams have in common.
+func (c *Client) complete(cfg jetstream.StreamConfig) jetstream.StreamConfig {
+	cfg.Replicas = c.cfg.Replicas
+	if cfg.Duplicates == 0 {
+		cfg.Duplicates = c.cfg.DuplicateWindow
+	}
+	return cfg
+}
+
 func (c *Client) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
 	s, err := c.js.Stream(ctx, cfg.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -56,17 +62,23 @@ func (c *Client) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) (
 		return nil, err
 	}
 	info := s.CachedInfo()
-	// What the server filled in or an operator set beside our fields stays: placement, metadata.
-	want := info.Config
+	want := wanted(info.Config, cfg)
+	if reflect.DeepEqual(want, info.Config) {
+		return s, nil
+	}
+	return c.js.UpdateStream(ctx, want)
+}
+
+// wanted is a stream's configuration with what its owner wants of it. What the server filled in or an
+// operator set beside our fields stays: placement, metadata.
+func wanted(have, cfg jetstream.StreamConfig) jetstream.StreamConfig {
+	want := have
 	want.Subjects, want.Retention, want.Discard = cfg.Subjects, cfg.Retention, cfg.Discard
 	want.MaxAge, want.MaxBytes, want.MaxMsgSize = cfg.MaxAge, orUnlimited(cfg.MaxBytes), orUnlimited(cfg.MaxMsgSize)
 	want.Duplicates, want.Replicas, want.AllowDirect = cfg.Duplicates, cfg.Replicas, cfg.AllowDirect
 	want.AllowMsgSchedules = cfg.AllowMsgSchedules
 	want.Description = cfg.Description
-	if reflect.DeepEqual(want, info.Config) {
-		return s, nil
-	}
-	return c.js.UpdateStream(ctx, want)
+	return want
 }
 
 // orUnlimited is how the server states that there is no limit.

@@ -47,15 +47,23 @@ type Stream struct {
 
 // Ensure creates AUDIT, or brings its limits to the configuration.
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) {
-	_, err := c.EnsureStream(ctx, jetstream.StreamConfig{
-		Name: name, Description: "who changed what", Subjects: []string{prefix + "*"},
-		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
-		MaxAge: cfg.MaxAge, MaxBytes: -1, MaxMsgSize: maxSize, AllowDirect: true,
-	})
-	if err != nil {
+	if _, err := c.EnsureStream(ctx, streamConfig(cfg)); err != nil {
 		return nil, err
 	}
 	return &Stream{c: c, publisher: c.NewPublisher("audit", window)}, nil
+}
+
+func streamConfig(cfg Config) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: name, Description: "who changed what", Subjects: []string{prefix + "*"},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
+		MaxAge: cfg.MaxAge, MaxBytes: -1, MaxMsgSize: maxSize, AllowDirect: true,
+	}
+}
+
+// Inspect says how AUDIT stands against the configuration. It changes nothing.
+func Inspect(ctx context.Context, c *stream.Client, cfg Config) (stream.Report, error) {
+	return c.InspectStream(ctx, streamConfig(cfg))
 }
 
 func subject(account string) string { return prefix + cmp.Or(account, nobody) }

@@ -78,6 +78,11 @@ func Ensure(ctx context.Context, c *stream.Client, spec Spec) (*Bucket, error) {
 	}, nil
 }
 
+// Inspect says how a bucket stands against its spec. It changes nothing.
+func Inspect(ctx context.Context, c *stream.Client, spec Spec) (stream.Report, error) {
+	return c.InspectStream(ctx, config(spec, c.Config().Replicas))
+}
+
 // Again makes the bucket again if it is gone, for owners that can bear the loss of what it held.
 func (b *Bucket) Again(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.PublishTimeout)

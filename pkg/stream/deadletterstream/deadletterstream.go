@@ -56,15 +56,23 @@ type Stream struct {
 // Ensure creates DEADLETTERS, or brings its limits to the configuration. The stream refuses when
 // it is full: a delivery that cannot be buried stays where it is.
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) {
-	_, err := c.EnsureStream(ctx, jetstream.StreamConfig{
-		Name: name, Description: "deliveries that will not be tried again", Subjects: []string{prefix + ">"},
-		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
-		MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, MaxMsgSize: maxSize, AllowDirect: true,
-	})
-	if err != nil {
+	if _, err := c.EnsureStream(ctx, streamConfig(cfg)); err != nil {
 		return nil, err
 	}
 	return &Stream{c: c, publisher: c.NewPublisher("dead letters", window), maxAge: cfg.MaxAge}, nil
+}
+
+func streamConfig(cfg Config) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: name, Description: "deliveries that will not be tried again", Subjects: []string{prefix + ">"},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
+		MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, MaxMsgSize: maxSize, AllowDirect: true,
+	}
+}
+
+// Inspect says how DEADLETTERS stands against the configuration. It changes nothing.
+func Inspect(ctx context.Context, c *stream.Client, cfg Config) (stream.Report, error) {
+	return c.InspectStream(ctx, streamConfig(cfg))
 }
 
 func subject(account, webhook, delivery string) string {

@@ -5,6 +5,7 @@ package deliverystream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -47,22 +48,40 @@ func Default() Config { return Config{MaxBytes: -1} }
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Streams, error) {
 	s := &Streams{c: c, shards: c.Config().Shards}
 	for shard := range s.shards {
-		prefix := "deliveries." + strconv.Itoa(shard) + "."
-		_, err := c.EnsureStream(ctx, jetstream.StreamConfig{
-			Name: name(shard), Description: "deliveries before their first outcome", Subjects: []string{prefix + "*.*"},
-			Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
-			MaxBytes: cfg.MaxBytes, MaxMsgSize: maxSize, AllowDirect: true,
-		})
-		if err != nil {
+		if _, err := c.EnsureStream(ctx, streamConfig(shard, cfg)); err != nil {
 			return nil, err
 		}
-		s.prefixes = append(s.prefixes, prefix)
+		s.prefixes = append(s.prefixes, prefix(shard))
 		s.publishers = append(s.publishers, c.NewPublisher(name(shard), 0))
 	}
 	return s, nil
 }
 
-func name(shard int) string { return "DELIVERIES_" + strconv.Itoa(shard) }
+func streamConfig(shard int, cfg Config) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: name(shard), Description: "deliveries before their first outcome", Subjects: []string{prefix(shard) + "*.*"},
+		Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
+		MaxBytes: cfg.MaxBytes, MaxMsgSize: maxSize, AllowDirect: true,
+	}
+}
+
+// Inspect says how the streams of all shards, and their consumers, stand against the configuration. It
+// changes nothing.
+func Inspect(ctx context.Context, c *stream.Client, cfg Config) ([]stream.Report, error) {
+	var all []stream.Report
+	for shard := range c.Config().Shards {
+		s, err1 := c.InspectStream(ctx, streamConfig(shard, cfg))
+		con, err2 := c.InspectConsumer(ctx, name(shard), consumerConfig())
+		if err := errors.Join(err1, err2); err != nil {
+			return all, err
+		}
+		all = append(all, s, con)
+	}
+	return all, nil
+}
+
+func name(shard int) string   { return "DELIVERIES_" + strconv.Itoa(shard) }
+func prefix(shard int) string { return "deliveries." + strconv.Itoa(shard) + "." }
 
 // Shards is how many there are.
 func (s *Streams) Shards() int { return s.shards }
@@ -95,11 +114,15 @@ func (s *Streams) Publish(ctx context.Context, d *recordv1.Delivery, done func(e
 // server five to nine times as much for each message.
 func (s *Streams) Consumer(ctx context.Context, shard int) (*stream.Consumer, error) {
 	return s.c.NewConsumer(ctx, name(shard), durable, func(ctx context.Context) error {
-		return s.c.EnsureConsumer(ctx, name(shard), jetstream.ConsumerConfig{
-			Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: stream.AckWait,
-			MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
-		})
+		return s.c.EnsureConsumer(ctx, name(shard), consumerConfig())
 	})
+}
+
+func consumerConfig() jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: stream.AckWait,
+		MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
+	}
 }
 
 // Scan gives every delivery that a shard held when the scan began to fn, those in a dispatcher's

@@ -66,11 +66,7 @@ func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) 
 	if limit := c.Conn().MaxPayload(); int64(cfg.MaxMessageBytes) > limit {
 		return nil, fmt.Errorf("events may have %d bytes, but the NATS server takes messages of %d only: raise its max_payload", cfg.MaxMessageBytes, limit)
 	}
-	info, err := c.EnsureStream(ctx, jetstream.StreamConfig{
-		Name: name, Description: "events as accepted", Subjects: []string{prefix + ">"},
-		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
-		MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, MaxMsgSize: int32(cfg.MaxMessageBytes), AllowDirect: true, //nolint:gosec // megabytes
-	})
+	info, err := c.EnsureStream(ctx, streamConfig(cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +78,23 @@ func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) 
 		return nil, err
 	}
 	return s, nil
+}
+
+func streamConfig(cfg Config) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: name, Description: "events as accepted", Subjects: []string{prefix + ">"},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
+		MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, MaxMsgSize: int32(cfg.MaxMessageBytes), AllowDirect: true, //nolint:gosec // megabytes
+	}
+}
+
+// Inspect says how EVENTS, the routers' consumer and the bucket of checkpoints stand against the
+// configuration. It changes nothing.
+func Inspect(ctx context.Context, c *stream.Client, cfg Config) ([]stream.Report, error) {
+	events, err1 := c.InspectStream(ctx, streamConfig(cfg))
+	routers, err2 := c.InspectConsumer(ctx, name, routerConfig())
+	points, err3 := bucket.Inspect(ctx, c, checkpointsSpec())
+	return []stream.Report{events, routers, points}, errors.Join(err1, err2, err3)
 }
 
 // MsgID is the JetStream message id of an event: a hash of its account and deduplication key, or

@@ -114,6 +114,10 @@ func (s *Stream) judge(ctx context.Context, stored origin, info *jetstream.Strea
 	return now, nil
 }
 
+func checkpointsSpec() bucket.Spec {
+	return bucket.Spec{Name: checkpoints, Description: "how far routing is"}
+}
+
 // ensureBucketTimeout bounds the start when the bucket's servers are slow to come up.
 const ensureBucketTimeout = 30 * time.Second
 
@@ -125,7 +129,7 @@ func (s *Stream) openCheckpoints(ctx context.Context) error {
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for {
-		b, err := bucket.Ensure(ctx, s.c, bucket.Spec{Name: checkpoints, Description: "how far routing is"})
+		b, err := bucket.Ensure(ctx, s.c, checkpointsSpec())
 		if err == nil {
 			s.checkpoints = b
 			return nil

@@ -33,10 +33,7 @@ func (s *Stream) Router(ctx context.Context) (*stream.Consumer, error) {
 
 func (s *Stream) ensureRouter(ctx context.Context) error {
 	js := s.c.JetStream()
-	cfg := jetstream.ConsumerConfig{
-		Durable: router, AckPolicy: jetstream.AckExplicitPolicy, AckWait: stream.AckWait,
-		MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
-	}
+	cfg := routerConfig()
 	con, err := js.Consumer(ctx, name, router)
 	if err == nil {
 		return s.updateRouter(ctx, con.CachedInfo().Config, cfg)
@@ -56,6 +53,13 @@ func (s *Stream) ensureRouter(ctx context.Context) error {
 		return nil // another router was quicker
 	}
 	return err
+}
+
+func routerConfig() jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable: router, AckPolicy: jetstream.AckExplicitPolicy, AckWait: stream.AckWait,
+		MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
+	}
 }
 
 // updateRouter brings what can be changed of the standing durable to the configuration. Where it

@@ -44,15 +44,29 @@ type Journal struct {
 
 // Ensure creates JOURNAL, or brings its limits to the configuration.
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Journal, error) {
-	_, err := c.EnsureStream(ctx, jetstream.StreamConfig{
-		Name: name, Description: "what happened to events and deliveries", Subjects: []string{subjects},
-		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage,
-		MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, AllowDirect: true,
-	})
-	if err != nil {
+	if _, err := c.EnsureStream(ctx, streamConfig(cfg)); err != nil {
 		return nil, err
 	}
 	return &Journal{c: c}, nil
+}
+
+func streamConfig(cfg Config) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: name, Description: "what happened to events and deliveries", Subjects: []string{subjects},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, Storage: jetstream.FileStorage,
+		MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, AllowDirect: true,
+	}
+}
+
+// Inspect says how JOURNAL stands against the configuration. It changes nothing.
+func Inspect(ctx context.Context, c *stream.Client, cfg Config) (stream.Report, error) {
+	return c.InspectStream(ctx, streamConfig(cfg))
+}
+
+// InspectConsumer says how a consumer of the whole journal stands, and how much it has not been given.
+// It changes nothing.
+func InspectConsumer(ctx context.Context, c *stream.Client, durable string) (stream.Report, error) {
+	return c.InspectConsumer(ctx, name, consumerConfig(durable))
 }
 
 // subject of the entries of a shard, or of routing.
@@ -75,12 +89,16 @@ const forgetAfter = 14 * 24 * time.Hour
 // One that nobody uses is forgotten after forgetAfter.
 func (j *Journal) Consumer(ctx context.Context, durable string) (*stream.Consumer, error) {
 	return j.c.NewConsumer(ctx, name, durable, func(ctx context.Context) error {
-		return j.c.EnsureConsumer(ctx, name, jetstream.ConsumerConfig{
-			Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: recordWait,
-			MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
-			InactiveThreshold: forgetAfter,
-		})
+		return j.c.EnsureConsumer(ctx, name, consumerConfig(durable))
 	})
+}
+
+func consumerConfig(durable string) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: recordWait,
+		MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
+		InactiveThreshold: forgetAfter,
+	}
 }
 
 // Decode reads a message of JOURNAL.

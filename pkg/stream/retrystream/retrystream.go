@@ -112,21 +112,39 @@ type shard struct {
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Streams, error) {
 	s := &Streams{c: c, cfg: cfg, slots: make(chan struct{}, maxInFlight), run: rand.Text()}
 	for n := range c.Config().Shards {
-		_, err := c.EnsureStream(ctx, jetstream.StreamConfig{
-			Name: name(n), Description: "deliveries that wait, and those that are due",
-			Subjects:  []string{recordPrefix(n) + "*.*.*", duePrefix(n) + "*.*"},
-			Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
-			// No limit: a stream with schedules cannot refuse, and dropping the oldest would
-			// drop retries silently.
-			Discard: jetstream.DiscardOld, AllowDirect: true, AllowMsgSchedules: true,
-		})
-		if err != nil {
+		if _, err := c.EnsureStream(ctx, streamConfig(n)); err != nil {
 			return nil, err
 		}
 		s.shards = append(s.shards, &shard{number: n, publisher: c.NewPublisher(name(n), 0)})
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return s, nil
+}
+
+func streamConfig(shard int) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: name(shard), Description: "deliveries that wait, and those that are due",
+		Subjects:  []string{recordPrefix(shard) + "*.*.*", duePrefix(shard) + "*.*"},
+		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
+		// No limit: a stream with schedules cannot refuse, and dropping the oldest would
+		// drop retries silently.
+		Discard: jetstream.DiscardOld, AllowDirect: true, AllowMsgSchedules: true,
+	}
+}
+
+// Inspect says how the streams of all shards, and their consumers, stand against what is wanted. It
+// changes nothing.
+func Inspect(ctx context.Context, c *stream.Client) ([]stream.Report, error) {
+	var all []stream.Report
+	for shard := range c.Config().Shards {
+		s, err1 := c.InspectStream(ctx, streamConfig(shard))
+		con, err2 := c.InspectConsumer(ctx, name(shard), dueConfig(shard))
+		if err := errors.Join(err1, err2); err != nil {
+			return all, err
+		}
+		all = append(all, s, con)
+	}
+	return all, nil
 }
 
 func name(shard int) string         { return "RETRIES_" + strconv.Itoa(shard) }

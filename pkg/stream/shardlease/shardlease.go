@@ -148,11 +148,18 @@ func (l *Leases) Run(ctx context.Context, onAcquire func(ctx context.Context, sh
 	return nil
 }
 
+func spec() bucket.Spec { return bucket.Spec{Name: bucketName, Description: "postrider shard leases"} }
+
+// Inspect says how the bucket of leases stands. It changes nothing.
+func Inspect(ctx context.Context, c *stream.Client) (stream.Report, error) {
+	return bucket.Inspect(ctx, c, spec())
+}
+
 // open makes the bucket if nobody has yet. A server that is away is waited for.
 func (l *Leases) open(ctx context.Context) (*bucket.Bucket, error) {
 	logged := false
 	for {
-		b, err := bucket.Ensure(ctx, l.client, bucket.Spec{Name: bucketName, Description: "postrider shard leases"})
+		b, err := bucket.Ensure(ctx, l.client, spec())
 		if err == nil {
 			return b, nil
 		}

@@ -49,6 +49,22 @@ func Ensure(ctx context.Context, c *stream.Client) (shards int, err error) {
 	return stored.Shards, nil
 }
 
+// Inspect is the stored number of shards; 0 if none is stored. It changes nothing.
+func Inspect(ctx context.Context, c *stream.Client) (shards int, err error) {
+	kv, err := c.JetStream().KeyValue(ctx, bucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read number of shards: %w", err)
+	}
+	stored, err := load(ctx, kv)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return 0, nil
+	}
+	return stored.Shards, err
+}
+
 // store stores a layout if there is none, and returns the one that stands.
 func store(ctx context.Context, kv jetstream.KeyValue, want layout) (layout, error) {
 	value, err := json.Marshal(want)
@@ -61,6 +77,10 @@ func store(ctx context.Context, kv jetstream.KeyValue, want layout) (layout, err
 	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return layout{}, fmt.Errorf("store number of shards: %w", err)
 	}
+	return load(ctx, kv)
+}
+
+func load(ctx context.Context, kv jetstream.KeyValue) (layout, error) {
 	entry, err := kv.Get(ctx, key)
 	if err != nil {
 		return layout{}, fmt.Errorf("read number of shards: %w", err)

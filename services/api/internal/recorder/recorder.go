@@ -94,9 +94,10 @@ func New(deps Deps) (*Recorder, error) {
 }
 
 // Durable is the name of the journal's consumer that fills the log as it is now.
-func (r *Recorder) Durable() string { return durable(r.deps.Name, r.deps.Store.Token()) }
+func (r *Recorder) Durable() string { return DurableOf(r.deps.Name, r.deps.Store.Token()) }
 
-func durable(name, token string) string {
+// DurableOf is the name of the journal's consumer that fills the log with a token.
+func DurableOf(name, token string) string {
 	if token == "" {
 		return name // of a log that was begun before logs had tokens
 	}
@@ -125,7 +126,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 			return ignoreCancel(err)
 		}
 		r.deps.Logger.InfoContext(ctx, "the delivery log was dropped, and is built again")
-		if err := r.deps.Journal.Forget(ctx, durable(r.deps.Name, token)); err != nil {
+		if err := r.deps.Journal.Forget(ctx, DurableOf(r.deps.Name, token)); err != nil {
 			r.deps.Logger.WarnContext(ctx, "consumer of the dropped log not deleted; it goes by itself", "error", err)
 		}
 	}
@@ -134,7 +135,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 
 // fill records with the consumer of one token, until ctx ends, or ErrReset.
 func (r *Recorder) fill(ctx context.Context, token string) error {
-	source, err := r.deps.Journal.Consumer(ctx, durable(r.deps.Name, token))
+	source, err := r.deps.Journal.Consumer(ctx, DurableOf(r.deps.Name, token))
 	if err != nil {
 		return fmt.Errorf("open consumer of the journal: %w", err)
 	}
@@ -216,7 +217,7 @@ func (r *Recorder) complete(ctx context.Context) error {
 			return nil
 		}
 	}
-	floor, pending, err := r.deps.Journal.Recorded(ctx, durable(r.deps.Name, token))
+	floor, pending, err := r.deps.Journal.Recorded(ctx, DurableOf(r.deps.Name, token))
 	if err != nil {
 		return err
 	}

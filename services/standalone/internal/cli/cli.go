@@ -106,7 +106,7 @@ func (p *program) root() *cobra.Command {
 	add("run", p.upCommand(), p.encryptionKeyCommand())
 	add("events", p.publishCommand(), p.listenCommand(), p.deliveriesCommand(), p.deadLettersCommand(), p.replaysCommand())
 	add("manage", p.accountsCommand(), p.keysCommand(), p.webhooksCommand(), p.eventTypesCommand())
-	add("run", p.reconcileCommand(), p.recorderCommand(), p.backupCommand(), p.restoreCommand())
+	add("run", p.doctorCommand(), p.reconcileCommand(), p.recorderCommand(), p.backupCommand(), p.restoreCommand())
 	add("events", p.ledgerCommand())
 	root.AddCommand(p.versionCommand())
 	return root
