@@ -2,7 +2,9 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -32,6 +34,22 @@ func CheckEgress(cfg EgressConfig) error {
 	}
 	client.Close()
 	return nil
+}
+
+// CheckResolver says why names cannot be resolved, or nil: it asks for one that no resolver knows, and
+// wants to hear just that. Default resolver: that of attempts.
+func CheckResolver(ctx context.Context, resolver *net.Resolver) error {
+	if resolver == nil {
+		resolver = &net.Resolver{PreferGo: true}
+	}
+	const timeout = 3 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_, err := resolver.LookupHost(ctx, "postrider-doctor.invalid.")
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+		return nil
+	}
+	return err
 }
 
 // Opened are those of the allowed networks that hold addresses which are not public, all of which a

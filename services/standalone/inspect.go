@@ -21,6 +21,8 @@ type State struct {
 	// AdminKey and EncryptionKey say what is wrong with the files that keep them, or nil. What is not
 	// there yet is no fault.
 	AdminKey, EncryptionKey error
+	// Free is how many bytes there is room for on the folder's disk; negative if that cannot be told.
+	Free int64
 	// Streams are the names of the streams that NATS has stored there.
 	Streams []string
 }
@@ -35,6 +37,10 @@ func Inspect(cfg Config) (State, error) {
 	var err error
 	if s.Running, err = holder(cfg.path(lockFile)); err != nil {
 		return s, err
+	}
+	s.Free = -1
+	if free, ok := freeBytes(cfg.DataDir); ok {
+		s.Free = free
 	}
 	_, s.AdminKey = stored(cfg.path(AdminKeyFile))
 	if keyset := cfg.EncryptionKey.Reveal(); keyset != "" {

@@ -23,7 +23,8 @@ func (p *program) doctorCommand() *cobra.Command {
 what is wrong and how to mend it. Nothing is changed.
 
 It reads the options of the services from where they do: POSTRIDER_* variables, and the file that --config
-names. Run it where a service runs, with its environment. With --data-dir, or where "postrider up" has a data
+names. Run it where a service runs, with its environment, but as a NATS user who may ask for every stream, as
+for a backup. With --data-dir, or where "postrider up" has a data
 folder and no POSTRIDER_NATS_URL is set, it looks at that folder instead.
 
 It exits with 1 if it finds a failure.`,

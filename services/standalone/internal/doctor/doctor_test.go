@@ -27,7 +27,7 @@ func TestASoundDeploymentIsFoundSound(t *testing.T) {
 	t.Parallel()
 	g := lay(t).furnish(t)
 	r := g.examine(t)
-	sound(t, r, "redis") // there is none here
+	sound(t, r, "redis", "resolver") // there is none here, and may be no network
 	found(t, r, doctor.OK, "nats", "with JetStream")
 	found(t, r, doctor.OK, "nats storage", "all streams")
 	found(t, r, doctor.OK, "shards", "1, as configured")
@@ -113,6 +113,15 @@ func TestNATSThatCannotBeUsed(t *testing.T) {
 		g.cfg.Process.NATS.URL = strings.Replace(g.nats.URL, "nats://", "nats://postrider:right@", 1)
 		found(t, g.examine(t), doctor.OK, "nats", "connected to natstest")
 	})
+	t.Run("a user who may not ask", func(t *testing.T) {
+		t.Parallel()
+		g := lay(t, natstest.WithOptions(func(o *server.Options) {
+			o.Users = []*server.User{{Username: "one", Password: "right", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"$JS.API.>"}}}}}
+		}))
+		g.cfg.Process.NATS.URL = strings.Replace(g.nats.URL, "nats://", "nats://one:right@", 1)
+		f := found(t, g.examine(t), doctor.Failure, "nats", "ask for JetStream")
+		require.Contains(t, f.Mend, "as for a backup")
+	})
 	t.Run("without JetStream", func(t *testing.T) {
 		t.Parallel()
 		g := lay(t, natstest.WithOptions(func(o *server.Options) { o.JetStream = false }))
@@ -126,7 +135,10 @@ func TestNATSThatCannotBeUsed(t *testing.T) {
 	t.Run("nearly full", func(t *testing.T) {
 		t.Parallel()
 		const most = 1 << 20
-		g := lay(t, natstest.WithMaxStore(most))
+		g := lay(t)
+		require.NoError(t, g.nats.Server().GlobalAccount().UpdateJetStreamLimits(map[string]server.JetStreamAccountLimits{
+			"": {MaxMemory: -1, MaxStore: most, MaxStreams: -1, MaxConsumers: -1},
+		}))
 		js, err := jetstream.New(g.nats.NC(t))
 		require.NoError(t, err)
 		_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHERS", Subjects: []string{"others"}})
@@ -136,11 +148,11 @@ func TestNATSThatCannotBeUsed(t *testing.T) {
 			require.NoError(t, err)
 		}
 		fill(50)
-		found(t, g.examine(t), doctor.OK, "nats storage", "of 1MiB")
+		found(t, g.examine(t), doctor.OK, "nats storage", "of 1.0 MiB")
 		fill(35)
-		found(t, g.examine(t), doctor.Warning, "nats storage", "of 1MiB")
+		found(t, g.examine(t), doctor.Warning, "nats storage", "of 1.0 MiB")
 		fill(11)
-		found(t, g.examine(t), doctor.Failure, "nats storage", "of 1MiB")
+		found(t, g.examine(t), doctor.Failure, "nats storage", "of 1.0 MiB")
 	})
 }
 
@@ -242,7 +254,7 @@ func TestADataFolder(t *testing.T) {
 	cfg.GRPC.Listen, cfg.HTTPListen, cfg.Admin.MetricsListen = "127.0.0.1:0", "127.0.0.1:0", ""
 	examine := func() *doctor.Report { return doctor.Folder(t.Context(), &cfg, "") }
 	r := examine()
-	sound(t, r, "egress") // which development opens
+	sound(t, r, "egress", "resolver", "disk") // which development opens, and what the machine has
 	require.Zero(t, r.Failures())
 	found(t, r, doctor.OK, "data folder", "used by no process")
 	found(t, r, doctor.OK, "streams", "streams and buckets are stored")

@@ -22,6 +22,13 @@ func (r *Report) egress(ctx context.Context, cfg dispatcher.EgressConfig, url st
 	default:
 		r.ok("egress", "only public addresses are reached")
 	}
+	if cfg.Proxy == "" {
+		if err := dispatcher.CheckResolver(ctx, nil); err != nil {
+			r.warn("resolver", "see that a resolver of /etc/resolv.conf answers here: receivers are looked up at every attempt", "%v", err)
+		} else {
+			r.ok("resolver", "names can be looked up")
+		}
+	}
 	if url == "" {
 		return
 	}

@@ -37,6 +37,7 @@ func (r *Report) folder(cfg *standalone.Config) {
 	default:
 		r.ok("data folder", "%s is used by no process", cfg.DataDir)
 	}
+	r.disk(s.Free)
 	r.key("admin key", s.AdminKey)
 	r.key("encryption key", s.EncryptionKey)
 	if len(s.Streams) == 0 {
@@ -44,6 +45,25 @@ func (r *Report) folder(cfg *standalone.Config) {
 		return
 	}
 	r.ok("streams", "%d streams and buckets are stored", len(s.Streams))
+}
+
+// Room on a disk, in bytes. NATS stops storing when there is none, and does not go on by itself.
+const (
+	diskWarning = 1 << 30
+	diskFailure = 100 << 20
+)
+
+func (r *Report) disk(free int64) {
+	const mend = "make room on the disk: NATS refuses everything when it is full, and goes on only after a restart"
+	switch {
+	case free < 0: // it cannot be told here
+	case free < diskFailure:
+		r.fail("disk", mend, "%s are free", size(free))
+	case free < diskWarning:
+		r.warn("disk", mend, "%s are free", size(free))
+	default:
+		r.ok("disk", "%s are free", size(free))
+	}
 }
 
 // key judges the file of a secret.

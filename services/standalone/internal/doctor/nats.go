@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/postrider/postrider/pkg/conf"
 	"github.com/postrider/postrider/pkg/config"
 	"github.com/postrider/postrider/pkg/natsconn"
 	"github.com/postrider/postrider/pkg/stream"
@@ -23,6 +22,9 @@ import (
 	"github.com/postrider/postrider/pkg/stream/shardlease"
 	"github.com/postrider/postrider/pkg/stream/topology"
 )
+
+// mendRights is for what is not answered: the server answers nothing that a user may not ask.
+const mendRights = "give the credentials of a NATS user who may ask for every stream, as for a backup; the services' own users may not"
 
 // connectPatience bounds a connect: a service waits longer for NATS than somebody who asks about it.
 const connectPatience = 3 * time.Second
@@ -61,7 +63,7 @@ func (r *Report) nats(ctx context.Context, cfg *Config, consumer string) {
 	}
 	all, err := inspect(ctx, c, cfg)
 	if err != nil {
-		r.fail("streams", "look at the log of the NATS server, and whether the user may use $JS.API", "%v", err)
+		r.fail("streams", mendRights, "%v", err)
 		return
 	}
 	r.streams(c, all)
@@ -70,13 +72,15 @@ func (r *Report) nats(ctx context.Context, cfg *Config, consumer string) {
 
 // server looks at JetStream as a whole, and reports whether there is one.
 func (r *Report) server(ctx context.Context, c *stream.Client) bool {
+	ctx, cancel := context.WithTimeout(ctx, connectPatience)
+	defer cancel()
 	s, err := c.InspectServer(ctx)
 	switch {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		r.fail("nats", "turn JetStream on in the NATS server, and for the account", "the server at %s has no JetStream", c.Conn().ConnectedAddr())
 		return false
 	case err != nil:
-		r.fail("nats", "look at the log of the NATS server, and whether the user may use $JS.API", "%v", err)
+		r.fail("nats", mendRights, "%v", err)
 		return false
 	}
 	if older(s.Version, 2, 14) {
@@ -93,11 +97,11 @@ func (r *Report) room(check, of string, used, limit int64, mend string) {
 	const warnAt, failAt = 0.8, 0.95
 	if limit <= 0 {
 		if of == "all streams" {
-			r.ok(check, "%s take %s, and have no limit", of, conf.Bytes(used))
+			r.ok(check, "%s take %s; the NATS account has no limit, and a server tells nobody its own", of, size(used))
 		}
 		return
 	}
-	what := fmt.Sprintf("%s take %s of %s", of, conf.Bytes(used), conf.Bytes(limit))
+	what := fmt.Sprintf("%s take %s of %s", of, size(used), size(limit))
 	switch share := float64(used) / float64(limit); {
 	case share >= failAt:
 		r.fail(check, mend, "%s", what)
@@ -108,12 +112,15 @@ func (r *Report) room(check, of string, used, limit int64, mend string) {
 	}
 }
 
+// size is a number of bytes for people.
+func size(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
+
 // shards compares the number of shards, on which the names of streams depend.
 func (r *Report) shards(ctx context.Context, c *stream.Client) bool {
 	n, err := topology.Inspect(ctx, c)
 	switch want := c.Config().Shards; {
 	case err != nil:
-		r.fail("shards", "look at the log of the NATS server, and whether the user may read the bucket topology", "%v", err)
+		r.fail("shards", mendRights, "%v", err)
 		return false
 	case n != 0 && n != want:
 		r.fail("shards", fmt.Sprintf("set POSTRIDER_STREAMS_SHARDS to %d", n), "the streams have %d shards, but %d are configured", n, want)

@@ -37,3 +37,15 @@ func TestVersionsAreCompared(t *testing.T) {
 	require.False(t, older("3.0.0-beta", 2, 14))
 	require.False(t, older("unknown", 2, 14))
 }
+
+func TestRoomOnADiskIsJudged(t *testing.T) {
+	t.Parallel()
+	for free, want := range map[int64]Status{10 << 30: OK, 500 << 20: Warning, 5 << 20: Failure} {
+		r := &Report{}
+		r.disk(free)
+		require.Equal(t, want, r.Findings[0].Status, r.Findings)
+	}
+	r := &Report{}
+	r.disk(-1)
+	require.Empty(t, r.Findings)
+}
