@@ -68,14 +68,12 @@ func Unreadable(err error) *Report {
 // secrets checks that what must be given is, and can be used.
 func (r *Report) secrets(cfg *Config) {
 	r.ok("configuration", "every option has a value that the services take")
-	switch keyset := cfg.EncryptionKey.Reveal(); {
-	case keyset == "":
-		r.fail("encryption key", `set POSTRIDER_ENCRYPTION_KEY for api and dispatcher; "postrider encryption-key" makes a keyset`, "there is no keyset for webhooks' secrets")
-	default:
-		if _, err := seal.Parse(keyset); err != nil {
-			r.fail("encryption key", "put back the keyset that the secrets were sealed with", "%v", err)
-			break
-		}
+	const generate = `set POSTRIDER_ENCRYPTION_KEY for api and dispatcher; "postrider encryption-key" makes a keyset`
+	if keyset := cfg.EncryptionKey.Reveal(); keyset == "" {
+		r.fail("encryption key", generate, "there is no keyset for webhooks' secrets")
+	} else if _, err := seal.Parse(keyset); err != nil {
+		r.fail("encryption key", "put back the keyset that the secrets were sealed with", "%v", err)
+	} else {
 		r.ok("encryption key", "the keyset can be read")
 	}
 	if cfg.AdminKey == "" {

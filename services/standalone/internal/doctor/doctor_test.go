@@ -269,7 +269,7 @@ func TestADataFolder(t *testing.T) {
 	defer cancel()
 	require.NoError(t, svc.Stop(ctx))
 
-	require.NoError(t, os.Chmod(filepath.Join(cfg.DataDir, standalone.AdminKeyFile), 0o644)) //nolint:gosec // that is what is found
+	require.NoError(t, os.Chmod(filepath.Join(cfg.DataDir, standalone.AdminKeyFile), 0o644))
 	found(t, examine(), doctor.Failure, "admin key", "can be read by other users")
 	require.NoError(t, os.WriteFile(filepath.Join(cfg.DataDir, "encryption.key"), []byte("nonsense"), 0o600))
 	found(t, examine(), doctor.Failure, "encryption key", "keyset")
