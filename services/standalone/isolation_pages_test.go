@@ -1,3 +1,5 @@
+//go:build !race
+
 package standalone_test
 
 import (
@@ -44,11 +46,7 @@ func (s *isolation) browsers(t *testing.T) []*browser {
 			out = append(out, b)
 		}
 	}
-	want := 4
-	if underRace {
-		want = 2
-	}
-	require.Len(t, out, want, "keys to manage and to read sign in, and both portal links")
+	require.Len(t, out, 4, "keys to manage and to read sign in, and both portal links")
 	return out
 }
 

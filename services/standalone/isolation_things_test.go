@@ -1,3 +1,5 @@
+//go:build !race
+
 package standalone_test
 
 import (
