@@ -19,7 +19,7 @@ import (
 // them itself, or because they need another one beside them.
 var notAlone = []string{
 	"CreateWebhook.webhook.account_id", "CreateWebhook.webhook.id", "CreateWebhook.webhook.number", "CreateWebhook.webhook.uuid",
-	"UpdateWebhook.webhook.account_id", "UpdateWebhook.webhook.number", "UpdateWebhook.webhook.uuid",
+	"UpdateApiKey.api_key.account_id", "UpdateWebhook.webhook.account_id", "UpdateWebhook.webhook.number", "UpdateWebhook.webhook.uuid",
 	"CreateEventType.event_type.account_id", "CreateEventType.event_type.name", "UpdateEventType.event_type.account_id",
 	"ImportEventTypes.event_types.account_id", "ImportEventTypes.event_types.name",
 	"PublishEvent.event.id", "BatchPublishEvents.requests.event.id", "BatchPublishEvents.requests.idempotency_key",

@@ -22,7 +22,7 @@ var idFields = map[string][]kind{
 	"account_id": {anAccount}, "webhook_id": {aWebhook}, "delivery_id": {aDelivery}, "delivery_ids": {aDelivery}, "event_id": {anEvent},
 	"api_key_id": {anAPIKey}, "client_key_id": {aClientKey}, "replay_id": {aReplay}, "uuid": {aUUID}, "number": {aNumber}, "call_id": {aCall},
 	"sequence": {aSequence}, "idempotency_key": {anIdempotency},
-	"postrider.v1.Account.id": {anAccount}, "postrider.v1.Account.number": {}, "postrider.v1.Webhook.id": {aWebhook}, "postrider.v1.EventInput.id": {aGivenID},
+	"postrider.v1.Account.id": {anAccount}, "postrider.v1.Account.number": {}, "postrider.v1.ApiKey.id": {anAPIKey}, "postrider.v1.Webhook.id": {aWebhook}, "postrider.v1.EventInput.id": {aGivenID},
 	"postrider.v1.EventType.name": {anEventType}, "postrider.v1.GetEventTypeRequest.name": {anEventType}, "postrider.v1.DeleteEventTypeRequest.name": {anEventType},
 	"postrider.v1.LookUpRequest.id":          {anEvent, aDelivery, anAttempt, aWebhook, aUUID, aCall, anIdempotency, aGivenID, aTrace, aReplay},
 	"postrider.v1.GetFlightRecordRequest.id": {anEvent, aDelivery, anAttempt},
@@ -46,7 +46,7 @@ var spans = map[protoreflect.Name]time.Time{
 
 // opened are the messages whose fields are filled too; Google's and these others are left out.
 var (
-	opened = []protoreflect.Name{"Account", "Webhook", "EventInput", "EventType", "EventSelection", "DeadLetterSelection", "PublishEventRequest"}
+	opened = []protoreflect.Name{"Account", "ApiKey", "Webhook", "EventInput", "EventType", "EventSelection", "DeadLetterSelection", "PublishEventRequest"}
 	closed = []protoreflect.Name{"RetrySchedule", "ProfileOptions", "Verification", "Handshake", "WebhookSecret"}
 )
 
