@@ -14,7 +14,7 @@ BENCH = .
 AGAINST = origin/main
 
 # The tests that wait the longest come first, so that the others run meanwhile.
-LONGEST = services/standalone
+LONGEST = services/scheduler services/standalone
 PACKAGES = $(patsubst %,./%/...,$(filter $(LONGEST),$(MODULES)) $(filter-out $(LONGEST),$(MODULES)))
 BINARIES = $(sort $(notdir $(patsubst %/main.go,%,$(wildcard services/*/cmd/*/main.go))))
 SERVICES = $(filter-out postrider,$(BINARIES))
