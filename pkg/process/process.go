@@ -91,9 +91,7 @@ func Main(name string, args []string, lookup func(string) (string, bool), stdout
 	}
 	log, level := telemetry.Logger(common.Telemetry, stderr)
 	log = log.With("service", name, "instance", common.Instance)
-	// What libraries say on their own goes to the same place: once per process, and only here.
-	slog.SetDefault(log)
-	telemetry.LogErrors(log)
+	telemetry.TakeOver(log)
 	ctx := context.Background()
 	if err := run(ctx, name, log, level, *common, build); err != nil {
 		log.ErrorContext(ctx, "ended", "error", err)

@@ -26,9 +26,13 @@ func Logger(cfg Config, w io.Writer) (*slog.Logger, *slog.LevelVar) {
 	return slog.New(&traceHandler{Handler: h}), least
 }
 
-// LogErrors makes OpenTelemetry report its own errors, such as a collector that is away, to the
-// logger. There is one such report per process, so only a main calls it.
-func LogErrors(log *slog.Logger) {
+// TakeOver makes a logger that of the whole process: what libraries log on their own, and the errors
+// of OpenTelemetry, such as a collector that is away, go to it. Lines of package log are of level
+// debug: net/http writes there what a receiver sends unasked, as often as a receiver does so. There is
+// one such logger per process, so only a main calls it.
+func TakeOver(log *slog.Logger) {
+	slog.SetLogLoggerLevel(slog.LevelDebug)
+	slog.SetDefault(log)
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		log.Warn("OpenTelemetry reported an error", slog.Any("error", err))
 	}))

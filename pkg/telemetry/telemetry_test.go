@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -126,12 +127,24 @@ func TestCollectorAway(t *testing.T) {
 	require.Error(t, tel.Shutdown(ctx))
 }
 
-// What OpenTelemetry has to say about itself is in the log.
-func TestLogErrors(t *testing.T) {
-	log, records := logtest.Recorder(t)
-	telemetry.LogErrors(log)
+// What OpenTelemetry and other libraries say by themselves is in the log, below what is shown by
+// default where a stranger may say it as often as they like.
+func TestTakeOver(t *testing.T) {
+	before, out := slog.Default(), log.Writer()
+	least := slog.SetLogLoggerLevel(slog.LevelInfo)
+	t.Cleanup(func() {
+		slog.SetDefault(before)
+		slog.SetLogLoggerLevel(least)
+		log.SetOutput(out)
+	})
+	logger, records := logtest.Recorder(t)
+	telemetry.TakeOver(logger)
 	otel.Handle(errors.New("the collector is away"))
 	require.Len(t, records.Find("OpenTelemetry reported an error"), 1)
+	log.Print("Unsolicited response received")
+	found := records.Find("Unsolicited response received")
+	require.Len(t, found, 1)
+	require.Equal(t, slog.LevelDebug, found[0].Level)
 }
 
 // Without a collector, and for Noop, spans are not recorded at all.

@@ -130,7 +130,6 @@ func (s *Service) lay(ctx context.Context) (*base, error) {
 	if err := s.settle(ctx, service.Func("telemetry", nil, b.telemetry.Shutdown)); err != nil {
 		return nil, err
 	}
-	telemetry.LogErrors(s.log)
 	if b.nats, err = newNATS(s.cfg.path(natsDir), s.cfg.NATS, s.log); err != nil {
 		return nil, err
 	}

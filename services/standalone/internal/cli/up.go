@@ -91,6 +91,7 @@ func (p *program) up(ctx context.Context, cmd *cobra.Command, args []string) err
 	p.began = true
 	process.TuneMemory(p.lookup)
 	log, level := telemetry.Logger(cfg.Telemetry, p.Err)
+	telemetry.TakeOver(log)
 	svc, err := standalone.New(cfg, log, standalone.WithLevel(level))
 	if err != nil {
 		return err
