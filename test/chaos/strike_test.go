@@ -32,6 +32,10 @@ type blow struct {
 // blowTimeout bounds one blow with the burst around it.
 const blowTimeout = 5 * time.Minute
 
+// lookTimeout bounds one look at what a blow would meet: a server that has just lost its leader answers
+// some questions never, and the client would wait for the answer as long as it may.
+const lookTimeout = 10 * time.Second
+
 // underLoad publishes a burst of events and strikes in its midst: when a seeded share of it has
 // receipts, a seeded moment later, and then at once when enough is in flight and there is something
 // for the blow itself to meet. It returns when the burst has its receipts. What the strike met is known
@@ -58,8 +62,10 @@ func underLoad(t *testing.T, d dice, w *world, s *streams, r *row, p *producer, 
 	await(t, time.Minute, time.Millisecond, state, func() bool { return w.ledger.acceptedCount() >= instant })
 	require.True(t, pause(ctx, moment))
 	await(t, time.Minute, time.Millisecond, state, func() bool {
-		if m, err = meet(ctx, w, s); err == nil {
-			own, err = b.busy(ctx)
+		look, end := context.WithTimeout(ctx, lookTimeout)
+		defer end()
+		if m, err = meet(look, w, s); err == nil {
+			own, err = b.busy(look)
 		}
 		return err == nil && own > 0 && m.inFlight >= size.inFlight
 	})
