@@ -165,6 +165,13 @@ func (r *Redis) readBeats(ctx context.Context) (ok bool) {
 		}
 		return false
 	}
+	return r.takeBeats(&before, calls)
+}
+
+// takeBeats takes in what the beats of every slot read, after before was the view. An unsound
+// generation breaks a slot only while it is the one in view: a rebuild of our own may have sealed
+// the slot between the reading and now.
+func (r *Redis) takeBeats(before *[slots]slotView, calls []call) (ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for s := range calls {
@@ -175,9 +182,10 @@ func (r *Redis) readBeats(ctx context.Context) (ok bool) {
 		generation, _ := reply[0].(string)
 		counter, _ := reply[1].(int64)
 		sound, _ := reply[2].(int64)
-		r.views[s].observe(&before[s], generation, counter)
-		if generation != "" && sound == 0 {
-			r.views[s].breakAt(generation)
+		v := &r.views[s]
+		v.observe(&before[s], generation, counter)
+		if generation != "" && generation == v.generation && sound == 0 {
+			v.breakAt(generation)
 		}
 	}
 	return true

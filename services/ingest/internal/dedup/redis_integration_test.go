@@ -114,6 +114,29 @@ func TestARestoredSnapshotIsSeenAndWhatCameAfterItIsMended(t *testing.T) {
 	require.WithinRange(t, events.lastFrom(), taken.Add(-overlap-soon), taken, "only what came after the snapshot is read again")
 }
 
+func TestABeatThatWasReadBeforeASealOfOursDoesNotUndoIt(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r := newRedis(t, server, &recordOf{}, func(c *RedisConfig) { c.Beat = time.Hour })
+	start(t, r)
+	snapshot := server.Snapshot(t)
+	server.Restore(t, snapshot) // another process, so no slot is sound
+	require.Eventually(t, func() bool { return server.Client(t).Ping(t.Context()).Err() == nil }, soon, tick)
+	before, beats := r.beatCalls()
+	require.NoError(t, runScripts(t.Context(), r.client, beats))
+
+	require.True(t, r.takeBeats(&before, beats))
+	reason, _ := r.Degraded()
+	require.Equal(t, "rebuilding", reason)
+	r.heal(t.Context())
+	whole(t, r)
+
+	require.True(t, r.takeBeats(&before, beats))
+	_, degraded := r.Degraded()
+	require.False(t, degraded, "the reading is older than the seal")
+	require.False(t, claimOne(t, r, claimOf(same, one)).Degraded)
+}
+
 func TestASnapshotRestoredWhileNobodyLookedIsMendedAtStart(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
