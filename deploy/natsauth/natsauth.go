@@ -157,7 +157,7 @@ func Users(shards int) []User {
 		read("EVENTS", "RETRIES_", "JOURNAL", "KV_cancellations", "KV_webhooks").
 		follow("cancellations", "webhooks").
 		write("cancellations").
-		may("retries.>", "due.>", "journal.>").
+		may("retries.>", "due.>", "anchors.>", "journal.>").
 		purge("RETRIES_").remove("RETRIES_").
 		hear("config.applied.>")
 	api := service("api", shards).

@@ -128,13 +128,26 @@ func (s *streams) recorder(ctx context.Context, instance string) (string, error)
 func (s *streams) waiting(ctx context.Context) (int, error) {
 	sum := 0
 	for n := range shards {
-		st, err := s.js.Stream(ctx, "RETRIES_"+strconv.Itoa(n))
+		held, err := s.messages(ctx, "RETRIES_"+strconv.Itoa(n))
 		if err != nil {
-			return 0, fmt.Errorf("look at RETRIES_%d: %w", n, err)
+			return 0, err
 		}
-		sum += int(st.CachedInfo().State.Msgs)
+		sum += int(held)
 	}
 	return sum, nil
+}
+
+// messages is how many a stream holds, without the anchor of a stream of retries.
+func (s *streams) messages(ctx context.Context, name string) (uint64, error) {
+	st, err := s.js.Stream(ctx, name)
+	if err != nil {
+		return 0, fmt.Errorf("look at %s: %w", name, err)
+	}
+	info, err := st.Info(ctx, jetstream.WithSubjectFilter("anchors.*"))
+	if err != nil {
+		return 0, fmt.Errorf("look at %s: %w", name, err)
+	}
+	return info.State.Msgs - uint64(len(info.State.Subjects)), nil
 }
 
 // unfinished is how much is left to do: events that are not routed, deliveries that are not
@@ -147,11 +160,11 @@ func (s *streams) unfinished(ctx context.Context) (uint64, error) {
 	sum := c.CachedInfo().NumPending + uint64(c.CachedInfo().NumAckPending)
 	for n := range shards {
 		for _, name := range []string{"DELIVERIES_", "RETRIES_"} {
-			st, err := s.js.Stream(ctx, name+strconv.Itoa(n))
+			held, err := s.messages(ctx, name+strconv.Itoa(n))
 			if err != nil {
-				return 0, fmt.Errorf("look at %s%d: %w", name, n, err)
+				return 0, err
 			}
-			sum += st.CachedInfo().State.Msgs
+			sum += held
 		}
 	}
 	return sum, nil

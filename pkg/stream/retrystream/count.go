@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/postrider/postrider/pkg/stream"
 )
 
@@ -44,11 +46,15 @@ func (s *Streams) messages(ctx context.Context, shard int) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("count records of shard %d: %w", shard, err)
 	}
-	return int64(st.CachedInfo().State.Msgs), nil //nolint:gosec // far below 1<<63
+	info, err := st.Info(ctx, jetstream.WithSubjectFilter(anchorSubject(shard)))
+	if err != nil {
+		return 0, fmt.Errorf("count records of shard %d: %w", shard, err)
+	}
+	return int64(info.State.Msgs - info.State.Subjects[anchorSubject(shard)]), nil //nolint:gosec // far below 1<<63
 }
 
 // Count is how many records wait on a shard: what the stream holds without the deliveries that are
-// due. It asks the leader twice, and is exact when nothing moves.
+// due. It asks the leader three times, and is exact when nothing moves.
 func (s *Streams) Count(ctx context.Context, shard int) (int64, error) {
 	all, err := s.messages(ctx, shard)
 	if err != nil {

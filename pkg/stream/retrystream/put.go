@@ -161,7 +161,13 @@ func (s *Streams) Release(ctx context.Context, r Record, done func(error)) error
 			headerReleased:                          {"1"},
 		},
 	}
-	return s.publish(ctx, sh, m, func(_ uint64, err error) { done(err) }, func(err error) (uint64, error) {
+	released := func(_ uint64, err error) {
+		if err == nil {
+			s.anchor(sh)
+		}
+		done(err)
+	}
+	return s.publish(ctx, sh, m, released, func(err error) (uint64, error) {
 		if errors.Is(err, stream.ErrWrongSequence) {
 			return 0, ErrGone
 		}

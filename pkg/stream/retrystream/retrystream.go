@@ -103,9 +103,11 @@ type Streams struct {
 
 // shard is one stream.
 type shard struct {
-	number    int
-	publisher *stream.Publisher
-	count     counter
+	number     int
+	publisher  *stream.Publisher
+	count      counter
+	anchored   atomic.Int64 // when the anchor was written last, in Unix nanoseconds
+	unanchored atomic.Int64 // releases since then
 }
 
 // Ensure creates the streams.
@@ -124,7 +126,7 @@ func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Streams, error)
 func streamConfig(shard int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: name(shard), Description: "deliveries that wait, and those that are due",
-		Subjects:  []string{recordPrefix(shard) + "*.*.*", duePrefix(shard) + "*.*"},
+		Subjects:  []string{recordPrefix(shard) + "*.*.*", duePrefix(shard) + "*.*", anchorSubject(shard)},
 		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
 		// No limit: a stream with schedules cannot refuse, and dropping the oldest would
 		// drop retries silently.

@@ -183,6 +183,9 @@ func TestARestartInTheMiddleOfPutsAndReleasesLosesAndDoublesNothing(t *testing.T
 	require.LessOrEqual(t, gone, 64, "at most the window")
 	ids := map[string]int{}
 	require.NoError(t, c.Scan(t.Context(), "RETRIES_0", stream.Scan{}, func(m *stream.Stored) error {
+		if m.Subject == "anchors.0" {
+			return nil
+		}
 		require.Equal(t, "due.0.acc_1.wh_1", m.Subject)
 		ids[m.Header.Get("Nats-Scheduler")]++
 		return nil
@@ -282,9 +285,9 @@ func TestOnThreeReplicasRecordsFireAndAreReleasedOnce(t *testing.T) {
 		r := retryOf(fmt.Sprintf("dlv_%d", i), 1, due)
 		sequence, err := put(t, s, r)
 		require.NoError(t, err)
-		_, err = put(t, s, r)
-		require.ErrorIs(t, err, retrystream.ErrSuperseded)
 		if i%2 == 1 {
+			_, err = put(t, s, r)
+			require.ErrorIs(t, err, retrystream.ErrSuperseded)
 			record := retrystream.Record{Sequence: sequence, Retry: r}
 			require.NoError(t, release(t, s, record))
 			require.ErrorIs(t, release(t, s, record), retrystream.ErrGone)

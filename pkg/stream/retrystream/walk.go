@@ -54,6 +54,9 @@ func WalkToEnd(ctx context.Context, c *stream.Client, shard int, fn func(Standin
 
 func walk(ctx context.Context, c *stream.Client, shard int, from uint64, fn func(Standing) error) error {
 	return c.Scan(ctx, name(shard), stream.Scan{From: from}, func(m *stream.Stored) error {
+		if isAnchor(m.Subject) {
+			return nil
+		}
 		s := Standing{Sequence: m.Sequence, Due: !isRecord(m.Subject), Retry: &recordv1.Retry{}}
 		if err := proto.Unmarshal(m.Data, s.Retry); err != nil {
 			return fmt.Errorf("decode retry %d of shard %d: %w", m.Sequence, shard, err)
@@ -83,6 +86,9 @@ type Counts struct {
 func CountByAccount(ctx context.Context, c *stream.Client, shard int) (map[postrider.AccountID]Counts, error) {
 	counts := make(map[postrider.AccountID]Counts)
 	err := c.Scan(ctx, name(shard), stream.Scan{Parts: indexParts}, func(m *stream.Stored) error {
+		if isAnchor(m.Subject) {
+			return nil
+		}
 		if !isRecord(m.Subject) {
 			account, _, _ := strings.Cut(strings.TrimPrefix(m.Subject, duePrefix(shard)), ".")
 			n := counts[postrider.AccountID(account)]
