@@ -2,12 +2,14 @@ package dispatcher_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -193,6 +195,30 @@ func TestAFiredMessageIsStaleOnlyIfItsSuccessorStands(t *testing.T) {
 	w.settled(t)
 	require.Equal(t, 1, receiver.Count())
 	require.Equal(t, int32(2), w.record(t, stale.GetId(), hook).GetDelivery().GetProgress().GetAttempts())
+}
+
+// A server that is killed between storing the due message and removing the record keeps both.
+func TestARecordThatIsOlderThanTheDueMessageProvesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	receiver := receivertest.New(t)
+	hook := w.webhook(t, receiver.URL)
+	d := w.delivery(hook, `{}`)
+	d.Progress = &recordv1.Progress{Attempts: 1}
+	r := &recordv1.Retry{Delivery: d, Kind: waitingKind, DueTime: timestamppb.New(time.Now().Add(time.Hour))}
+	w.put(t, r)
+	data, err := proto.Marshal(r)
+	require.NoError(t, err)
+	shard := postrider.ShardOf(postrider.WebhookID(hook.GetId()), shards)
+	_, err = w.client.JetStream().Publish(t.Context(), fmt.Sprintf("due.%d.%s.%s", shard, w.account, hook.GetId()), data)
+	require.NoError(t, err)
+	consumer, err := w.retries.Due(t.Context(), shard)
+	require.NoError(t, err)
+	take(t, consumer) // so that it comes again
+	w.dispatch(t, testConfig())
+	require.Equal(t, int32(2), w.ledger.state(t, d.GetId(), "delivered").GetNumber())
+	w.settled(t)
+	require.Equal(t, 1, receiver.Count())
 }
 
 func TestWhatIsDueOfADeliveredDeliveryIsStale(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/dispatcher/internal/attempt"
 	"github.com/postrider/postrider/services/dispatcher/internal/breaker"
+	"github.com/postrider/postrider/services/dispatcher/internal/evidence"
 	"github.com/postrider/postrider/services/dispatcher/internal/health"
 	"github.com/postrider/postrider/services/dispatcher/internal/lane"
 	"github.com/postrider/postrider/services/dispatcher/internal/payload"
@@ -73,20 +74,21 @@ func (s *shard) unbegun(j *job) {
 }
 
 // superseded says whether a message that came again, or that the server fired by itself, is
-// stale: a record of its delivery stands. Releasing and firing remove a record in the same step
-// that makes the message, so one that stands was written after it. Known is false if the lease
-// ended before that could be told.
+// stale: a record of its delivery stands that was written after it. Releasing and firing remove a
+// record in the same step that makes the due message; but a server that was killed within that step
+// keeps the record, and if it leads then, one that is older than the message proves nothing. Known
+// is false if the lease ended before that could be told.
 func (s *shard) superseded(j *job) (stale, known bool) {
 	if j.msg.Deliveries() <= 1 && !j.fired {
 		return false, true
 	}
 	for {
-		_, err := s.p.deps.Retries.Last(s.ctx, postrider.AccountID(j.delivery.GetAccountId()),
+		standing, err := s.p.deps.Retries.Last(s.ctx, postrider.AccountID(j.delivery.GetAccountId()),
 			postrider.WebhookID(j.delivery.GetWebhookId()), postrider.DeliveryID(j.delivery.GetId()))
-		if err == nil {
+		if err == nil && (j.source == evidence.Deliveries || standing.Sequence > j.msg.Sequence()) {
 			return true, true
 		}
-		if errors.Is(err, retrystream.ErrGone) {
+		if err == nil || errors.Is(err, retrystream.ErrGone) {
 			if j.msg.Deliveries() > 1 {
 				s.p.deps.Meters.Redelivered(s.p.ctx, foundNothing)
 			}
