@@ -41,6 +41,7 @@ type System struct {
 	Deliveries  postriderv1.DeliveryServiceClient
 	SigningKeys postriderv1.SigningKeyServiceClient
 	Events      postriderv1.EventServiceClient
+	Ledger      postriderv1.LedgerServiceClient
 	IngestURL   string // base of ingest's HTTP server
 	APIURL      string // base of the api service's HTTP server
 	AdminKey    string
@@ -59,6 +60,7 @@ func connect(t *testing.T, api, ingest, apiURL, ingestURL, adminKey string) *Sys
 		Accounts: postriderv1.NewAccountServiceClient(manage), Webhooks: postriderv1.NewWebhookServiceClient(manage),
 		EventTypes: postriderv1.NewEventTypeServiceClient(manage), Deliveries: postriderv1.NewDeliveryServiceClient(manage),
 		SigningKeys: postriderv1.NewSigningKeyServiceClient(manage), Events: postriderv1.NewEventServiceClient(publish),
+		Ledger:    postriderv1.NewLedgerServiceClient(manage),
 		IngestURL: ingestURL, APIURL: apiURL, AdminKey: adminKey,
 	}
 }

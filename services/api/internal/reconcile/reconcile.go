@@ -1,7 +1,7 @@
 // Package reconcile walks the record, the journal, the delivery log and the retry index, and names
 // every id that does not balance. It works on a system that runs: what does not balance at first is
 // looked at again, and named only if each look finds the same with the same evidence (ADR 0015). It
-// owns nothing, and repairs what is an index only.
+// owns nothing; a repair fills indexes, and has records made again of what no store holds any more.
 package reconcile
 
 import (
@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -36,6 +37,7 @@ type journal interface {
 type events interface {
 	Routed(ctx context.Context) (floor uint64, pending int64, err error)
 	Walk(ctx context.Context, fn func(sequence uint64, ev *recordv1.Event) error) error
+	Find(ctx context.Context, account postrider.AccountID, id postrider.EventID) (*recordv1.Event, uint64, error)
 }
 
 // letters is all that is needed of DEADLETTERS. *deadletterstream.Stream is one.
@@ -46,6 +48,7 @@ type letters interface {
 
 // deliveryLog is all that is needed of the delivery log. logstore.Store is one.
 type deliveryLog interface {
+	Delivery(ctx context.Context, account postrider.AccountID, id string) (*logstore.Delivery, error)
 	Standings(ctx context.Context, ids []string) (map[string]*logstore.Standing, error)
 	Unfinished(ctx context.Context, diedSince time.Time, fn func(*logstore.Standing) error) error
 	Events(ctx context.Context, owners map[string]string) (map[string]bool, error)
@@ -53,8 +56,9 @@ type deliveryLog interface {
 	Apply(ctx context.Context, entries []*recordv1.JournalEntry) error
 }
 
-// scheduler is all that is needed of the scheduler, which owns the index.
+// scheduler is all that is needed of the scheduler, which owns the records and their index.
 type scheduler interface {
+	ScheduleRetry(ctx context.Context, in *schedulerv1.ScheduleRetryRequest, opts ...grpc.CallOption) (*schedulerv1.ScheduleRetryResponse, error)
 	CompareIndex(ctx context.Context, in *schedulerv1.CompareIndexRequest, opts ...grpc.CallOption) (*schedulerv1.CompareIndexResponse, error)
 }
 

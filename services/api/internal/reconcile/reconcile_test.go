@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	_ "modernc.org/sqlite" // to plant rows
 
 	"github.com/postrider/postrider/pkg/fault"
+	"github.com/postrider/postrider/pkg/postrider"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/services/api/internal/reconcile"
@@ -177,6 +179,53 @@ func TestARepairPutsBackWhatIsAnIndex(t *testing.T) {
 	require.NoError(t, err)
 	for _, counts := range ledger {
 		require.EqualValues(t, 1, counts.Routed)
+	}
+}
+
+// A store that lost what it had acknowledged leaves deliveries in no place; only the event and the log
+// know of them.
+func TestARepairHasRecordsMadeAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	routed, tried, held, forgotten := w.event(), w.event(), w.event(), w.event()
+	for _, d := range []*recordv1.Delivery{routed, tried, held, forgotten} {
+		w.routed(d)
+	}
+	w.write(tried, &recordv1.JournalEntry{What: &recordv1.JournalEntry_Attempted{Attempted: &recordv1.Attempted{
+		Number: 1, Outcome: string(postrider.Retryable), StatusCode: 503, State: string(postrider.Waiting), StartTime: timestamppb.Now(),
+	}}})
+	later := time.Now().Add(time.Hour).Truncate(time.Microsecond)
+	w.write(tried, &recordv1.JournalEntry{What: &recordv1.JournalEntry_Waiting{Waiting: &recordv1.Waiting{DueTime: timestamppb.New(later)}}})
+	w.write(held, &recordv1.JournalEntry{What: &recordv1.JournalEntry_Held{Held: &recordv1.Held{Reason: "paused"}}})
+	w.ackAll()
+	w.recorded()
+	require.NoError(t, w.client.DeleteMessage(t.Context(), "EVENTS", forgotten.GetEventSequence()))
+
+	before, summary := w.run(false)
+	require.Len(t, before, 4)
+	require.EqualValues(t, 4, summary.GetImbalances())
+	_, summary = w.run(true)
+	require.EqualValues(t, 3, summary.GetRepaired())
+	require.EqualValues(t, 1, summary.GetImbalances(), "what was lost with its event is only named")
+	after, _ := w.run(false)
+	require.Equal(t, []string{"IMBALANCE_KIND_NOWHERE " + forgotten.GetId()}, []string{short(after[0])})
+	require.Len(t, after, 1)
+
+	for _, d := range []*recordv1.Delivery{routed, tried, held} {
+		standing, err := w.retries.Last(t.Context(), postrider.AccountID(d.GetAccountId()), postrider.WebhookID(d.GetWebhookId()), postrider.DeliveryID(d.GetId()))
+		require.NoError(t, err)
+		got := standing.Retry.GetDelivery()
+		require.Equal(t, d.GetEventSequence(), got.GetEventSequence())
+		require.Equal(t, d.GetEventType(), got.GetEventType())
+		require.Equal(t, []byte("{}"), got.GetData())
+		if d == tried {
+			require.True(t, later.Equal(standing.Retry.GetDueTime().AsTime()))
+			require.EqualValues(t, 1, got.GetProgress().GetAttempts())
+			require.EqualValues(t, 503, got.GetProgress().GetLastStatusCode())
+		} else {
+			require.WithinRange(t, standing.Retry.GetDueTime().AsTime(), later.Add(-2*time.Hour), time.Now())
+			require.Zero(t, got.GetProgress().GetAttempts())
+		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 const applied = 64
 
 // repair puts back what is only an index: the log's rows from the journal, and the index's members
-// by the scheduler. It writes no record.
+// by the scheduler. After that it has records made again of what is in no place.
 func (r *run) repair(ctx context.Context, suspects findings) error {
 	messages := make(map[uint64]bool)
 	byRecord := make(map[recordAt]*finding)
@@ -40,5 +40,8 @@ func (r *run) repair(ctx context.Context, suspects findings) error {
 			f.repaired = true
 		}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return r.remake(ctx, suspects)
 }

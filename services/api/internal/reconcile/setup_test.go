@@ -58,6 +58,24 @@ type index struct {
 	mu      sync.Mutex
 	missing map[uint64]bool
 	away    error
+	retries *retrystream.Streams
+}
+
+// ScheduleRetry stores as the scheduler does.
+func (x *index) ScheduleRetry(ctx context.Context, req *schedulerv1.ScheduleRetryRequest, _ ...grpc.CallOption) (*schedulerv1.ScheduleRetryResponse, error) {
+	resp := &schedulerv1.ScheduleRetryResponse{}
+	for _, r := range req.GetRetries() {
+		stored := make(chan error, 1)
+		if err := x.retries.Put(ctx, r, func(_ uint64, err error) { stored <- err }); err != nil {
+			return nil, err
+		}
+		result := &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED}
+		if err := <-stored; err != nil {
+			result.Status, result.Error = schedulerv1.ScheduleStatus_SCHEDULE_STATUS_FAILED, err.Error()
+		}
+		resp.Results = append(resp.Results, result)
+	}
+	return resp, nil
 }
 
 // CompareIndex answers as the scheduler does.
@@ -95,6 +113,7 @@ func newWorld(t *testing.T) *world {
 	w.retries, err = retrystream.Ensure(ctx, c, retries)
 	require.NoError(t, err)
 	t.Cleanup(w.retries.Close)
+	w.index.retries = w.retries
 	w.journal, err = journal.Ensure(ctx, c, journal.Default())
 	require.NoError(t, err)
 	w.letters, err = deadletterstream.Ensure(ctx, c, deadletterstream.Default())
@@ -154,7 +173,7 @@ func (w *world) event() *recordv1.Delivery {
 	id, account, webhook := postrider.NewEventID(), postrider.NewAccountID(), postrider.NewWebhookID()
 	stored := make(chan eventstream.Stored, 1)
 	require.NoError(w.t, w.events.Publish(w.t.Context(), &recordv1.Event{
-		Id: string(id), AccountId: string(account), Type: "release.live", AcceptTime: timestamppb.Now(),
+		Id: string(id), AccountId: string(account), Type: "release.live", AcceptTime: timestamppb.Now(), Data: []byte("{}"),
 	}, func(s eventstream.Stored, err error) {
 		if err != nil {
 			w.t.Errorf("publish: %v", err)

@@ -91,9 +91,9 @@ func (p *program) reconcileCommand() *cobra.Command {
 them, and name every id that does not balance. It works while the deployment runs: what moves is
 looked at again, for 20 seconds at least, before it is named. It needs an admin key.
 
---repair puts back what can be rebuilt: members of the retry index, and rows of the log from the
-journal. The record itself is never written. With -o json each imbalance is a line, and the summary
-is the last.
+--repair puts back what can be rebuilt: members of the retry index; rows of the log, from the journal;
+and records of deliveries that have not ended and are in no store, from their events. With -o json each
+imbalance is a line, and the summary is the last.
 
 The exit code is 1 if something does not balance and was not repaired.`,
 		Example: "  postrider reconcile\n  postrider reconcile --repair -o json",

@@ -32,7 +32,8 @@ const (
 	ImbalanceKind_IMBALANCE_KIND_EVENT_NOT_ROUTED ImbalanceKind = 1
 	// The delivery is routed, has not ended, and is in no stream.
 	ImbalanceKind_IMBALANCE_KIND_NOWHERE ImbalanceKind = 2
-	// The log says that the delivery waits or is held, but there is no record and it is not due.
+	// The log says that the delivery waits or is held, but there is no record and it is not due. A repair
+	// has the record made again, while the event is kept.
 	ImbalanceKind_IMBALANCE_KIND_NO_RECORD ImbalanceKind = 3
 	// The delivery is in the streams more than once.
 	ImbalanceKind_IMBALANCE_KIND_TWO_PLACES ImbalanceKind = 4
@@ -572,7 +573,8 @@ func (x *Imbalance) GetRepaired() bool {
 // ReconcileRequest says what to do.
 type ReconcileRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whether to put back what can be rebuilt: members of the retry index, rows of the log.
+	// Whether to put back what can be rebuilt: members of the retry index, rows of the log, and records of
+	// deliveries that have not ended and are in no store, made again from their events.
 	Repair        bool `protobuf:"varint,1,opt,name=repair,proto3" json:"repair,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
