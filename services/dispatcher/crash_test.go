@@ -221,6 +221,30 @@ func TestARecordThatIsOlderThanTheDueMessageProvesNothing(t *testing.T) {
 	require.Equal(t, 1, receiver.Count())
 }
 
+// What is parked or held again, with no attempt in between, is no later than the record that a server
+// kept; it stands after the due message all the same.
+func TestWhatIsHeldAgainIsStoredBesideARecordThatWasReleased(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	receiver := receivertest.New(t)
+	hook := w.webhook(t, receiver.URL)
+	d := w.delivery(hook, `{}`)
+	r := &recordv1.Retry{Delivery: d, Kind: parkedKind, DueTime: timestamppb.New(time.Now().Add(time.Hour))}
+	w.put(t, r)
+	w.update(t, hook.GetId(), func(h *postriderv1.Webhook) { h.State = postriderv1.WebhookState_WEBHOOK_STATE_PAUSED })
+	data, err := proto.Marshal(r)
+	require.NoError(t, err)
+	shard := postrider.ShardOf(postrider.WebhookID(hook.GetId()), shards)
+	_, err = w.client.JetStream().PublishMsg(t.Context(), &nats.Msg{
+		Subject: fmt.Sprintf("due.%d.%s.%s", shard, w.account, hook.GetId()), Data: data, Header: nats.Header{"Postrider-Released": {"1"}},
+	})
+	require.NoError(t, err)
+	w.dispatch(t, testConfig())
+	w.settled(t)
+	require.Equal(t, heldKind, w.record(t, d.GetId(), hook).GetKind())
+	require.Zero(t, receiver.Count())
+}
+
 func TestWhatIsDueOfADeliveredDeliveryIsStale(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -22,7 +22,9 @@ import (
 // The record is written with an expected last sequence of zero on its subject, because releasing
 // its predecessor removed it. If one stands there, an equal or later attempt means that this call
 // is stale (SupersededError); an earlier one is replaced by compare-and-set. What is later is said
-// by series, then by attempts.
+// by series, then by attempts. An equal one that stands before the due message which the record
+// follows is replaced too: it was released, but a server that was killed between storing the due
+// message and removing the record keeps it, and leads with it (nats-server 2.15).
 func (s *Streams) Put(ctx context.Context, r *recordv1.Retry, done func(sequence uint64, err error)) error {
 	sh := s.shardOf(r.GetDelivery())
 	if s.full(ctx, sh) {
@@ -67,7 +69,8 @@ func (s *Streams) resolvePut(ctx context.Context, sh *shard, r *recordv1.Retry, 
 			if err != nil {
 				return 0, err
 			}
-			if !later(r, standing.Retry) {
+			released := last.Sequence < r.GetFollows() && !later(standing.Retry, r)
+			if !released && !later(r, standing.Retry) {
 				return last.Sequence, &SupersededError{Standing: *standing}
 			}
 			expected = last.Sequence

@@ -257,6 +257,37 @@ func TestAStaleCallIsSupersededAndAnEarlierRecordIsReplaced(t *testing.T) {
 	require.EqualValues(t, 1, n, "one record for each delivery")
 }
 
+// The due message is there and its record stands, as after a crash of the server between the two.
+func TestARecordThatWasReleasedSupersedesNothing(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t)
+	c := connect(t, server, nil)
+	s := ensure(t, c, retrystream.Default())
+	kept, err := put(t, s, retryOf("dlv_1", 1, later()))
+	require.NoError(t, err)
+	due, err := c.JetStream().Publish(t.Context(), "due.0.acc_1.wh_1", []byte{})
+	require.NoError(t, err)
+	again := retryOf("dlv_1", 1, later())
+	_, err = put(t, s, again)
+	require.ErrorIs(t, err, retrystream.ErrSuperseded, "nothing says that it was released")
+	again.Follows = kept
+	_, err = put(t, s, again)
+	require.ErrorIs(t, err, retrystream.ErrSuperseded, "it stands no earlier")
+	earlier := retryOf("dlv_1", 0, later())
+	earlier.Follows = due.Sequence
+	_, err = put(t, s, earlier)
+	require.ErrorIs(t, err, retrystream.ErrSuperseded, "it has more attempts")
+	again.Follows = due.Sequence
+	sequence, err := put(t, s, again)
+	require.NoError(t, err)
+	require.Greater(t, sequence, due.Sequence)
+	n, err := s.Count(t.Context(), 0)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n)
+	_, err = put(t, s, again)
+	require.ErrorIs(t, err, retrystream.ErrSuperseded, "a repeat of the call")
+}
+
 func TestReplaceIsACompareAndSet(t *testing.T) {
 	t.Parallel()
 	s := open(t, natstest.Start(t), retrystream.Default())

@@ -23,8 +23,13 @@ const heldFor = time.Hour
 // settle stores what has become of the job, and acknowledges its message after that.
 func (s *shard) settle(j *job, st settle.Settlement) {
 	st.Shard = s.id
-	if st.Retry != nil && len(j.later) > 0 {
-		st.Retry.ProtoReflect().SetUnknown(j.later)
+	if st.Retry != nil {
+		if len(j.later) > 0 {
+			st.Retry.ProtoReflect().SetUnknown(j.later)
+		}
+		if j.source == evidence.Due {
+			st.Retry.Follows = j.msg.Sequence()
+		}
 	}
 	if j.span != nil {
 		st.Trace = j.span.SpanContext()

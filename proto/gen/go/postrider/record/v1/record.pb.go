@@ -602,7 +602,10 @@ type Retry struct {
 	// Revision of the webhook that held it, for HELD.
 	WebhookRevision uint64 `protobuf:"varint,4,opt,name=webhook_revision,json=webhookRevision,proto3" json:"webhook_revision,omitempty"`
 	// Why it waits, for people: an error class, "concurrency", "rate", "breaker", "paused".
-	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Sequence, in the same stream, of the due message that this record comes after; 0 if there is none.
+	// A record that stands before it was released, whatever a replica of the stream still holds.
+	Follows       uint64 `protobuf:"varint,6,opt,name=follows,proto3" json:"follows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -670,6 +673,13 @@ func (x *Retry) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Retry) GetFollows() uint64 {
+	if x != nil {
+		return x.Follows
+	}
+	return 0
 }
 
 // JournalBatch is a message of JOURNAL: at most 64 entries and 256 KiB.
@@ -2974,13 +2984,14 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\x11last_attempt_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastAttemptTime\x12(\n" +
 	"\x10last_status_code\x18\x04 \x01(\x05R\x0elastStatusCode\x12(\n" +
 	"\x10last_error_class\x18\x05 \x01(\tR\x0elastErrorClass\x12\x16\n" +
-	"\x06series\x18\x06 \x01(\x05R\x06series\"\xf0\x01\n" +
+	"\x06series\x18\x06 \x01(\x05R\x06series\"\x8a\x02\n" +
 	"\x05Retry\x129\n" +
 	"\bdelivery\x18\x01 \x01(\v2\x1d.postrider.record.v1.DeliveryR\bdelivery\x122\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1e.postrider.record.v1.RetryKindR\x04kind\x125\n" +
 	"\bdue_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\adueTime\x12)\n" +
 	"\x10webhook_revision\x18\x04 \x01(\x04R\x0fwebhookRevision\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"K\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
+	"\afollows\x18\x06 \x01(\x04R\afollows\"K\n" +
 	"\fJournalBatch\x12;\n" +
 	"\aentries\x18\x01 \x03(\v2!.postrider.record.v1.JournalEntryR\aentries\"\xd1\x06\n" +
 	"\fJournalEntry\x12.\n" +
