@@ -109,6 +109,7 @@ func (p *program) root() *cobra.Command {
 	add("run", p.doctorCommand(), p.reconcileCommand(), p.recorderCommand(), p.backupCommand(), p.restoreCommand())
 	add("events", p.ledgerCommand())
 	root.AddCommand(p.versionCommand())
+	p.complete(root)
 	return root
 }
 
