@@ -175,11 +175,18 @@ func showDelivery(p *page) error {
 		return err
 	}
 	list := attempts.GetAttempts()
-	data := map[string]any{"Delivery": d.GetDelivery(), "ID": id, "Attempts": p.attemptViews(list), "Names": names}
+	data := map[string]any{"Delivery": d.GetDelivery(), "ID": id, "Attempts": p.attemptViews(list), "Names": names, "Gone": p.expunged(id)}
 	if len(list) > 1 {
 		data["A"], data["B"] = list[len(list)-2].GetId(), list[len(list)-1].GetId()
 	}
 	return p.render(http.StatusOK, "delivery", p.pages.words.get("delivery"), data)
+}
+
+// expunged reports whether the payload of a delivery's event was removed on request; not if nobody can
+// tell now.
+func (p *page) expunged(delivery string) bool {
+	resp, err := p.api.log.GetFlightRecord(p.ctx, &postriderv1.GetFlightRecordRequest{AccountId: p.accountID(), Id: delivery})
+	return err == nil && resp.GetRecord().GetEvent().GetExpungeTime() != nil
 }
 
 func retryDelivery(p *page) error {
