@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,12 +16,19 @@ import (
 )
 
 // deliveryFilters are the filters of the list, all of which stand in its address.
-var deliveryFilters = []string{"state", "webhook", "type", "event", "call", "from", "to"}
+var deliveryFilters = []string{"state", "webhook", "type", "event", "call", "outcome", "status", "from", "to"}
 
 func (p *page) deliveryQuery() (*postriderv1.ListDeliveriesRequest, error) {
 	req := &postriderv1.ListDeliveriesRequest{
 		AccountId: p.accountID(), WebhookId: p.query("webhook"), EventType: p.query("type"), EventId: p.query("event"), CallId: p.query("call"),
-		PageToken: p.query("page"),
+		Outcome: p.query("outcome"), PageToken: p.query("page"),
+	}
+	if s := p.query("status"); s != "" {
+		n, err := strconv.ParseInt(s, 10, 32)
+		if err != nil {
+			return nil, fault.InvalidFields(fault.Violation{Field: "status", Rule: "must be an HTTP status such as 503"})
+		}
+		req.StatusCode = int32(n)
 	}
 	if s := p.query("state"); s != "" {
 		n, ok := postriderv1.DeliveryState_value["DELIVERY_STATE_"+strings.ToUpper(s)]
@@ -49,7 +57,10 @@ func (p *page) moment(name string) (*timestamppb.Timestamp, error) {
 	return nil, fault.InvalidFields(fault.Violation{Field: name, Rule: "must be a time such as 2026-01-31T18:00"})
 }
 
-var deliveryStates = []string{"pending", "waiting", "held", "delivered", "dead", "cancelled"}
+var (
+	deliveryStates   = []string{"pending", "waiting", "held", "delivered", "dead", "cancelled"}
+	deliveryOutcomes = []string{"succeeded", "retryable", "permanent", "gone"}
+)
 
 func listDeliveries(p *page) error {
 	req, err := p.deliveryQuery()
@@ -71,7 +82,7 @@ func listDeliveries(p *page) error {
 		filtered = filtered || values[name] != ""
 	}
 	return p.render(http.StatusOK, "deliveries", p.pages.words.get("nav.deliveries"), map[string]any{
-		"Deliveries": resp.GetDeliveries(), "Names": names, "Webhooks": hooks, "Values": values, "Filtered": filtered, "States": deliveryStates,
+		"Deliveries": resp.GetDeliveries(), "Names": names, "Webhooks": hooks, "Values": values, "Filtered": filtered, "States": deliveryStates, "Outcomes": deliveryOutcomes,
 		"Pager": p.pagerOf(resp.GetNextPageToken()), "Tail": p.base + "deliveries/tail?" + p.r.URL.RawQuery, "Live": p.query("page") == "" && p.query("to") == "",
 	})
 }

@@ -123,7 +123,7 @@ func benchmarkLog(b *testing.B, s logstore.Store, serverCPU func() time.Duration
 		ask  func(context.Context) (int, error)
 	}{
 		{"deliveries", list(logstore.Query{})},
-		{"deliveries, from the middle", list(logstore.Query{Before: logstore.Cursor{CreateTime: when, ID: string(delivery)}})},
+		{"deliveries, from the middle", list(logstore.Query{After: logstore.Cursor{CreateTime: when, ID: string(delivery)}})},
 		{"deliveries of a time", list(logstore.Query{Start: when, End: when.Add(time.Hour)})},
 		{"deliveries of a webhook", list(logstore.Query{WebhookID: "wh_7"})},
 		{"deliveries of a type", list(logstore.Query{EventType: "type.3"})},

@@ -196,7 +196,7 @@ func (s *Server) endedDeliveries(ctx context.Context, e *logstore.Event) ([]*log
 			return all, nil
 		}
 		last := page[len(page)-1]
-		q.Before = logstore.Cursor{CreateTime: last.CreateTime, ID: last.ID}
+		q.After = logstore.Cursor{CreateTime: last.CreateTime, ID: last.ID}
 	}
 }
 
