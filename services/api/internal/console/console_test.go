@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,7 +64,8 @@ type api struct {
 	healthErr error
 	status    *postriderv1.GetLogStatusResponse // nil: cannot be told
 	expunge   error
-	expunged  bool // whether the event's payload was removed
+	listed    atomic.Pointer[postriderv1.ListDeliveriesRequest] // the last one
+	expunged  bool                                              // whether the event's payload was removed
 }
 
 var now = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -212,7 +214,8 @@ func attempt(id string) *postriderv1.Attempt {
 	}
 }
 
-func (a *api) ListDeliveries(context.Context, *postriderv1.ListDeliveriesRequest) (*postriderv1.ListDeliveriesResponse, error) {
+func (a *api) ListDeliveries(_ context.Context, req *postriderv1.ListDeliveriesRequest) (*postriderv1.ListDeliveriesResponse, error) {
+	a.listed.Store(req)
 	if a.status.GetRebuilding() {
 		return nil, fault.New(fault.Unavailable, "LOG_REBUILDING", "the delivery log is being built again")
 	}

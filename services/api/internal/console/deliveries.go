@@ -43,13 +43,25 @@ func (p *page) deliveryQuery() (*postriderv1.ListDeliveriesRequest, error) {
 	return req, errors.Join(err1, err2)
 }
 
+// fieldTime is how a field for times has one, in UTC.
+const fieldTime = "2006-01-02T15:04"
+
+// momentField is a time of the address as a field for times shows it; empty if there is none.
+func (p *page) momentField(name string) string {
+	t, err := p.moment(name)
+	if err != nil || t == nil {
+		return ""
+	}
+	return t.AsTime().Format(fieldTime)
+}
+
 // moment reads a time from the address: as a form for times writes it, in UTC, or in RFC 3339.
 func (p *page) moment(name string) (*timestamppb.Timestamp, error) {
 	text := p.query(name)
 	if text == "" {
 		return nil, nil //nolint:nilnil // absent is no error
 	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02T15:04:05", "2006-01-02"} {
+	for _, layout := range []string{time.RFC3339, fieldTime, "2006-01-02T15:04:05", "2006-01-02"} {
 		if t, err := time.Parse(layout, text); err == nil {
 			return timestamppb.New(t), nil
 		}
@@ -81,6 +93,7 @@ func listDeliveries(p *page) error {
 		values[name] = p.query(name)
 		filtered = filtered || values[name] != ""
 	}
+	values["from"], values["to"] = p.momentField("from"), p.momentField("to")
 	return p.render(http.StatusOK, "deliveries", p.pages.words.get("nav.deliveries"), map[string]any{
 		"Deliveries": resp.GetDeliveries(), "Names": names, "Webhooks": hooks, "Values": values, "Filtered": filtered, "States": deliveryStates, "Outcomes": deliveryOutcomes,
 		"Pager": p.pagerOf(resp.GetNextPageToken()), "Tail": p.base + "deliveries/tail?" + p.r.URL.RawQuery, "Live": p.query("page") == "" && p.query("to") == "",

@@ -4,8 +4,8 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"strings"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -148,6 +148,25 @@ func TestAnExpungedEventOffersNothingThatItHasNot(t *testing.T) {
 	require.NotContains(t, page, "Masked")
 	require.NotContains(t, page, "0 bytes")
 	require.NotContains(t, s.get(at+"events/"+eventID+"?reveal=1").body, "Mask again")
+}
+
+// An address that is shared holds its filters, in whatever form a time has there.
+func TestTheListsAddressHoldsItsFilters(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.signIn(readKey)
+	at := "/console/accounts/" + account + "/"
+	page := s.get(at + "deliveries?outcome=gone&status=410&from=2026-11-30T13:30:00%2B01:30&to=2026-12-01").body
+	asked := s.api.listed.Load()
+	require.Equal(t, "gone", asked.GetOutcome())
+	require.EqualValues(t, 410, asked.GetStatusCode())
+	require.Equal(t, now, asked.GetStartTime().AsTime())
+	require.Contains(t, page, `<option value="gone" selected>`)
+	require.Contains(t, page, `name="status" value="410"`)
+	require.Contains(t, page, `name="from" type="datetime-local" value="2026-11-30T12:00"`)
+	require.Contains(t, page, `name="to" type="datetime-local" value="2026-12-01T00:00"`)
+	require.Contains(t, s.get(at+"events?from=2026-11-30T12:00:00Z").body, `value="2026-11-30T12:00"`)
+	require.Equal(t, http.StatusBadRequest, s.get(at+"deliveries?status=abc").StatusCode)
 }
 
 // Who may not see payloads is told so, and offered no button that is refused.

@@ -1,9 +1,9 @@
 package reconcile_test
 
 import (
+	"database/sql"
 	"errors"
 	"slices"
-	"database/sql"
 	"testing"
 	"time"
 

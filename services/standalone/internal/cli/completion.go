@@ -214,7 +214,7 @@ func anyOf(offers ...offer) offer {
 }
 
 // described makes a completion of each thing.
-func described[T any](list []T, err error, id func(T) string, about func(T) string) ([]string, error) {
+func described[T any](list []T, err error, id, about func(T) string) ([]string, error) {
 	out := make([]string, len(list))
 	for i, item := range list {
 		out[i] = cobra.CompletionWithDesc(id(item), printable(about(item)))

@@ -20,7 +20,7 @@ type progress struct {
 	columns func() int // of the terminal; nil if out is none
 	now     func() time.Time
 
-	bytes   bool         // whether amounts are bytes
+	bytes bool // whether amounts are bytes
 
 	step  string    // that was told last
 	told  time.Time // when
