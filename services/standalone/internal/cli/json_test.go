@@ -70,6 +70,7 @@ func TestEveryCommandPrintsJSON(t *testing.T) {
 		{"accounts", "create", "another"},
 		{"accounts", "list"},
 		{"accounts", "get"},
+		{"accounts", "update", "--name", "x"},
 		{"event-types", "import", catalogue},
 		{"event-types", "create", "a.b"},
 		{"event-types", "update", "a.b", "--description", "x"},
