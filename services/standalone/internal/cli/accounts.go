@@ -54,9 +54,16 @@ func (a *accountFlags) account(f *pflag.FlagSet) (*postriderv1.Account, *fieldma
 	a.acc.UnknownTypePolicy = postriderv1.UnknownTypePolicy(n)
 	mask := &fieldmaskpb.FieldMask{}
 	for _, field := range []struct{ flag, name string }{
-		{"name", "display_name"}, {"subdomain", "subdomain"}, {"time-zone", "time_zone"}, {"unknown-types", "unknown_type_policy"},
-		{"dedup-window", "dedup_window"}, {"class", "account_class"}, {"allow-http", "allow_http"}, {"strict-json", "strict_json"},
-		{"disable-failing-after", "disable_failing_after"}, {"log-retention", "log_retention"},
+		{"name", "display_name"},
+		{"subdomain", "subdomain"},
+		{"time-zone", "time_zone"},
+		{"unknown-types", "unknown_type_policy"},
+		{"dedup-window", "dedup_window"},
+		{"class", "account_class"},
+		{"allow-http", "allow_http"},
+		{"strict-json", "strict_json"},
+		{"disable-failing-after", "disable_failing_after"},
+		{"log-retention", "log_retention"},
 	} {
 		if f.Changed(field.flag) {
 			mask.Paths = append(mask.Paths, field.name)
