@@ -392,6 +392,25 @@ func TestWhatAKeyMayDoIsChangedAndItsValueStays(t *testing.T) {
 	requireFault(t, err, fault.NotFound, id)
 }
 
+func TestAnAccountHasARetentionOfItsOwn(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	update := func(keep *durationpb.Duration) (*postriderv1.Account, error) {
+		resp, err := r.accounts.UpdateAccount(as(t.Context(), adminKey), &postriderv1.UpdateAccountRequest{
+			Account: &postriderv1.Account{Id: r.account, LogRetention: keep}, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"log_retention"}},
+		})
+		return resp.GetAccount(), err
+	}
+	acc, err := update(durationpb.New(48 * time.Hour))
+	require.NoError(t, err)
+	require.Equal(t, 48*time.Hour, acc.GetLogRetention().AsDuration())
+	_, err = update(durationpb.New(time.Hour))
+	requireFault(t, err, fault.Invalid, "log_retention")
+	acc, err = update(nil)
+	require.NoError(t, err)
+	require.Nil(t, acc.GetLogRetention(), "the deployment's again")
+}
+
 func TestAccountsHaveNumbersAndSubdomainsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	r := setup(t)

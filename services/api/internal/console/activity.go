@@ -131,16 +131,16 @@ func unavailable(err error) bool {
 	return ok && kind == fault.Unavailable
 }
 
-// oldestWaiting is when the oldest delivery that has not ended was made, of those that wait or are
-// held; nil if there is none.
+// oldestWaiting is when the oldest delivery that has not ended was made; nil if there is none, or if it
+// cannot be told now.
 func (p *page) oldestWaiting() *timestamppb.Timestamp {
 	var oldest *timestamppb.Timestamp
 	for _, state := range []postriderv1.DeliveryState{
 		postriderv1.DeliveryState_DELIVERY_STATE_WAITING, postriderv1.DeliveryState_DELIVERY_STATE_HELD, postriderv1.DeliveryState_DELIVERY_STATE_PENDING,
 	} {
-		resp, err := p.api.deliveries.ListDeliveries(p.ctx, &postriderv1.ListDeliveriesRequest{AccountId: p.accountID(), State: state, PageSize: 200})
+		resp, err := p.api.deliveries.ListDeliveries(p.ctx, &postriderv1.ListDeliveriesRequest{AccountId: p.accountID(), State: state, PageSize: 1, OldestFirst: true})
 		if err != nil {
-			continue
+			return nil
 		}
 		for _, d := range resp.GetDeliveries() {
 			if oldest == nil || d.GetCreateTime().AsTime().Before(oldest.AsTime()) {

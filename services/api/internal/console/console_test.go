@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,6 +64,8 @@ type api struct {
 	healthErr error
 	status    *postriderv1.GetLogStatusResponse // nil: cannot be told
 	expunge   error
+	listed    atomic.Pointer[postriderv1.ListDeliveriesRequest] // the last one
+	expunged  bool                                              // whether the event's payload was removed
 }
 
 var now = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -211,7 +214,8 @@ func attempt(id string) *postriderv1.Attempt {
 	}
 }
 
-func (a *api) ListDeliveries(context.Context, *postriderv1.ListDeliveriesRequest) (*postriderv1.ListDeliveriesResponse, error) {
+func (a *api) ListDeliveries(_ context.Context, req *postriderv1.ListDeliveriesRequest) (*postriderv1.ListDeliveriesResponse, error) {
+	a.listed.Store(req)
 	if a.status.GetRebuilding() {
 		return nil, fault.New(fault.Unavailable, "LOG_REBUILDING", "the delivery log is being built again")
 	}
@@ -282,11 +286,19 @@ func (a *api) ListRecordedEvents(context.Context, *postriderv1.ListRecordedEvent
 }
 
 func (a *api) GetFlightRecord(_ context.Context, req *postriderv1.GetFlightRecordRequest) (*postriderv1.GetFlightRecordResponse, error) {
-	if req.GetId() != eventID {
+	if req.GetId() != eventID && req.GetId() != dlvID {
 		return nil, fault.New(fault.NotFound, "NOT_FOUND", "no event "+req.GetId())
 	}
+	if a.expunged {
+		masked := attempt("att_a")
+		masked.Masked, masked.ResponseBody = true, nil
+		return &postriderv1.GetFlightRecordResponse{Record: &postriderv1.FlightRecord{
+			Revealed: req.GetReveal(), Event: &postriderv1.RecordedEvent{Id: eventID, Type: "release.live", AcceptTime: timestamppb.New(now), ExpungeTime: timestamppb.New(now)},
+			Deliveries: []*postriderv1.DeliveryFlight{{Delivery: delivery(), Steps: []*postriderv1.FlightStep{{What: &postriderv1.FlightStep_Attempt{Attempt: masked}}}}},
+		}}, nil
+	}
 	return &postriderv1.GetFlightRecordResponse{Record: &postriderv1.FlightRecord{
-		Revealed: true, Event: &postriderv1.RecordedEvent{Id: eventID, Type: hostile, IdempotencyKey: hostile, AcceptTime: timestamppb.New(now)},
+		Revealed: req.GetReveal(), Kept: true, Event: &postriderv1.RecordedEvent{Id: eventID, Type: hostile, IdempotencyKey: hostile, AcceptTime: timestamppb.New(now)},
 		Published:  &postriderv1.Event{Data: []byte(hostile), Labels: map[string]string{hostile: hostile}},
 		Unmatched:  []*postriderv1.UnmatchedWebhook{{WebhookId: hostile, Reason: "filter", Detail: hostile}},
 		Deliveries: []*postriderv1.DeliveryFlight{{Delivery: delivery(), Steps: []*postriderv1.FlightStep{{What: &postriderv1.FlightStep_Attempt{Attempt: attempt("att_a")}}, {What: &postriderv1.FlightStep_Change{Change: &postriderv1.StateChange{Reason: hostile}}}}}},

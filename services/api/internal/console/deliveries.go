@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,12 +16,19 @@ import (
 )
 
 // deliveryFilters are the filters of the list, all of which stand in its address.
-var deliveryFilters = []string{"state", "webhook", "type", "event", "call", "from", "to"}
+var deliveryFilters = []string{"state", "webhook", "type", "event", "call", "outcome", "status", "from", "to"}
 
 func (p *page) deliveryQuery() (*postriderv1.ListDeliveriesRequest, error) {
 	req := &postriderv1.ListDeliveriesRequest{
 		AccountId: p.accountID(), WebhookId: p.query("webhook"), EventType: p.query("type"), EventId: p.query("event"), CallId: p.query("call"),
-		PageToken: p.query("page"),
+		Outcome: p.query("outcome"), PageToken: p.query("page"),
+	}
+	if s := p.query("status"); s != "" {
+		n, err := strconv.ParseInt(s, 10, 32)
+		if err != nil {
+			return nil, fault.InvalidFields(fault.Violation{Field: "status", Rule: "must be an HTTP status such as 503"})
+		}
+		req.StatusCode = int32(n)
 	}
 	if s := p.query("state"); s != "" {
 		n, ok := postriderv1.DeliveryState_value["DELIVERY_STATE_"+strings.ToUpper(s)]
@@ -35,13 +43,25 @@ func (p *page) deliveryQuery() (*postriderv1.ListDeliveriesRequest, error) {
 	return req, errors.Join(err1, err2)
 }
 
+// fieldTime is how a field for times has one, in UTC.
+const fieldTime = "2006-01-02T15:04"
+
+// momentField is a time of the address as a field for times shows it; empty if there is none.
+func (p *page) momentField(name string) string {
+	t, err := p.moment(name)
+	if err != nil || t == nil {
+		return ""
+	}
+	return t.AsTime().Format(fieldTime)
+}
+
 // moment reads a time from the address: as a form for times writes it, in UTC, or in RFC 3339.
 func (p *page) moment(name string) (*timestamppb.Timestamp, error) {
 	text := p.query(name)
 	if text == "" {
 		return nil, nil //nolint:nilnil // absent is no error
 	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02T15:04:05", "2006-01-02"} {
+	for _, layout := range []string{time.RFC3339, fieldTime, "2006-01-02T15:04:05", "2006-01-02"} {
 		if t, err := time.Parse(layout, text); err == nil {
 			return timestamppb.New(t), nil
 		}
@@ -49,7 +69,10 @@ func (p *page) moment(name string) (*timestamppb.Timestamp, error) {
 	return nil, fault.InvalidFields(fault.Violation{Field: name, Rule: "must be a time such as 2026-01-31T18:00"})
 }
 
-var deliveryStates = []string{"pending", "waiting", "held", "delivered", "dead", "cancelled"}
+var (
+	deliveryStates   = []string{"pending", "waiting", "held", "delivered", "dead", "cancelled"}
+	deliveryOutcomes = []string{"succeeded", "retryable", "permanent", "gone"}
+)
 
 func listDeliveries(p *page) error {
 	req, err := p.deliveryQuery()
@@ -70,8 +93,9 @@ func listDeliveries(p *page) error {
 		values[name] = p.query(name)
 		filtered = filtered || values[name] != ""
 	}
+	values["from"], values["to"] = p.momentField("from"), p.momentField("to")
 	return p.render(http.StatusOK, "deliveries", p.pages.words.get("nav.deliveries"), map[string]any{
-		"Deliveries": resp.GetDeliveries(), "Names": names, "Webhooks": hooks, "Values": values, "Filtered": filtered, "States": deliveryStates,
+		"Deliveries": resp.GetDeliveries(), "Names": names, "Webhooks": hooks, "Values": values, "Filtered": filtered, "States": deliveryStates, "Outcomes": deliveryOutcomes,
 		"Pager": p.pagerOf(resp.GetNextPageToken()), "Tail": p.base + "deliveries/tail?" + p.r.URL.RawQuery, "Live": p.query("page") == "" && p.query("to") == "",
 	})
 }
@@ -175,11 +199,18 @@ func showDelivery(p *page) error {
 		return err
 	}
 	list := attempts.GetAttempts()
-	data := map[string]any{"Delivery": d.GetDelivery(), "ID": id, "Attempts": p.attemptViews(list), "Names": names}
+	data := map[string]any{"Delivery": d.GetDelivery(), "ID": id, "Attempts": p.attemptViews(list), "Names": names, "Gone": p.expunged(id)}
 	if len(list) > 1 {
 		data["A"], data["B"] = list[len(list)-2].GetId(), list[len(list)-1].GetId()
 	}
 	return p.render(http.StatusOK, "delivery", p.pages.words.get("delivery"), data)
+}
+
+// expunged reports whether the payload of a delivery's event was removed on request; not if nobody can
+// tell now.
+func (p *page) expunged(delivery string) bool {
+	resp, err := p.api.log.GetFlightRecord(p.ctx, &postriderv1.GetFlightRecordRequest{AccountId: p.accountID(), Id: delivery})
+	return err == nil && resp.GetRecord().GetEvent().GetExpungeTime() != nil
 }
 
 func retryDelivery(p *page) error {

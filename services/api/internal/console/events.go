@@ -23,7 +23,7 @@ func listEvents(p *page) error {
 		return err
 	}
 	return p.render(http.StatusOK, "events", p.pages.words.get("nav.events"), map[string]any{
-		"Events": resp.GetEvents(), "Pager": p.pagerOf(resp.GetNextPageToken()), "Type": p.query("type"), "From": p.query("from"), "To": p.query("to"),
+		"Events": resp.GetEvents(), "Pager": p.pagerOf(resp.GetNextPageToken()), "Type": p.query("type"), "From": p.momentField("from"), "To": p.momentField("to"),
 		"Unmatched": p.query("unmatched") != "", "Filtered": p.r.URL.RawQuery != "", "Live": p.query("page") == "",
 	})
 }

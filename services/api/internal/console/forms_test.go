@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,6 +117,68 @@ func TestAPayloadIsRemovedFromTheEventsPage(t *testing.T) {
 	s = newSite(t)
 	s.signIn(readKey)
 	require.NotContains(t, s.get(path).body, "/expunge")
+}
+
+// What was removed cannot be shown, delivered again or removed again, and no page offers it.
+func TestAnExpungedEventOffersNothingThatItHasNot(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.signIn(manageKey)
+	at := "/console/accounts/" + account + "/"
+	offered := func() (out []string) {
+		event, delivery := s.get(at+"events/"+eventID), s.get(at+"deliveries/"+dlvID)
+		require.Equal(t, http.StatusOK, event.StatusCode)
+		require.Equal(t, http.StatusOK, delivery.StatusCode)
+		for words, page := range map[string]string{
+			"Show what is masked": event.body, "replays/new?event=": event.body, "/expunge": event.body, "Redrive it": event.body,
+			"/retry": delivery.body, `class="button" href="` + at + `dead-letters"`: delivery.body,
+		} {
+			if strings.Contains(page, words) {
+				out = append(out, words)
+			}
+		}
+		return out
+	}
+	require.Len(t, offered(), 6)
+	s.api.expunged = true
+	require.Empty(t, offered())
+	page := s.get(at + "events/" + eventID).body
+	require.Contains(t, page, "The payload was removed on request")
+	require.Contains(t, page, "Bodies were removed with the event")
+	require.NotContains(t, page, "Masked")
+	require.NotContains(t, page, "0 bytes")
+	require.NotContains(t, s.get(at+"events/"+eventID+"?reveal=1").body, "Mask again")
+}
+
+// An address that is shared holds its filters, in whatever form a time has there.
+func TestTheListsAddressHoldsItsFilters(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.signIn(readKey)
+	at := "/console/accounts/" + account + "/"
+	page := s.get(at + "deliveries?outcome=gone&status=410&from=2026-11-30T13:30:00%2B01:30&to=2026-12-01").body
+	asked := s.api.listed.Load()
+	require.Equal(t, "gone", asked.GetOutcome())
+	require.EqualValues(t, 410, asked.GetStatusCode())
+	require.Equal(t, now, asked.GetStartTime().AsTime())
+	require.Contains(t, page, `<option value="gone" selected>`)
+	require.Contains(t, page, `name="status" value="410"`)
+	require.Contains(t, page, `name="from" type="datetime-local" value="2026-11-30T12:00"`)
+	require.Contains(t, page, `name="to" type="datetime-local" value="2026-12-01T00:00"`)
+	require.Contains(t, s.get(at+"events?from=2026-11-30T12:00:00Z").body, `value="2026-11-30T12:00"`)
+	require.Equal(t, http.StatusBadRequest, s.get(at+"deliveries?status=abc").StatusCode)
+}
+
+// Who may not see payloads is told so, and offered no button that is refused.
+func TestWhatIsMaskedIsOfferedToWhoMaySeeIt(t *testing.T) {
+	t.Parallel()
+	for key, may := range map[string]bool{readKey: false, manageKey: true, adminKey: true} {
+		s := newSite(t)
+		s.signIn(key)
+		page := s.get("/console/accounts/" + account + "/events/" + eventID).body
+		require.Equal(t, may, strings.Contains(page, "Show what is masked"), key)
+		require.Equal(t, !may, strings.Contains(page, "this key may not see what events hold"), key)
+	}
 }
 
 func TestHowFarTheDeliveryLogIsIsShown(t *testing.T) {

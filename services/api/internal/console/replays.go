@@ -29,7 +29,7 @@ func newReplay(p *page) error {
 		values.Set(name, p.query(name))
 	}
 	if values.Get("event") == "" && values.Get("from") == "" {
-		values.Set("from", p.deps.Now().Add(-time.Hour).UTC().Format("2006-01-02T15:04"))
+		values.Set("from", p.deps.Now().Add(-time.Hour).UTC().Format(fieldTime))
 	}
 	values.Set("rate", "100")
 	return p.replayPage(http.StatusOK, values, nil, nil)

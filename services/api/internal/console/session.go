@@ -32,6 +32,7 @@ const (
 	csrfField     = "csrf"
 	scopeManage   = "manage"
 	scopeRead     = "read"
+	scopePayloads = "payloads"
 	scopeAdmin    = "admin"
 	consoleCookie = "postrider_console"
 	portalCookie  = "postrider_portal"
@@ -43,6 +44,9 @@ func (s *session) Admin() bool { return slices.Contains(s.Scopes, scopeAdmin) }
 
 // CanManage reports whether to show what changes things; the API decides whether it is done.
 func (s *session) CanManage() bool { return s.Admin() || slices.Contains(s.Scopes, scopeManage) }
+
+// CanReveal reports whether to offer what is masked; the API decides whether it is shown.
+func (s *session) CanReveal() bool { return s.CanManage() || slices.Contains(s.Scopes, scopePayloads) }
 
 func newSession(now time.Time) *session {
 	b := make([]byte, csrfBytes)

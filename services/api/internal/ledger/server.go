@@ -27,7 +27,9 @@ type store interface {
 
 // reconciler names what does not balance.
 type reconciler interface {
-	Run(ctx context.Context, repair bool, named func(*postriderv1.Imbalance) error) (*postriderv1.ReconcileSummary, error)
+	Run(
+		ctx context.Context, repair bool, named func(*postriderv1.Imbalance) error, progress func(*postriderv1.ReconcileProgress) error,
+	) (*postriderv1.ReconcileSummary, error)
 }
 
 // Server implements LedgerService.
@@ -124,11 +126,17 @@ func (s *Server) Reconcile(req *postriderv1.ReconcileRequest, out grpc.ServerStr
 		return fault.New(fault.Unavailable, "RECONCILING", "another reconciliation runs").WithRetryAfter(10 * time.Second)
 	}
 	ctx := out.Context()
+	var progress func(*postriderv1.ReconcileProgress) error
+	if req.GetProgress() {
+		progress = func(p *postriderv1.ReconcileProgress) error {
+			return out.Send(&postriderv1.ReconcileResponse{What: &postriderv1.ReconcileResponse_Progress{Progress: p}})
+		}
+	}
 	summary, err := s.reconciler.Run(ctx, req.GetRepair(), func(i *postriderv1.Imbalance) error {
 		s.log.WarnContext(ctx, "imbalance", "kind", i.GetKind().String(), "account", i.GetAccountId(), "event", i.GetEventId(),
 			"delivery", i.GetDeliveryId(), "repaired", i.GetRepaired())
 		return out.Send(&postriderv1.ReconcileResponse{What: &postriderv1.ReconcileResponse_Imbalance{Imbalance: i}})
-	})
+	}, progress)
 	switch {
 	case errors.Is(err, reconcile.ErrRecorderBehind):
 		return fault.New(fault.Unavailable, "LOG_BEHIND", "the delivery log does not catch up with the journal, so nothing can be said").WithCause(err).WithRetryAfter(time.Minute)

@@ -259,7 +259,7 @@ func testPagesNeitherRepeatNorSkipWhileRowsArrive(t *testing.T, open opener) {
 			if len(page) < q.Limit {
 				break
 			}
-			q.Before = logstore.Cursor{CreateTime: page[len(page)-1].CreateTime, ID: page[len(page)-1].ID}
+			q.After = logstore.Cursor{CreateTime: page[len(page)-1].CreateTime, ID: page[len(page)-1].ID}
 			cut := rapid.IntRange(0, len(later)).Draw(rt, "arrive")
 			require.NoError(rt, s.Apply(t.Context(), later[:cut]))
 			later = later[cut:]

@@ -2,6 +2,7 @@ package logstore_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,25 +93,28 @@ func testDeliveriesArePagedNewestFirstAndFiltered(t *testing.T, open opener) {
 	}
 	require.NoError(t, s.Apply(t.Context(), entries))
 
-	var got []string
-	q := logstore.Query{Account: account, Limit: 10}
-	for {
-		page, err := s.Deliveries(t.Context(), q)
-		require.NoError(t, err)
-		for _, d := range page {
-			got = append(got, d.EventID)
-		}
-		if len(page) < q.Limit {
-			break
-		}
-		last := page[len(page)-1]
-		q.Before = logstore.Cursor{CreateTime: last.CreateTime, ID: last.ID}
+	want := make([]string, 25)
+	for n := range want {
+		want[n] = fmt.Sprintf("evt_%d", n)
 	}
-	want := make([]string, 0, 25)
-	for n := 24; n >= 0; n-- {
-		want = append(want, fmt.Sprintf("evt_%d", n))
+	for _, oldest := range []bool{true, false} {
+		var got []string
+		q := logstore.Query{Account: account, Limit: 10, OldestFirst: oldest}
+		for {
+			page, err := s.Deliveries(t.Context(), q)
+			require.NoError(t, err)
+			for _, d := range page {
+				got = append(got, d.EventID)
+			}
+			if len(page) < q.Limit {
+				break
+			}
+			last := page[len(page)-1]
+			q.After = logstore.Cursor{CreateTime: last.CreateTime, ID: last.ID}
+		}
+		require.Equal(t, want, got)
+		slices.Reverse(want)
 	}
-	require.Equal(t, want, got)
 
 	callID := postrider.DeliveryIDFor("evt_3", "wh_1", "").UUID()
 	call := callID.String()

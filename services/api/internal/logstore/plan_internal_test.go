@@ -32,6 +32,7 @@ func TestQueriesUseTheirIndex(t *testing.T) {
 		"all":                         {Query{}, "deliveries_by_time (account_id=?)"},
 		"by state":                    {Query{State: "dead"}, "deliveries_by_state (account_id=? AND state=?)"},
 		"by a state that most are in": {Query{State: "delivered"}, "deliveries_by_time (account_id=?)"},
+		"the oldest of a state":       {Query{State: "waiting", OldestFirst: true}, "deliveries_by_state (account_id=? AND state=?)"},
 		"by type":                     {Query{EventType: "a.b"}, "deliveries_by_type (account_id=? AND event_type=?)"},
 		"by status":                   {Query{StatusCode: 500}, "deliveries_by_status (account_id=? AND last_status_code=?)"},
 		"by a status that most have":  {Query{StatusCode: 204}, "deliveries_by_time (account_id=?)"},
@@ -44,7 +45,7 @@ func TestQueriesUseTheirIndex(t *testing.T) {
 	} {
 		c.query.Account, c.query.Limit = "acc_1", 10
 		where, args := c.query.where(true)
-		requirePlan(t, s, name, selectDeliveries+where+newestFirst, append(args, c.query.Limit), c.want)
+		requirePlan(t, s, name, selectDeliveries+where+c.query.order(), append(args, c.query.Limit), c.want)
 	}
 	for name, c := range map[string]struct {
 		text string

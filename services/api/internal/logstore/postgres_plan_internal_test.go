@@ -39,11 +39,11 @@ func TestPostgreSQLsQueriesUseTheirIndex(t *testing.T) {
 		"by event":     {Query{EventID: "evt_1"}, "(event_id = 'evt_1'::text)"},
 		"by webhook":   {Query{WebhookID: "wh_1"}, "(webhook_id = 'wh_1'::text)"},
 		"by call id":   {Query{CallID: "1de6b22c-2fef-861f-be73-8dbad5c52c32"}, "(delivery_id >= "},
-		"a later page": {Query{Before: Cursor{CreateTime: time.UnixMicro(5), ID: "dlv_1"}}, "ROW(create_time, delivery_id) < "},
+		"a later page": {Query{After: Cursor{CreateTime: time.UnixMicro(5), ID: "dlv_1"}}, "ROW(create_time, delivery_id) < "},
 	} {
 		c.query.Account, c.query.Limit = "acc_1", 10
 		where, args := c.query.where(false)
-		s.requireIndex(t, name, selectDeliveries+where+newestFirst, append(args, 10), c.want)
+		s.requireIndex(t, name, selectDeliveries+where+c.query.order(), append(args, 10), c.want)
 	}
 	for name, c := range map[string]struct {
 		query EventQuery

@@ -86,11 +86,20 @@ type scanner interface{ Scan(dest ...any) error }
 const deliveryColumns = `delivery_id, replay_id, account_id, event_id, event_type, webhook_id,
 	series, state, state_time, reason, next_attempt_time, create_time, attempt_count, last_status_code, last_error_class, last_outcome`
 
-// A list of deliveries is selectDeliveries, a condition, newestFirst.
+// A list of deliveries is selectDeliveries, a condition, and one of the orders.
 const (
 	selectDeliveries = `SELECT ` + deliveryColumns + ` FROM deliveries WHERE `
 	newestFirst      = ` ORDER BY create_time DESC, delivery_id DESC LIMIT ?`
+	oldestFirst      = ` ORDER BY create_time, delivery_id LIMIT ?`
 )
+
+// order is the one of the query.
+func (q *Query) order() string {
+	if q.OldestFirst {
+		return oldestFirst
+	}
+	return newestFirst
+}
 
 func (r *reader) Delivery(ctx context.Context, account postrider.AccountID, id string) (d *Delivery, err error) {
 	err = r.one(ctx, selectDeliveries+`delivery_id = ? AND account_id = ?`, []any{id, string(account)}, func(row scanner) error {
@@ -110,7 +119,7 @@ func wrap(err error, format string, args ...any) error {
 func (r *reader) Deliveries(ctx context.Context, q Query) ([]*Delivery, error) {
 	where, args := q.where(r.blind)
 	var page []*Delivery
-	err := r.query(ctx, selectDeliveries+where+newestFirst, append(args, q.Limit), func(row scanner) error {
+	err := r.query(ctx, selectDeliveries+where+q.order(), append(args, q.Limit), func(row scanner) error {
 		d, err := scanDelivery(row)
 		if err == nil && (q.CallID == "" || strings.EqualFold(d.CallID, q.CallID)) {
 			page = append(page, d)
@@ -159,7 +168,11 @@ func (q *Query) where(blind bool) (condition string, args []any) {
 	add(q.Outcome != "" && q.Outcome != postrider.Succeeded || q.StatusCode != 0 && !success, failed)
 	add(!q.Start.IsZero(), "create_time >= ?", q.Start.UnixMicro())
 	add(!q.End.IsZero(), "create_time < ?", q.End.UnixMicro())
-	add(q.Before.ID != "", "(create_time, delivery_id) < (?, ?)", q.Before.CreateTime.UnixMicro(), q.Before.ID)
+	beyond := "(create_time, delivery_id) < (?, ?)"
+	if q.OldestFirst {
+		beyond = "(create_time, delivery_id) > (?, ?)"
+	}
+	add(q.After.ID != "", beyond, q.After.CreateTime.UnixMicro(), q.After.ID)
 	return strings.Join(conditions, " AND "), args
 }
 

@@ -33,7 +33,7 @@ type Store interface {
 
 	// Delivery reads one delivery of the account.
 	Delivery(ctx context.Context, account postrider.AccountID, id string) (*Delivery, error)
-	// Deliveries reads a page of the account's deliveries, newest first.
+	// Deliveries reads a page of the account's deliveries, newest first unless the query says otherwise.
 	Deliveries(ctx context.Context, q Query) ([]*Delivery, error)
 	// Attempts reads the attempts of a delivery or a test of the account, oldest first, beginning
 	// after the first skip of them.
@@ -160,13 +160,15 @@ type Query struct {
 	Outcome    postrider.Outcome // of the last attempt
 	StatusCode int               // of the last attempt
 	Start, End time.Time         // of creation, half open
-	// Before is the last delivery of the previous page; zero for the first.
-	Before Cursor
+	// After is the last delivery of the previous page; zero for the first.
+	After Cursor
+	// OldestFirst turns the order round.
+	OldestFirst bool
 	// Limit is the size of the page, at least 1.
 	Limit int
 }
 
-// Cursor is a place in the order of the list: newest first. A delivery's place does not change, so
+// Cursor is a place in the order of the list. A delivery's place does not change, so
 // that pages neither repeat nor skip one that is there while they are read.
 type Cursor struct {
 	CreateTime time.Time

@@ -31,7 +31,7 @@ const (
 var (
 	subdomainForm  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) // RFC 1123 label
 	accountClasses = []string{postrider.AccountFree, postrider.AccountStandard, postrider.AccountPremium, postrider.AccountInternal}
-	accountFields  = []string{"display_name", "subdomain", "time_zone", "unknown_type_policy", "dedup_window", "account_class", "allow_http", "disable_failing_after", "strict_json"}
+	accountFields  = []string{"display_name", "subdomain", "time_zone", "unknown_type_policy", "dedup_window", "account_class", "allow_http", "disable_failing_after", "strict_json", "log_retention"}
 )
 
 // CreateAccount makes an account.

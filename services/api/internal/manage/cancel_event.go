@@ -49,7 +49,7 @@ func (s *Server) CancelEvent(ctx context.Context, req *postriderv1.CancelEventRe
 			return resp, nil
 		}
 		last := page[len(page)-1]
-		q.Before = logstore.Cursor{CreateTime: last.CreateTime, ID: last.ID}
+		q.After = logstore.Cursor{CreateTime: last.CreateTime, ID: last.ID}
 	}
 }
 

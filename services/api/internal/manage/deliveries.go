@@ -58,7 +58,7 @@ func logUnavailable(err error) error {
 	return fault.New(fault.Unavailable, "LOG_UNAVAILABLE", "the delivery log cannot be read now; deliveries go on").WithCause(err)
 }
 
-// ListDeliveries lists the log, newest first.
+// ListDeliveries lists the log, newest first or oldest first.
 func (s *Server) ListDeliveries(ctx context.Context, req *postriderv1.ListDeliveriesRequest) (*postriderv1.ListDeliveriesResponse, error) {
 	account, err := s.account(ctx, req.GetAccountId())
 	if err != nil {
@@ -72,6 +72,7 @@ func (s *Server) ListDeliveries(ctx context.Context, req *postriderv1.ListDelive
 		Account: account, EventID: req.GetEventId(), WebhookID: req.GetWebhookId(), EventType: req.GetEventType(),
 		CallID: req.GetCallId(), Limit: size + 1, Start: optionalTime(req.GetStartTime()), End: optionalTime(req.GetEndTime()),
 	}
+	q.OldestFirst = req.GetOldestFirst()
 	q.Outcome, q.StatusCode = postrider.Outcome(req.GetOutcome()), int(req.GetStatusCode())
 	if q.Outcome != "" && !slices.Contains(outcomes, q.Outcome) {
 		return nil, invalid("outcome", "must be succeeded, retryable, permanent or gone")
@@ -92,12 +93,15 @@ func (s *Server) ListDeliveries(ctx context.Context, req *postriderv1.ListDelive
 		strconv.FormatInt(q.Start.UnixMicro(), 10), strconv.FormatInt(q.End.UnixMicro(), 10),
 		string(q.Outcome), strconv.Itoa(q.StatusCode),
 	}
+	if q.OldestFirst { // tokens of before this was know nothing of it
+		bind = append(bind, "oldest first")
+	}
 	place, err := parsePageToken(req.GetPageToken(), bind...)
 	if err != nil {
 		return nil, err
 	}
 	if us, id, ok := parseTimePlace(place); ok {
-		q.Before = logstore.Cursor{CreateTime: time.UnixMicro(us), ID: id}
+		q.After = logstore.Cursor{CreateTime: time.UnixMicro(us), ID: id}
 	}
 	page, err := s.deps.Log.Deliveries(ctx, q)
 	if err != nil {

@@ -196,7 +196,7 @@ func (s *Server) endedDeliveries(ctx context.Context, e *logstore.Event) ([]*log
 			return all, nil
 		}
 		last := page[len(page)-1]
-		q.Before = logstore.Cursor{CreateTime: last.CreateTime, ID: last.ID}
+		q.After = logstore.Cursor{CreateTime: last.CreateTime, ID: last.ID}
 	}
 }
 
@@ -226,13 +226,15 @@ func (s *Server) eraseEvent(ctx context.Context, e *logstore.Event) (bool, error
 	return s.deps.Events.Erase(ctx, sequence)
 }
 
-// noteExpunged says in the journal that it was done.
+// noteExpunged says in the journal that it was done, and then in this process' log, where the recorder
+// would say it in a moment: who asked looks there next.
 func (s *Server) noteExpunged(ctx context.Context, e *logstore.Event) error {
 	stored := make(chan error, 1)
-	err := s.deps.Entries.Write(ctx, journalRouted, &recordv1.JournalEntry{
+	entry := &recordv1.JournalEntry{
 		Time: timestamppb.New(s.deps.Now()), AccountId: string(e.Account), EventId: e.ID, EventType: e.Type,
 		What: &recordv1.JournalEntry_Expunged{Expunged: &recordv1.Expunged{Reason: "request"}},
-	}, func(err error) { stored <- err })
+	}
+	err := s.deps.Entries.Write(ctx, journalRouted, entry, func(err error) { stored <- err })
 	if err == nil {
 		select {
 		case err = <-stored:
@@ -242,6 +244,9 @@ func (s *Server) noteExpunged(ctx context.Context, e *logstore.Event) error {
 	}
 	if err != nil {
 		return s.expungeFailed(err)
+	}
+	if err := s.deps.Log.Apply(ctx, []*recordv1.JournalEntry{entry}); err != nil {
+		s.deps.Logger.WarnContext(ctx, "the delivery log says later that an event was expunged", "error", err)
 	}
 	return nil
 }

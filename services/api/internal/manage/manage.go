@@ -37,6 +37,7 @@ type DeliveryLog interface {
 	Event(ctx context.Context, account postrider.AccountID, id string) (*logstore.Event, error)
 	RecordedEvents(ctx context.Context, q logstore.EventQuery) ([]*logstore.Event, error)
 	Redact(ctx context.Context, account postrider.AccountID, eventID string) (attempts int, err error)
+	Apply(ctx context.Context, entries []*recordv1.JournalEntry) error
 	Incomplete() int64
 	Kind() string
 }

@@ -31,6 +31,16 @@ const chunk = 2000
 // delivery goes.
 func (r *run) streams(ctx context.Context, l *look, keep func(string) bool) error {
 	shards := r.deps.Streams.Config().Shards
+	read := func() error {
+		var n int64
+		for _, count := range l.counts {
+			n += count
+		}
+		return r.progress.show(streaming, n, 0)
+	}
+	if err := read(); err != nil {
+		return err
+	}
 	see := func(d *recordv1.Delivery, p place) {
 		if keep != nil && !keep(d.GetId()) {
 			return
@@ -43,7 +53,7 @@ func (r *run) streams(ctx context.Context, l *look, keep func(string) bool) erro
 		err := deliverystream.Walk(ctx, r.deps.Streams, shard, func(sequence uint64, d *recordv1.Delivery) error {
 			l.counts[inDeliveries]++
 			see(d, place{stream: deliverystream.Name(shard), shard: shard, sequence: sequence})
-			return nil
+			return read()
 		})
 		if err != nil {
 			return err
@@ -59,7 +69,7 @@ func (r *run) streams(ctx context.Context, l *look, keep func(string) bool) erro
 				l.counts[inDue]++
 			}
 			see(s.Retry.GetDelivery(), p)
-			return nil
+			return read()
 		})
 		if err != nil {
 			return err
@@ -70,7 +80,7 @@ func (r *run) streams(ctx context.Context, l *look, keep func(string) bool) erro
 		if d := i.Letter.GetDelivery(); keep == nil || keep(d.GetId()) {
 			l.at(d).letter = fmt.Sprintf("DEADLETTERS:%d", i.Sequence)
 		}
-		return nil
+		return read()
 	})
 }
 
@@ -101,7 +111,7 @@ func (r *run) first(ctx context.Context) (findings, error) {
 		if l.seen[row.ID] == nil { // else it was judged
 			found.judge(row.ID, &sight{}, row, l.floor, r.diedSince, now)
 		}
-		return nil
+		return r.progress.show(logged, r.summary.GetLogDeliveries(), 0)
 	})
 	if err != nil {
 		return nil, err
@@ -211,6 +221,9 @@ func (r *run) routed(ctx context.Context, floor uint64, found findings) error {
 			return errPast
 		}
 		r.summary.Events++
+		if err := r.progress.show(routing, int64(sequence), int64(floor)); err != nil { //nolint:gosec // places in a stream
+			return err
+		}
 		owners[ev.GetId()] = ev.GetAccountId()
 		if len(owners) < chunk {
 			return nil
@@ -237,6 +250,9 @@ func (r *run) journalled(ctx context.Context, upTo uint64, found findings) error
 			return errPast
 		}
 		r.summary.JournalEntries += int64(len(packed))
+		if err := r.progress.show(journaling, int64(sequence), int64(upTo)); err != nil { //nolint:gosec // places in a stream
+			return err
+		}
 		entries, messages = append(entries, packed...), append(messages, sequence)
 		if len(entries) < chunk {
 			return nil
@@ -308,7 +324,12 @@ func (r *run) indexed(ctx context.Context, l *look, found findings) error {
 }
 
 func (r *run) compareIndex(ctx context.Context, records []recordAt, repair bool) (missing, repaired []recordAt, err error) {
+	done := 0
 	for part := range slices.Chunk(records, maxCompared) {
+		if err := r.progress.show(indexing, int64(done), int64(len(records))); err != nil {
+			return nil, nil, err
+		}
+		done += len(part)
 		req := &schedulerv1.CompareIndexRequest{Repair: repair}
 		for _, at := range part {
 			req.Records = append(req.Records, &schedulerv1.RecordPlace{Shard: at.shard, Sequence: at.sequence})

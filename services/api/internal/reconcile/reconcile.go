@@ -98,9 +98,15 @@ type Reconciler struct {
 func New(cfg Config, deps Deps) *Reconciler { return &Reconciler{cfg: cfg, deps: deps} }
 
 // Run looks three times, each time only at what did not balance the time before, repairs if asked,
-// and tells named of everything that does not balance.
-func (r *Reconciler) Run(ctx context.Context, repair bool, named func(*postriderv1.Imbalance) error) (*postriderv1.ReconcileSummary, error) {
-	run := &run{Reconciler: r, summary: &postriderv1.ReconcileSummary{IndexCompared: true}, diedSince: r.diedSince()}
+// and tells named of everything that does not balance. It tells progress how far it is, unless that
+// is nil. An error of either ends it.
+func (r *Reconciler) Run(
+	ctx context.Context, repair bool, named func(*postriderv1.Imbalance) error, progress func(*postriderv1.ReconcileProgress) error,
+) (*postriderv1.ReconcileSummary, error) {
+	run := &run{
+		Reconciler: r, summary: &postriderv1.ReconcileSummary{IndexCompared: true}, diedSince: r.diedSince(),
+		progress: teller{tell: progress, now: r.deps.Now},
+	}
 	begun := time.Now()
 	suspects, err := run.first(ctx)
 	if err != nil {
@@ -111,6 +117,9 @@ func (r *Reconciler) Run(ctx context.Context, repair bool, named func(*postrider
 		return nil, fmt.Errorf("second look: %w", err)
 	}
 	if len(suspects) > 0 {
+		if err := run.progress.show(settling, 0, int64(len(suspects))); err != nil {
+			return nil, err
+		}
 		if err := wait(ctx, r.cfg.Settle-time.Since(begun)); err != nil {
 			return nil, err
 		}
@@ -120,6 +129,9 @@ func (r *Reconciler) Run(ctx context.Context, repair bool, named func(*postrider
 	}
 	suspects.explain()
 	if repair {
+		if err := run.progress.show(repairing, 0, int64(len(suspects))); err != nil {
+			return nil, err
+		}
 		if err := run.repair(ctx, suspects); err != nil {
 			return nil, fmt.Errorf("repair: %w", err)
 		}
@@ -156,6 +168,7 @@ type run struct {
 
 	summary   *postriderv1.ReconcileSummary
 	diedSince time.Time
+	progress  teller
 }
 
 // look is what the streams showed at one time, and up to where the log knows all about it.
@@ -195,6 +208,9 @@ func (r *run) recorded(ctx context.Context, upTo uint64) error {
 		}
 		if floor >= upTo {
 			return nil
+		}
+		if err := r.progress.show(recording, int64(floor), int64(upTo)); err != nil { //nolint:gosec // places in a stream
+			return err
 		}
 		if time.Since(begun) > r.cfg.CatchUp {
 			return fmt.Errorf("%w: it has recorded up to %d of %d", ErrRecorderBehind, floor, upTo)

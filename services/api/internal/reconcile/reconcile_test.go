@@ -2,6 +2,8 @@ package reconcile_test
 
 import (
 	"database/sql"
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -238,6 +240,39 @@ func (w *world) sql(statement string, args ...any) {
 	require.NoError(w.t, err)
 }
 
+func TestItTellsHowFarItIs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.event()
+	w.routed(d)
+	w.index.missing[w.put(d, waiting)] = true
+	w.ackAll()
+	w.run(true)
+	var steps []postriderv1.ReconcileStep
+	for _, p := range w.progress {
+		if len(steps) == 0 || steps[len(steps)-1] != p.GetStep() {
+			steps = append(steps, p.GetStep())
+		}
+		if p.GetTotal() > 0 {
+			require.LessOrEqual(t, p.GetDone(), p.GetTotal(), "%v", p)
+		}
+	}
+	first := []postriderv1.ReconcileStep{
+		postriderv1.ReconcileStep_RECONCILE_STEP_STREAMS, postriderv1.ReconcileStep_RECONCILE_STEP_LOG, postriderv1.ReconcileStep_RECONCILE_STEP_EVENTS,
+		postriderv1.ReconcileStep_RECONCILE_STEP_JOURNAL, postriderv1.ReconcileStep_RECONCILE_STEP_INDEX,
+	}
+	steps = slices.DeleteFunc(steps, func(s postriderv1.ReconcileStep) bool { // it waits for the recorder or not
+		return s == postriderv1.ReconcileStep_RECONCILE_STEP_RECORDER
+	})
+	require.Equal(t, first, steps[:len(first)])
+	require.Contains(t, steps, postriderv1.ReconcileStep_RECONCILE_STEP_SETTLE)
+	require.Equal(t, postriderv1.ReconcileStep_RECONCILE_STEP_REPAIR, steps[len(steps)-2], "%v", steps)
+
+	gone := errors.New("nobody listens any more")
+	_, err := w.reconciler.Run(t.Context(), false, nil, func(*postriderv1.ReconcileProgress) error { return gone })
+	require.ErrorIs(t, err, gone)
+}
+
 func TestWithoutAnIndexTheRestIsCompared(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -260,6 +295,6 @@ func TestWhenTheRecorderDoesNotCatchUpNothingIsSaid(t *testing.T) {
 	deps := reconcile.Deps{
 		Streams: w.client, Events: w.events, Journal: w.journal, Recorder: func() string { return "another" }, Letters: w.letters, Log: w.log, Scheduler: w.index, Now: time.Now,
 	}
-	_, err = reconcile.New(reconcile.Config{CatchUp: time.Millisecond}, deps).Run(t.Context(), false, nil)
+	_, err = reconcile.New(reconcile.Config{CatchUp: time.Millisecond}, deps).Run(t.Context(), false, nil, nil)
 	require.ErrorIs(t, err, reconcile.ErrRecorderBehind)
 }

@@ -50,6 +50,7 @@ type world struct {
 	router     *stream.Consumer
 	index      *index
 	reconciler *reconcile.Reconciler
+	progress   []*postriderv1.ReconcileProgress
 	dbPath     string
 }
 
@@ -155,12 +156,15 @@ func (w *world) record() {
 	})
 }
 
-// run reconciles and returns what was named, as "KIND id-of-delivery-or-event".
+// run reconciles and returns what was named, and keeps how far it said to be.
 func (w *world) run(repair bool) ([]*postriderv1.Imbalance, *postriderv1.ReconcileSummary) {
 	w.t.Helper()
 	var named []*postriderv1.Imbalance
 	summary, err := w.reconciler.Run(w.t.Context(), repair, func(i *postriderv1.Imbalance) error {
 		named = append(named, i)
+		return nil
+	}, func(p *postriderv1.ReconcileProgress) error {
+		w.progress = append(w.progress, p)
 		return nil
 	})
 	require.NoError(w.t, err)

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,8 +79,12 @@ type Stream struct {
 	LastSequence uint64 `json:"last_sequence"`
 }
 
+// Progress is told how far a backup or a restore is: the stream, which of how many it is, and of
+// archives so many bytes of so many. Of a backup the last is 0: nobody knows how well it compresses.
+type Progress func(stream string, number, streams int, done, total int64)
+
 // Take writes a backup into a new folder. It may run while everything runs, but no redrive may.
-func Take(ctx context.Context, nc *nats.Conn, dir string) (*Manifest, error) {
+func Take(ctx context.Context, nc *nats.Conn, dir string, tell Progress) (*Manifest, error) {
 	names, err := streamNames(ctx, nc)
 	if err != nil {
 		return nil, err
@@ -97,8 +102,12 @@ func Take(ctx context.Context, nc *nats.Conn, dir string) (*Manifest, error) {
 		return nil, fmt.Errorf("a backup goes into a new folder: %w", err)
 	}
 	m := &Manifest{Started: time.Now().UTC()}
-	for _, name := range names {
-		s, err := take(ctx, nc, dir, name)
+	var done int64
+	for i, name := range names {
+		s, err := take(ctx, nc, dir, name, func(n int) {
+			done += int64(n)
+			tell(name, i+1, len(names), done, 0)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("take %s: %w", name, err)
 		}
@@ -108,13 +117,14 @@ func Take(ctx context.Context, nc *nats.Conn, dir string) (*Manifest, error) {
 	return m, write(filepath.Join(dir, manifestFile), m)
 }
 
-// take writes one stream's archive and what describes it.
-func take(ctx context.Context, nc *nats.Conn, dir, name string) (Stream, error) {
+// take writes one stream's archive and what describes it, and tells how many bytes more are written.
+func take(ctx context.Context, nc *nats.Conn, dir, name string, more func(int)) (Stream, error) {
 	data, err := create(filepath.Join(dir, name+dataSuffix))
 	if err != nil {
 		return Stream{}, err
 	}
-	a, err := snapshot(ctx, nc, name, name == withConsumers, data)
+	more(0)
+	a, err := snapshot(ctx, nc, name, name == withConsumers, counted{data, more})
 	if err := errors.Join(err, closeFile(data)); err != nil {
 		return Stream{}, err
 	}
@@ -123,6 +133,18 @@ func take(ctx context.Context, nc *nats.Conn, dir, name string) (Stream, error) 
 		return Stream{}, err
 	}
 	return Stream{Name: name, Messages: st.Messages, LastSequence: st.LastSequence}, write(filepath.Join(dir, name+metaSuffix), a)
+}
+
+// counted tells how much was written.
+type counted struct {
+	to   io.Writer
+	more func(int)
+}
+
+func (c counted) Write(part []byte) (int, error) {
+	n, err := c.to.Write(part)
+	c.more(n)
+	return n, err
 }
 
 func create(path string) (*os.File, error) {
@@ -156,7 +178,7 @@ func read(path string, into any) error {
 // Restore puts a backup into a NATS that holds no Postrider. No service may run. In the end EVENTS
 // is said to be another than the one that was taken: keys in Redis that were finished after the
 // backup name events that are gone.
-func Restore(ctx context.Context, nc *nats.Conn, dir string) (*Manifest, error) {
+func Restore(ctx context.Context, nc *nats.Conn, dir string, tell Progress) (*Manifest, error) {
 	m := &Manifest{}
 	if err := read(filepath.Join(dir, manifestFile), m); err != nil {
 		return nil, fmt.Errorf("%s is no whole backup: %w", dir, err)
@@ -170,8 +192,20 @@ func Restore(ctx context.Context, nc *nats.Conn, dir string) (*Manifest, error) 
 			return nil, fmt.Errorf("there is a stream %s already: a backup is restored into an empty NATS, before any service is started", name)
 		}
 	}
+	var done, total int64
 	for _, s := range m.Streams {
-		if err := put(ctx, nc, dir, s); err != nil {
+		info, err := os.Stat(filepath.Join(dir, s.Name+dataSuffix))
+		if err != nil {
+			return nil, fmt.Errorf("%s is no whole backup: %w", dir, err)
+		}
+		total += info.Size()
+	}
+	for i, s := range m.Streams {
+		err := put(ctx, nc, dir, s, func(n int) {
+			done += int64(n)
+			tell(s.Name, i+1, len(m.Streams), done, total)
+		})
+		if err != nil {
 			return nil, fmt.Errorf("restore %s: %w", s.Name, err)
 		}
 	}
@@ -182,8 +216,8 @@ func Restore(ctx context.Context, nc *nats.Conn, dir string) (*Manifest, error) 
 	return m, eventstream.Restored(ctx, js)
 }
 
-// put restores one stream.
-func put(ctx context.Context, nc *nats.Conn, dir string, s Stream) error {
+// put restores one stream, and tells how many bytes more of its archive were sent.
+func put(ctx context.Context, nc *nats.Conn, dir string, s Stream, more func(int)) error {
 	var a about
 	if err := read(filepath.Join(dir, s.Name+metaSuffix), &a); err != nil {
 		return err
@@ -193,7 +227,8 @@ func put(ctx context.Context, nc *nats.Conn, dir string, s Stream) error {
 		return err
 	}
 	defer func() { _ = data.Close() }() // it was only read
-	st, err := restore(ctx, nc, s.Name, a, data)
+	more(0)
+	st, err := restore(ctx, nc, s.Name, a, io.TeeReader(data, counted{io.Discard, more}))
 	if err != nil {
 		return err
 	}

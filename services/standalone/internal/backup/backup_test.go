@@ -57,6 +57,36 @@ func publish(t *testing.T, events *eventstream.Stream, n int) {
 	}
 }
 
+func silent(string, int, int, int64, int64) {}
+
+// steps are what was told of how far a backup is.
+type steps []step
+
+type step struct {
+	stream          string
+	number, streams int
+	done, total     int64
+}
+
+func (s *steps) tell(stream string, number, streams int, done, total int64) {
+	*s = append(*s, step{stream, number, streams, done, total})
+}
+
+// of requires that every stream was told of in its turn, and returns how many bytes were done.
+func (s *steps) of(t *testing.T, m *backup.Manifest) int64 {
+	t.Helper()
+	last := step{}
+	for _, each := range *s {
+		require.Equal(t, m.Streams[each.number-1].Name, each.stream)
+		require.Len(t, m.Streams, each.streams)
+		require.GreaterOrEqual(t, each.number, last.number)
+		require.GreaterOrEqual(t, each.done, last.done)
+		last = each
+	}
+	require.Len(t, m.Streams, last.number)
+	return last.done
+}
+
 // What is restored is what was taken, with how far routing was; and EVENTS is another incarnation.
 func TestARestoreBringsBackWhatWasTaken(t *testing.T) {
 	t.Parallel()
@@ -70,18 +100,24 @@ func TestARestoreBringsBackWhatWasTaken(t *testing.T) {
 	require.NoError(t, err)
 
 	dir := filepath.Join(t.TempDir(), "backup")
-	taken, err := backup.Take(t.Context(), nc, dir)
+	var seen steps
+	taken, err := backup.Take(t.Context(), nc, dir, seen.tell)
 	require.NoError(t, err)
 	require.Equal(t, "EVENTS", taken.Streams[1].Name)
-	_, err = backup.Take(t.Context(), nc, dir)
+	archives := seen.of(t, taken)
+	require.Greater(t, archives, int64(100), "bytes of archives")
+	_, err = backup.Take(t.Context(), nc, dir, silent)
 	require.ErrorContains(t, err, "new folder")
 
-	_, err = backup.Restore(t.Context(), nc, dir)
+	_, err = backup.Restore(t.Context(), nc, dir, silent)
 	require.ErrorContains(t, err, "already", "only into an empty one")
 
 	empty := natstest.Start(t).NC(t)
-	_, err = backup.Restore(t.Context(), empty, dir)
+	seen = steps{}
+	_, err = backup.Restore(t.Context(), empty, dir, seen.tell)
 	require.NoError(t, err)
+	require.Equal(t, archives, seen.of(t, taken))
+	require.Equal(t, archives, seen[0].total, "known from the beginning")
 	js, err := jetstream.New(empty)
 	require.NoError(t, err)
 	_, err = js.Stream(t.Context(), "OTHERS")
@@ -101,10 +137,10 @@ func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Start(t).NC(t)
 	dir := t.TempDir()
-	_, err := backup.Restore(t.Context(), nc, dir)
+	_, err := backup.Restore(t.Context(), nc, dir, silent)
 	require.ErrorContains(t, err, "no whole backup")
 
-	_, err = backup.Take(t.Context(), nc, filepath.Join(dir, "new"))
+	_, err = backup.Take(t.Context(), nc, filepath.Join(dir, "new"), silent)
 	require.ErrorContains(t, err, "no stream EVENTS")
 	_, err = os.Stat(filepath.Join(dir, "new"))
 	require.ErrorIs(t, err, os.ErrNotExist)
@@ -112,12 +148,12 @@ func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 	_, events := open(t, nc)
 	publish(t, events, 50)
 	whole := filepath.Join(dir, "whole")
-	_, err = backup.Take(t.Context(), nc, whole)
+	_, err = backup.Take(t.Context(), nc, whole, silent)
 	require.NoError(t, err)
 	archive := filepath.Join(whole, "EVENTS.archive")
 	info, err := os.Stat(archive)
 	require.NoError(t, err)
 	require.NoError(t, os.Truncate(archive, info.Size()/2))
-	_, err = backup.Restore(t.Context(), natstest.Start(t).NC(t), whole)
+	_, err = backup.Restore(t.Context(), natstest.Start(t).NC(t), whole, silent)
 	require.ErrorContains(t, err, "restore EVENTS")
 }

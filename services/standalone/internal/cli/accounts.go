@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
@@ -15,19 +17,75 @@ import (
 func (p *program) accountsCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "accounts",
-		Short: "Make and list accounts",
+		Short: "Make, list and change accounts",
 		Long: `An account owns events, webhooks, event types and keys, and is kept apart from all others.
 Only an admin key makes and lists accounts.`,
-	}, p.accountsCreate(), p.accountsList(), p.accountsGet())
+	}, p.accountsCreate(), p.accountsList(), p.accountsGet(), p.accountsUpdate())
 }
 
 const policyPrefix = "UNKNOWN_TYPE_POLICY_"
 
+// accountFlags are the flags that say what an account is.
+type accountFlags struct {
+	acc                               postriderv1.Account
+	policy                            string
+	window, failingAfter, logRetained time.Duration
+	allowHTTP                         bool
+}
+
+func (a *accountFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&a.acc.Subdomain, "subdomain", "", "its DNS label, unique over all accounts; default: made from its number")
+	f.StringVar(&a.acc.TimeZone, "time-zone", "", "IANA time zone; default: UTC")
+	f.StringVar(&a.policy, "unknown-types", "", "what happens to events of a type that is not in the catalogue: allow (default), warn or reject")
+	f.DurationVar(&a.window, "dedup-window", 0, "how long an idempotency key is remembered; default: 24h")
+	f.StringVar(&a.acc.AccountClass, "class", "", "class of service: free, standard (default), premium or internal")
+	f.BoolVar(&a.allowHTTP, "allow-http", false, "whether its webhooks may have http URLs; default: as the deployment says")
+	f.BoolVar(&a.acc.StrictJson, "strict-json", false, "refuse JSON data that JSON.stringify would write in another way")
+	f.DurationVar(&a.failingAfter, "disable-failing-after", 0, "time after which a webhook is disabled if all its attempts fail, 1h to 720h; 0s: never; default: as the deployment says")
+	f.DurationVar(&a.logRetained, "log-retention", 0, "how long the delivery log keeps what has ended, 24h and more; 0s (default): as the deployment says")
+}
+
+// account is what the flags say, and which fields they name.
+func (a *accountFlags) account(f *pflag.FlagSet) (*postriderv1.Account, *fieldmaskpb.FieldMask, error) {
+	n, err := choice("--unknown-types", a.policy, policyPrefix, postriderv1.UnknownTypePolicy_value)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.acc.UnknownTypePolicy = postriderv1.UnknownTypePolicy(n)
+	mask := &fieldmaskpb.FieldMask{}
+	for _, field := range []struct{ flag, name string }{
+		{"name", "display_name"},
+		{"subdomain", "subdomain"},
+		{"time-zone", "time_zone"},
+		{"unknown-types", "unknown_type_policy"},
+		{"dedup-window", "dedup_window"},
+		{"class", "account_class"},
+		{"allow-http", "allow_http"},
+		{"strict-json", "strict_json"},
+		{"disable-failing-after", "disable_failing_after"},
+		{"log-retention", "log_retention"},
+	} {
+		if f.Changed(field.flag) {
+			mask.Paths = append(mask.Paths, field.name)
+		}
+	}
+	if f.Changed("dedup-window") {
+		a.acc.DedupWindow = durationpb.New(a.window)
+	}
+	if f.Changed("disable-failing-after") {
+		a.acc.DisableFailingAfter = durationpb.New(a.failingAfter)
+	}
+	if a.logRetained != 0 {
+		a.acc.LogRetention = durationpb.New(a.logRetained)
+	}
+	if f.Changed("allow-http") {
+		a.acc.AllowHttp = &a.allowHTTP
+	}
+	return &a.acc, mask, nil
+}
+
 func (p *program) accountsCreate() *cobra.Command {
-	var acc postriderv1.Account
-	var policy string
-	var window time.Duration
-	var allowHTTP bool
+	var flags accountFlags
 	c := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Make an account",
@@ -37,32 +95,65 @@ func (p *program) accountsCreate() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 	}
 	f := c.Flags()
-	f.StringVar(&acc.Subdomain, "subdomain", "", "its DNS label, unique over all accounts; default: made from its number")
-	f.StringVar(&acc.TimeZone, "time-zone", "", "IANA time zone; default: UTC")
-	f.StringVar(&policy, "unknown-types", "", "what happens to events of a type that is not in the catalogue: allow (default), warn or reject")
-	f.DurationVar(&window, "dedup-window", 0, "how long an idempotency key is remembered; default: 24h")
-	f.StringVar(&acc.AccountClass, "class", "", "class of service: free, standard (default), premium or internal")
-	f.BoolVar(&allowHTTP, "allow-http", false, "whether its webhooks may have http URLs; default: as the deployment says")
-	f.BoolVar(&acc.StrictJson, "strict-json", false, "refuse JSON data that JSON.stringify would write in another way")
+	flags.add(f)
 	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
-		n, err := choice("--unknown-types", policy, policyPrefix, postriderv1.UnknownTypePolicy_value)
+		acc, _, err := flags.account(f)
 		if err != nil {
 			return err
 		}
-		acc.DisplayName, acc.UnknownTypePolicy = args[0], postriderv1.UnknownTypePolicy(n)
-		if f.Changed("dedup-window") {
-			acc.DedupWindow = durationpb.New(window)
-		}
-		if f.Changed("allow-http") {
-			acc.AllowHttp = &allowHTTP
-		}
-		resp, err := cl.accounts.CreateAccount(ctx, &postriderv1.CreateAccountRequest{Account: &acc})
+		acc.DisplayName = args[0]
+		resp, err := cl.accounts.CreateAccount(ctx, &postriderv1.CreateAccountRequest{Account: acc})
 		if err != nil {
 			return err
 		}
 		return p.show(resp.GetAccount(), func(t *table) { accountFields(t, resp.GetAccount()) })
 	})
 	return c
+}
+
+func (p *program) accountsUpdate() *cobra.Command {
+	var flags accountFlags
+	c := &cobra.Command{
+		Use:   "update [ACCOUNT]",
+		Short: "Change an account",
+		Long:  "Change what is named by flags and nothing else, of the account that is named, or the one of --account.",
+		Example: `  postrider accounts update acc_01HF7YAT00ZZZZZZZZZZZZZZZZ --log-retention 168h
+  postrider accounts update --name "Radio Nine" --unknown-types warn --etag 17`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	f := c.Flags()
+	f.StringVar(&flags.acc.DisplayName, "name", "", "for people")
+	f.StringVar(&flags.acc.Etag, "etag", "", "change it only if this is still its etag")
+	flags.add(f)
+	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
+		acc, mask, err := flags.account(f)
+		if err != nil {
+			return err
+		}
+		if acc.Id, err = oneAccount(cl, args); err != nil {
+			return err
+		}
+		if len(mask.GetPaths()) == 0 {
+			return usagef("name what is to change, such as --name or --class")
+		}
+		resp, err := cl.accounts.UpdateAccount(ctx, &postriderv1.UpdateAccountRequest{Account: acc, UpdateMask: mask})
+		if err != nil {
+			return err
+		}
+		return p.show(resp.GetAccount(), func(t *table) { accountFields(t, resp.GetAccount()) })
+	})
+	return c
+}
+
+// oneAccount is the account that an argument names, or the one to work in.
+func oneAccount(cl *client, args []string) (string, error) {
+	if len(args) > 0 {
+		return args[0], nil
+	}
+	if cl.account == "" {
+		return "", usagef("name the account, here or with --account")
+	}
+	return cl.account, nil
 }
 
 func (p *program) accountsList() *cobra.Command {
@@ -102,12 +193,9 @@ func (p *program) accountsGet() *cobra.Command {
 		Args:    cobra.MaximumNArgs(1),
 	}
 	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
-		id := cl.account
-		if len(args) > 0 {
-			id = args[0]
-		}
-		if id == "" {
-			return usagef("name the account, here or with --account")
+		id, err := oneAccount(cl, args)
+		if err != nil {
+			return err
 		}
 		resp, err := cl.accounts.GetAccount(ctx, &postriderv1.GetAccountRequest{AccountId: id})
 		if err != nil {
@@ -130,6 +218,8 @@ func accountFields(t *table, a *postriderv1.Account) {
 	if a.AllowHttp != nil {
 		t.field("allow http", strconv.FormatBool(a.GetAllowHttp()))
 	}
+	t.field("disable failing", span(a.GetDisableFailingAfter()))
+	t.field("log retention", span(a.GetLogRetention()))
 	t.field("created", stamp(a.GetCreateTime()))
 	t.field("updated", stamp(a.GetUpdateTime()))
 	t.field("etag", a.GetEtag())

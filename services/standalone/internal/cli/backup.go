@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -22,7 +23,11 @@ func (p *program) backupCommand() *cobra.Command {
 dead letters may run meanwhile. What is accepted after EVENTS was taken, the first of the streams, is not
 in the backup. The keyset of secrets (POSTRIDER_ENCRYPTION_KEY) is not in it either: keep it apart.`,
 		Example: `  postrider backup /backups/2026-11-30 --nats-url nats://nats:4222`,
-	}, backup.Take)
+	}, func(ctx context.Context, nc *nats.Conn, dir string, g *progress) (*backup.Manifest, error) {
+		return backup.Take(ctx, nc, dir, func(stream string, number, streams int, done, _ int64) {
+			g.show("taking streams", int64(number), int64(streams), stream+", "+size(done)+" in all")
+		})
+	})
 }
 
 func (p *program) restoreCommand() *cobra.Command {
@@ -32,11 +37,16 @@ func (p *program) restoreCommand() *cobra.Command {
 		Long: `Put a backup into a NATS that holds no Postrider, before any service is started. Redis may be empty.
 Deliveries that were made after the backup are made again, with the same webhook-id.`,
 		Example: `  postrider restore /backups/2026-03-01 --nats-url nats://nats:4222`,
-	}, backup.Restore)
+	}, func(ctx context.Context, nc *nats.Conn, dir string, g *progress) (*backup.Manifest, error) {
+		g.bytes = true
+		return backup.Restore(ctx, nc, dir, func(stream string, number, streams int, done, total int64) {
+			g.show("restoring", done, total, fmt.Sprintf("%s, %d of %d", stream, number, streams))
+		})
+	})
 }
 
 // natsCommand is a command that works on NATS itself, with a folder.
-func (p *program) natsCommand(c *cobra.Command, do func(context.Context, *nats.Conn, string) (*backup.Manifest, error)) *cobra.Command {
+func (p *program) natsCommand(c *cobra.Command, do func(context.Context, *nats.Conn, string, *progress) (*backup.Manifest, error)) *cobra.Command {
 	cfg := natsconn.Default()
 	f := c.Flags()
 	p.stringVar(f, &cfg.URL, "nats-url", "POSTRIDER_NATS_URL", cfg.URL, "NATS servers, separated by commas")
@@ -53,7 +63,9 @@ func (p *program) natsCommand(c *cobra.Command, do func(context.Context, *nats.C
 			return err
 		}
 		defer nc.Close()
-		m, err := do(ctx, nc, args[0])
+		g := p.progress()
+		m, err := do(ctx, nc, args[0], g)
+		g.end()
 		if err != nil {
 			return err
 		}

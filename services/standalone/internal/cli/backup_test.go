@@ -11,15 +11,21 @@ import (
 	"github.com/postrider/postrider/test/fixture/natstest"
 )
 
-// The command's own connection is what is tested here: its name, its inbox and its flags.
-func TestBackupAndRestoreByCommand(t *testing.T) {
-	t.Parallel()
-	full, empty := natstest.Start(t), natstest.Start(t)
-	c, err := stream.New(full.NC(t), stream.Default())
+// events makes the stream EVENTS.
+func events(t *testing.T, server *natstest.Server) {
+	t.Helper()
+	c, err := stream.New(server.NC(t), stream.Default())
 	require.NoError(t, err)
 	defer c.Close()
 	_, err = eventstream.Ensure(t.Context(), c, eventstream.Default())
 	require.NoError(t, err)
+}
+
+// The command's own connection is what is tested here: its name, its inbox and its flags.
+func TestBackupAndRestoreByCommand(t *testing.T) {
+	t.Parallel()
+	full, empty := natstest.Start(t), natstest.Start(t)
+	events(t, full)
 	s := &shell{}
 	dir := filepath.Join(t.TempDir(), "backup")
 	names := func(m map[string]any) (out []any) {

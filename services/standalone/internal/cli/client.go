@@ -19,6 +19,8 @@ type client struct {
 	replays    postriderv1.ReplayServiceClient
 	ledger     postriderv1.LedgerServiceClient
 	log        postriderv1.LogServiceClient
+	activity   postriderv1.ActivityServiceClient
+	audit      postriderv1.AuditServiceClient
 	events     postriderv1.EventServiceClient
 	account    string // for requests; empty: the key's own
 	bootstrap  bool   // whether the key is the admin key of this machine's own server
@@ -58,6 +60,8 @@ func (p *program) connect() (*client, error) {
 		replays:    postriderv1.NewReplayServiceClient(manage),
 		ledger:     postriderv1.NewLedgerServiceClient(manage),
 		log:        postriderv1.NewLogServiceClient(manage),
+		activity:   postriderv1.NewActivityServiceClient(manage),
+		audit:      postriderv1.NewAuditServiceClient(manage),
 		events:     postriderv1.NewEventServiceClient(publish),
 		account:    p.globals.account,
 		bootstrap:  p.globals.key == "" && key != "",

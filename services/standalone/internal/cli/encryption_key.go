@@ -75,7 +75,6 @@ func (p *program) encryptionKeyRotate() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&step, "step", "all", "all at once, or add, promote or prune")
 	f.BoolVar(&write, "write", false, "replace the file")
-	_ = c.RegisterFlagCompletionFunc("step", cobra.FixedCompletions([]string{"all", "add", "promote", "prune"}, cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = p.local(func(_ context.Context, args []string) error {
 		change, ok := map[string]func(string) (string, error){
 			"all": seal.Rotate[string], "add": seal.Add[string], "promote": seal.Promote[string], "prune": seal.Prune[string],

@@ -48,7 +48,6 @@ func (p *program) addGlobals(root *cobra.Command) {
 	p.stringVar(f, &g.tlsCert, "tls-cert-file", "POSTRIDER_TLS_CERT_FILE", "", "PEM file of the client's certificate")
 	p.stringVar(f, &g.tlsKey, "tls-key-file", "POSTRIDER_TLS_KEY_FILE", "", "PEM file of the client's private key")
 	p.stringVar(f, &g.tlsName, "tls-server-name", "POSTRIDER_TLS_SERVER_NAME", "", "name that the server's certificate must have")
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{outputTable, outputJSON}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // stringVar defines a flag whose value comes from the environment when it is not given. The help

@@ -43,7 +43,6 @@ func (p *program) keysCreate() *cobra.Command {
 	f.BoolVar(&admin, "admin", false, "make an admin key")
 	c.MarkFlagsMutuallyExclusive("scope", "admin")
 	c.MarkFlagsOneRequired("scope", "admin")
-	_ = c.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{"publish", "manage", "read", "payloads"}, cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
 		when, err := moment("--expires", expires, p.now())
 		if err != nil {
@@ -131,7 +130,6 @@ func (p *program) keysUpdate() *cobra.Command {
 	f.StringVar(&name, "name", "", "its new name")
 	f.BoolVar(&admin, "admin", false, "change an admin key")
 	c.MarkFlagsOneRequired("scope", "name")
-	_ = c.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{"publish", "manage", "read", "payloads"}, cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
 		req := &postriderv1.UpdateApiKeyRequest{
 			AccountId: cl.account, ApiKey: &postriderv1.ApiKey{Id: args[0], DisplayName: name, Scopes: scopes}, UpdateMask: &fieldmaskpb.FieldMask{},

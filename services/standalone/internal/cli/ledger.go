@@ -101,10 +101,12 @@ The exit code is 1 if something does not balance and was not repaired.`,
 	}
 	c.Flags().BoolVar(&repair, "repair", false, "put back what can be rebuilt")
 	c.RunE = p.remote(func(ctx context.Context, cl *client, _ []string) error {
-		stream, err := cl.ledger.Reconcile(ctx, &postriderv1.ReconcileRequest{Repair: repair})
+		stream, err := cl.ledger.Reconcile(ctx, &postriderv1.ReconcileRequest{Repair: repair, Progress: true})
 		if err != nil {
 			return err
 		}
+		g := p.progress()
+		defer g.end()
 		for {
 			resp, err := stream.Recv()
 			if errors.Is(err, io.EOF) {
@@ -113,6 +115,11 @@ The exit code is 1 if something does not balance and was not repaired.`,
 			if err != nil {
 				return err
 			}
+			if at := resp.GetProgress(); at != nil {
+				g.show(reconcileSteps[at.GetStep()], at.GetDone(), at.GetTotal(), "")
+				continue
+			}
+			g.end()
 			if err := p.reconciled(resp); err != nil {
 				return err
 			}
@@ -122,6 +129,19 @@ The exit code is 1 if something does not balance and was not repaired.`,
 		}
 	})
 	return c
+}
+
+// reconcileSteps are the steps of a reconciliation, for people.
+var reconcileSteps = map[postriderv1.ReconcileStep]string{
+	postriderv1.ReconcileStep_RECONCILE_STEP_UNSPECIFIED: "working",
+	postriderv1.ReconcileStep_RECONCILE_STEP_STREAMS:     "reading the streams",
+	postriderv1.ReconcileStep_RECONCILE_STEP_RECORDER:    "waiting for the recorder",
+	postriderv1.ReconcileStep_RECONCILE_STEP_LOG:         "comparing the delivery log",
+	postriderv1.ReconcileStep_RECONCILE_STEP_EVENTS:      "comparing events",
+	postriderv1.ReconcileStep_RECONCILE_STEP_JOURNAL:     "comparing the journal",
+	postriderv1.ReconcileStep_RECONCILE_STEP_INDEX:       "comparing the retry index",
+	postriderv1.ReconcileStep_RECONCILE_STEP_SETTLE:      "letting settle what moved",
+	postriderv1.ReconcileStep_RECONCILE_STEP_REPAIR:      "repairing",
 }
 
 // balanced is the exit code of a summary.

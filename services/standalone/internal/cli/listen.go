@@ -66,7 +66,6 @@ func (p *program) listenCommand() *cobra.Command {
 	f.StringVar(&l.url, "url", "", "with --create: the URL at which Postrider reaches this; default: that of the listener")
 	c.MarkFlagsRequiredTogether("create", "events")
 	c.MarkFlagsMutuallyExclusive("create", "secret")
-	_ = c.RegisterFlagCompletionFunc("profile", cobra.FixedCompletions(checkable(), cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = p.local(func(ctx context.Context, _ []string) error { return p.listen(ctx, &l) })
 	return c
 }

@@ -38,6 +38,15 @@ func TestAccountsAreMadeAndShown(t *testing.T) {
 	require.Equal(t, 2, strings.Count(short.out, "\n"))
 	require.Contains(t, short.err, "--limit 0 shows all")
 
+	changed := s.json(t, "accounts", "update", id[1], "--name", "Radio Ten", "--log-retention", "168h", "--disable-failing-after", "24h", "--etag", v["etag"].(string))
+	require.Equal(t, "Radio Ten", changed["display_name"])
+	require.Equal(t, "604800s", changed["log_retention"])
+	require.Equal(t, "radionine", changed["subdomain"], "what is not named stays")
+	require.NotContains(t, s.json(t, "accounts", "update", id[1], "--log-retention", "0s"), "log_retention")
+	s.fails(t, exitRefused, "ETAG_MISMATCH", "accounts", "update", id[1], "--name", "x", "--etag", v["etag"].(string))
+	s.fails(t, exitUsage, "name what is to change", "accounts", "update", id[1])
+	s.ok(t, "accounts", "update", id[1], "--name", "Radio Nine")
+
 	s.fails(t, exitRefused, "account.time_zone: ", "accounts", "create", "x", "--time-zone", "Mars/Base")
 	s.fails(t, exitRefused, "exists", "accounts", "create", "y", "--subdomain", "radionine")
 	s.fails(t, exitUsage, "--unknown-types must be allow, warn, reject", "accounts", "create", "z", "--unknown-types", "eat")

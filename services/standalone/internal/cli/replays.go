@@ -126,8 +126,21 @@ func (j *jobFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&j.wait, "wait", false, "wait until it has ended; --timeout does not bound that")
 }
 
-// begun shows a job that was begun, or what it would do.
-func (p *program) begun(ctx context.Context, cl *client, j *jobFlags, r *postriderv1.Replay, preview *postriderv1.ReplayPreview) error {
+// expected is how many deliveries a job would make, for who watches it; 0 if nobody knows or watches.
+// preview is asked for no more than that.
+func (p *program) expected(j *jobFlags, preview func() (*postriderv1.ReplayPreview, error)) (int64, error) {
+	if !j.wait || j.dryRun || !p.progress().live() {
+		return 0, nil
+	}
+	would, err := preview()
+	if err != nil || would.GetTruncated() {
+		return 0, err
+	}
+	return would.GetDeliveries(), nil
+}
+
+// begun shows a job that was begun, or what it would do. It is expected to make so many deliveries.
+func (p *program) begun(ctx context.Context, cl *client, j *jobFlags, r *postriderv1.Replay, preview *postriderv1.ReplayPreview, expected int64) error {
 	if j.dryRun {
 		return p.show(preview, func(t *table) {
 			most := ""
@@ -141,9 +154,13 @@ func (p *program) begun(ctx context.Context, cl *client, j *jobFlags, r *postrid
 	if !j.wait {
 		return p.showReplay(r)
 	}
+	g := p.progress()
+	defer g.end()
 	tick := time.NewTicker(waitTick)
 	defer tick.Stop()
 	for r.GetEndTime() == nil {
+		done := r.GetDeliveries() + r.GetSkipped()
+		g.show(replayKind(r)+" "+r.GetId(), done, expected, r.GetTrouble())
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -155,6 +172,7 @@ func (p *program) begun(ctx context.Context, cl *client, j *jobFlags, r *postrid
 		}
 		r = resp.GetReplay()
 	}
+	g.end()
 	err := p.showReplay(r)
 	if err == nil && r.GetState() != postriderv1.ReplayState_REPLAY_STATE_SUCCEEDED {
 		return &codeError{exitFailure, errors.New("it was aborted")}
@@ -202,13 +220,21 @@ state. What has begun goes on whatever is restarted; see "postrider replays".`,
 		if sel.EndTime, err = moment("--until", until, p.now()); err != nil {
 			return err
 		}
-		resp, err := cl.replays.CreateReplay(ctx, &postriderv1.CreateReplayRequest{
+		req := &postriderv1.CreateReplayRequest{
 			AccountId: cl.account, Events: sel, Rate: job.rate, DryRun: job.dryRun, ReplayId: string(postrider.NewReplayID()),
+		}
+		expected, err := p.expected(&job, func() (*postriderv1.ReplayPreview, error) {
+			resp, err := cl.replays.CreateReplay(ctx, &postriderv1.CreateReplayRequest{AccountId: cl.account, Events: sel, DryRun: true})
+			return resp.GetPreview(), err
 		})
 		if err != nil {
 			return err
 		}
-		return p.begun(ctx, cl, &job, resp.GetReplay(), resp.GetPreview())
+		resp, err := cl.replays.CreateReplay(ctx, req)
+		if err != nil {
+			return err
+		}
+		return p.begun(ctx, cl, &job, resp.GetReplay(), resp.GetPreview(), expected)
 	})
 	return c
 }
@@ -246,13 +272,21 @@ schedule. --all selects every one of the account.`,
 		if sel.EndTime, err = moment("--until", until, p.now()); err != nil {
 			return err
 		}
-		resp, err := cl.replays.RedriveDeadLetters(ctx, &postriderv1.RedriveDeadLettersRequest{
+		req := &postriderv1.RedriveDeadLettersRequest{
 			AccountId: cl.account, DeadLetters: sel, Rate: job.rate, DryRun: job.dryRun, ReplayId: string(postrider.NewReplayID()),
+		}
+		expected, err := p.expected(&job, func() (*postriderv1.ReplayPreview, error) {
+			resp, err := cl.replays.RedriveDeadLetters(ctx, &postriderv1.RedriveDeadLettersRequest{AccountId: cl.account, DeadLetters: sel, DryRun: true})
+			return resp.GetPreview(), err
 		})
 		if err != nil {
 			return err
 		}
-		return p.begun(ctx, cl, &job, resp.GetReplay(), resp.GetPreview())
+		resp, err := cl.replays.RedriveDeadLetters(ctx, req)
+		if err != nil {
+			return err
+		}
+		return p.begun(ctx, cl, &job, resp.GetReplay(), resp.GetPreview(), expected)
 	})
 	return c
 }

@@ -85,6 +85,30 @@ func (p *program) webhooksRotate() *cobra.Command {
 	return c
 }
 
+func (p *program) webhooksSecrets() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "secrets WEBHOOK",
+		Short:   "Show the secrets that a webhook signs with",
+		Long:    "Show the secrets that a webhook signs with, newest first. The audit log says who has looked.",
+		Example: "  postrider webhooks secrets wh_01HF7YAT00ZZZZZZZZZZZZZZZZ",
+		Args:    cobra.ExactArgs(1),
+	}
+	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
+		resp, err := cl.webhooks.GetWebhookSecrets(ctx, &postriderv1.GetWebhookSecretsRequest{AccountId: cl.account, WebhookId: args[0]})
+		if err != nil {
+			return err
+		}
+		return p.show(resp, func(t *table) {
+			t.row("ID", "KIND", "SIGNS UNTIL", "SECRET")
+			for _, s := range resp.GetSecrets() {
+				d := s.GetDescription()
+				t.row(d.GetId(), d.GetKind(), cell(stamp(d.GetExpireTime())), s.GetSecret())
+			}
+		})
+	})
+	return c
+}
+
 // errTestFailed is the exit code of a test whose attempt failed; what happened was shown.
 var errTestFailed = &codeError{exitFailure, errors.New("the attempt failed")}
 

@@ -21,7 +21,7 @@ func (p *program) webhooksCommand() *cobra.Command {
 is in force when its command returns: an event that is published after "create" reaches the
 webhook, and nothing is sent any more after "pause" or "delete".`,
 	}, p.webhooksCreate(), p.webhooksList(), p.webhooksGet(), p.webhooksUpdate(), p.webhooksDelete(),
-		p.webhooksPause(), p.webhooksResume(), p.webhooksBacklog(), p.webhooksHealth(), p.webhooksRotate(), p.webhooksTest(),
+		p.webhooksPause(), p.webhooksResume(), p.webhooksBacklog(), p.webhooksHealth(), p.webhooksRotate(), p.webhooksSecrets(), p.webhooksTest(),
 		p.webhooksVerify(), p.webhooksHandshake(), p.webhooksExplain())
 }
 

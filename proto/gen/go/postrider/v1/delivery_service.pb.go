@@ -149,7 +149,9 @@ type ListDeliveriesRequest struct {
 	// Whose last attempt had this outcome: "succeeded", "retryable", "permanent" or "gone".
 	Outcome string `protobuf:"bytes,11,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	// Whose last attempt was answered with this HTTP status; 0: any.
-	StatusCode    int32 `protobuf:"varint,12,opt,name=status_code,json=statusCode,proto3" json:"status_code,omitempty"`
+	StatusCode int32 `protobuf:"varint,12,opt,name=status_code,json=statusCode,proto3" json:"status_code,omitempty"`
+	// Whether the list begins with the oldest. Default: with the newest.
+	OldestFirst   bool `protobuf:"varint,13,opt,name=oldest_first,json=oldestFirst,proto3" json:"oldest_first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -266,6 +268,13 @@ func (x *ListDeliveriesRequest) GetStatusCode() int32 {
 		return x.StatusCode
 	}
 	return 0
+}
+
+func (x *ListDeliveriesRequest) GetOldestFirst() bool {
+	if x != nil {
+		return x.OldestFirst
+	}
+	return false
 }
 
 // ListDeliveriesResponse holds a page.
@@ -1369,7 +1378,7 @@ const file_postrider_v1_delivery_service_proto_rawDesc = "" +
 	"\vdelivery_id\x18\x02 \x01(\tR\n" +
 	"deliveryId\"I\n" +
 	"\x13GetDeliveryResponse\x122\n" +
-	"\bdelivery\x18\x01 \x01(\v2\x16.postrider.v1.DeliveryR\bdelivery\"\xc4\x03\n" +
+	"\bdelivery\x18\x01 \x01(\v2\x16.postrider.v1.DeliveryR\bdelivery\"\xe7\x03\n" +
 	"\x15ListDeliveriesRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12\x1b\n" +
@@ -1389,7 +1398,8 @@ const file_postrider_v1_delivery_service_proto_rawDesc = "" +
 	" \x01(\tR\x06callId\x12\x18\n" +
 	"\aoutcome\x18\v \x01(\tR\aoutcome\x12\x1f\n" +
 	"\vstatus_code\x18\f \x01(\x05R\n" +
-	"statusCode\"x\n" +
+	"statusCode\x12!\n" +
+	"\foldest_first\x18\r \x01(\bR\voldestFirst\"x\n" +
 	"\x16ListDeliveriesResponse\x126\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2\x16.postrider.v1.DeliveryR\n" +

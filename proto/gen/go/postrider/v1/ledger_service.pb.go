@@ -112,6 +112,83 @@ func (ImbalanceKind) EnumDescriptor() ([]byte, []int) {
 	return file_postrider_v1_ledger_service_proto_rawDescGZIP(), []int{0}
 }
 
+// ReconcileStep is what is being done.
+type ReconcileStep int32
+
+const (
+	// Never sent.
+	ReconcileStep_RECONCILE_STEP_UNSPECIFIED ReconcileStep = 0
+	// The streams of deliveries, retries and dead letters are read; done counts messages.
+	ReconcileStep_RECONCILE_STEP_STREAMS ReconcileStep = 1
+	// The recorder records what the journal held; done and total are places in the journal.
+	ReconcileStep_RECONCILE_STEP_RECORDER ReconcileStep = 2
+	// The delivery log is compared; done counts its deliveries.
+	ReconcileStep_RECONCILE_STEP_LOG ReconcileStep = 3
+	// Accepted events are compared; done and total are places in EVENTS.
+	ReconcileStep_RECONCILE_STEP_EVENTS ReconcileStep = 4
+	// The journal is compared; done and total are places in it.
+	ReconcileStep_RECONCILE_STEP_JOURNAL ReconcileStep = 5
+	// The retry index is compared; done and total count records.
+	ReconcileStep_RECONCILE_STEP_INDEX ReconcileStep = 6
+	// What moved meanwhile is left to settle, to be looked at again; total counts the ids.
+	ReconcileStep_RECONCILE_STEP_SETTLE ReconcileStep = 7
+	// What can be rebuilt is put back; total counts the ids.
+	ReconcileStep_RECONCILE_STEP_REPAIR ReconcileStep = 8
+)
+
+// Enum value maps for ReconcileStep.
+var (
+	ReconcileStep_name = map[int32]string{
+		0: "RECONCILE_STEP_UNSPECIFIED",
+		1: "RECONCILE_STEP_STREAMS",
+		2: "RECONCILE_STEP_RECORDER",
+		3: "RECONCILE_STEP_LOG",
+		4: "RECONCILE_STEP_EVENTS",
+		5: "RECONCILE_STEP_JOURNAL",
+		6: "RECONCILE_STEP_INDEX",
+		7: "RECONCILE_STEP_SETTLE",
+		8: "RECONCILE_STEP_REPAIR",
+	}
+	ReconcileStep_value = map[string]int32{
+		"RECONCILE_STEP_UNSPECIFIED": 0,
+		"RECONCILE_STEP_STREAMS":     1,
+		"RECONCILE_STEP_RECORDER":    2,
+		"RECONCILE_STEP_LOG":         3,
+		"RECONCILE_STEP_EVENTS":      4,
+		"RECONCILE_STEP_JOURNAL":     5,
+		"RECONCILE_STEP_INDEX":       6,
+		"RECONCILE_STEP_SETTLE":      7,
+		"RECONCILE_STEP_REPAIR":      8,
+	}
+)
+
+func (x ReconcileStep) Enum() *ReconcileStep {
+	p := new(ReconcileStep)
+	*p = x
+	return p
+}
+
+func (x ReconcileStep) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReconcileStep) Descriptor() protoreflect.EnumDescriptor {
+	return file_postrider_v1_ledger_service_proto_enumTypes[1].Descriptor()
+}
+
+func (ReconcileStep) Type() protoreflect.EnumType {
+	return &file_postrider_v1_ledger_service_proto_enumTypes[1]
+}
+
+func (x ReconcileStep) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReconcileStep.Descriptor instead.
+func (ReconcileStep) EnumDescriptor() ([]byte, []int) {
+	return file_postrider_v1_ledger_service_proto_rawDescGZIP(), []int{1}
+}
+
 // Ledger is where an account's deliveries are: routed = delivered + dead + cancelled + waiting +
 // held + in flight. The terms are counted one after the other, so that what moves meanwhile may
 // be missing or counted twice.
@@ -575,7 +652,9 @@ type ReconcileRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether to put back what can be rebuilt: members of the retry index, rows of the log, and records of
 	// deliveries that have not ended and are in no store, made again from their events.
-	Repair        bool `protobuf:"varint,1,opt,name=repair,proto3" json:"repair,omitempty"`
+	Repair bool `protobuf:"varint,1,opt,name=repair,proto3" json:"repair,omitempty"`
+	// Whether to tell how far it is, a few times a second at most.
+	Progress      bool `protobuf:"varint,2,opt,name=progress,proto3" json:"progress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -617,7 +696,15 @@ func (x *ReconcileRequest) GetRepair() bool {
 	return false
 }
 
-// ReconcileResponse is a finding, or, as the last message, the summary.
+func (x *ReconcileRequest) GetProgress() bool {
+	if x != nil {
+		return x.Progress
+	}
+	return false
+}
+
+// ReconcileResponse is a finding, how far it is if that was asked for, or, as the last message, the
+// summary.
 type ReconcileResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What it is.
@@ -626,6 +713,7 @@ type ReconcileResponse struct {
 	//
 	//	*ReconcileResponse_Imbalance
 	//	*ReconcileResponse_Summary
+	//	*ReconcileResponse_Progress
 	What          isReconcileResponse_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -686,6 +774,15 @@ func (x *ReconcileResponse) GetSummary() *ReconcileSummary {
 	return nil
 }
 
+func (x *ReconcileResponse) GetProgress() *ReconcileProgress {
+	if x != nil {
+		if x, ok := x.What.(*ReconcileResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
 type isReconcileResponse_What interface {
 	isReconcileResponse_What()
 }
@@ -700,9 +797,81 @@ type ReconcileResponse_Summary struct {
 	Summary *ReconcileSummary `protobuf:"bytes,2,opt,name=summary,proto3,oneof"`
 }
 
+type ReconcileResponse_Progress struct {
+	// How far it is.
+	Progress *ReconcileProgress `protobuf:"bytes,3,opt,name=progress,proto3,oneof"`
+}
+
 func (*ReconcileResponse_Imbalance) isReconcileResponse_What() {}
 
 func (*ReconcileResponse_Summary) isReconcileResponse_What() {}
+
+func (*ReconcileResponse_Progress) isReconcileResponse_What() {}
+
+// ReconcileProgress is how far a reconciliation is. What it finds first is looked at again, by the
+// same steps.
+type ReconcileProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is being done.
+	Step ReconcileStep `protobuf:"varint,1,opt,name=step,proto3,enum=postrider.v1.ReconcileStep" json:"step,omitempty"`
+	// How much of it is done.
+	Done int64 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	// How much there is to do; 0: not known.
+	Total         int64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReconcileProgress) Reset() {
+	*x = ReconcileProgress{}
+	mi := &file_postrider_v1_ledger_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReconcileProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReconcileProgress) ProtoMessage() {}
+
+func (x *ReconcileProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_ledger_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReconcileProgress.ProtoReflect.Descriptor instead.
+func (*ReconcileProgress) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_ledger_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReconcileProgress) GetStep() ReconcileStep {
+	if x != nil {
+		return x.Step
+	}
+	return ReconcileStep_RECONCILE_STEP_UNSPECIFIED
+}
+
+func (x *ReconcileProgress) GetDone() int64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *ReconcileProgress) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
 
 // ReconcileSummary says what was looked at.
 type ReconcileSummary struct {
@@ -735,7 +904,7 @@ type ReconcileSummary struct {
 
 func (x *ReconcileSummary) Reset() {
 	*x = ReconcileSummary{}
-	mi := &file_postrider_v1_ledger_service_proto_msgTypes[8]
+	mi := &file_postrider_v1_ledger_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -747,7 +916,7 @@ func (x *ReconcileSummary) String() string {
 func (*ReconcileSummary) ProtoMessage() {}
 
 func (x *ReconcileSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_ledger_service_proto_msgTypes[8]
+	mi := &file_postrider_v1_ledger_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -760,7 +929,7 @@ func (x *ReconcileSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconcileSummary.ProtoReflect.Descriptor instead.
 func (*ReconcileSummary) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_ledger_service_proto_rawDescGZIP(), []int{8}
+	return file_postrider_v1_ledger_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReconcileSummary) GetEvents() int64 {
@@ -889,13 +1058,19 @@ const file_postrider_v1_ledger_service_proto_rawDesc = "" +
 	"webhook_id\x18\x05 \x01(\tR\twebhookId\x12\x14\n" +
 	"\x05state\x18\x06 \x01(\tR\x05state\x12\x16\n" +
 	"\x06places\x18\a \x03(\tR\x06places\x12\x1a\n" +
-	"\brepaired\x18\b \x01(\bR\brepaired\"*\n" +
+	"\brepaired\x18\b \x01(\bR\brepaired\"F\n" +
 	"\x10ReconcileRequest\x12\x16\n" +
-	"\x06repair\x18\x01 \x01(\bR\x06repair\"\x90\x01\n" +
+	"\x06repair\x18\x01 \x01(\bR\x06repair\x12\x1a\n" +
+	"\bprogress\x18\x02 \x01(\bR\bprogress\"\xcf\x01\n" +
 	"\x11ReconcileResponse\x127\n" +
 	"\timbalance\x18\x01 \x01(\v2\x17.postrider.v1.ImbalanceH\x00R\timbalance\x12:\n" +
-	"\asummary\x18\x02 \x01(\v2\x1e.postrider.v1.ReconcileSummaryH\x00R\asummaryB\x06\n" +
-	"\x04what\"\xe8\x02\n" +
+	"\asummary\x18\x02 \x01(\v2\x1e.postrider.v1.ReconcileSummaryH\x00R\asummary\x12=\n" +
+	"\bprogress\x18\x03 \x01(\v2\x1f.postrider.v1.ReconcileProgressH\x00R\bprogressB\x06\n" +
+	"\x04what\"n\n" +
+	"\x11ReconcileProgress\x12/\n" +
+	"\x04step\x18\x01 \x01(\x0e2\x1b.postrider.v1.ReconcileStepR\x04step\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x03R\x04done\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"\xe8\x02\n" +
 	"\x10ReconcileSummary\x12\x16\n" +
 	"\x06events\x18\x01 \x01(\x03R\x06events\x12'\n" +
 	"\x0fjournal_entries\x18\x02 \x01(\x03R\x0ejournalEntries\x12%\n" +
@@ -926,7 +1101,17 @@ const file_postrider_v1_ledger_service_proto_rawDesc = "" +
 	"\"IMBALANCE_KIND_UNKNOWN_DEAD_LETTER\x10\t\x12!\n" +
 	"\x1dIMBALANCE_KIND_NO_DEAD_LETTER\x10\n" +
 	"\x12\x1d\n" +
-	"\x19IMBALANCE_KIND_LOG_BEHIND\x10\v2\x81\x02\n" +
+	"\x19IMBALANCE_KIND_LOG_BEHIND\x10\v*\x87\x02\n" +
+	"\rReconcileStep\x12\x1e\n" +
+	"\x1aRECONCILE_STEP_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16RECONCILE_STEP_STREAMS\x10\x01\x12\x1b\n" +
+	"\x17RECONCILE_STEP_RECORDER\x10\x02\x12\x16\n" +
+	"\x12RECONCILE_STEP_LOG\x10\x03\x12\x19\n" +
+	"\x15RECONCILE_STEP_EVENTS\x10\x04\x12\x1a\n" +
+	"\x16RECONCILE_STEP_JOURNAL\x10\x05\x12\x18\n" +
+	"\x14RECONCILE_STEP_INDEX\x10\x06\x12\x19\n" +
+	"\x15RECONCILE_STEP_SETTLE\x10\a\x12\x19\n" +
+	"\x15RECONCILE_STEP_REPAIR\x10\b2\x81\x02\n" +
 	"\rLedgerService\x12L\n" +
 	"\tGetLedger\x12\x1e.postrider.v1.GetLedgerRequest\x1a\x1f.postrider.v1.GetLedgerResponse\x12R\n" +
 	"\vListLedgers\x12 .postrider.v1.ListLedgersRequest\x1a!.postrider.v1.ListLedgersResponse\x12N\n" +
@@ -945,41 +1130,45 @@ func file_postrider_v1_ledger_service_proto_rawDescGZIP() []byte {
 	return file_postrider_v1_ledger_service_proto_rawDescData
 }
 
-var file_postrider_v1_ledger_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_postrider_v1_ledger_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_postrider_v1_ledger_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_postrider_v1_ledger_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_postrider_v1_ledger_service_proto_goTypes = []any{
 	(ImbalanceKind)(0),            // 0: postrider.v1.ImbalanceKind
-	(*Ledger)(nil),                // 1: postrider.v1.Ledger
-	(*GetLedgerRequest)(nil),      // 2: postrider.v1.GetLedgerRequest
-	(*GetLedgerResponse)(nil),     // 3: postrider.v1.GetLedgerResponse
-	(*ListLedgersRequest)(nil),    // 4: postrider.v1.ListLedgersRequest
-	(*ListLedgersResponse)(nil),   // 5: postrider.v1.ListLedgersResponse
-	(*Imbalance)(nil),             // 6: postrider.v1.Imbalance
-	(*ReconcileRequest)(nil),      // 7: postrider.v1.ReconcileRequest
-	(*ReconcileResponse)(nil),     // 8: postrider.v1.ReconcileResponse
-	(*ReconcileSummary)(nil),      // 9: postrider.v1.ReconcileSummary
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(ReconcileStep)(0),            // 1: postrider.v1.ReconcileStep
+	(*Ledger)(nil),                // 2: postrider.v1.Ledger
+	(*GetLedgerRequest)(nil),      // 3: postrider.v1.GetLedgerRequest
+	(*GetLedgerResponse)(nil),     // 4: postrider.v1.GetLedgerResponse
+	(*ListLedgersRequest)(nil),    // 5: postrider.v1.ListLedgersRequest
+	(*ListLedgersResponse)(nil),   // 6: postrider.v1.ListLedgersResponse
+	(*Imbalance)(nil),             // 7: postrider.v1.Imbalance
+	(*ReconcileRequest)(nil),      // 8: postrider.v1.ReconcileRequest
+	(*ReconcileResponse)(nil),     // 9: postrider.v1.ReconcileResponse
+	(*ReconcileProgress)(nil),     // 10: postrider.v1.ReconcileProgress
+	(*ReconcileSummary)(nil),      // 11: postrider.v1.ReconcileSummary
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_postrider_v1_ledger_service_proto_depIdxs = []int32{
-	1,  // 0: postrider.v1.GetLedgerResponse.ledger:type_name -> postrider.v1.Ledger
-	10, // 1: postrider.v1.GetLedgerResponse.count_time:type_name -> google.protobuf.Timestamp
-	1,  // 2: postrider.v1.ListLedgersResponse.ledgers:type_name -> postrider.v1.Ledger
-	1,  // 3: postrider.v1.ListLedgersResponse.total:type_name -> postrider.v1.Ledger
-	10, // 4: postrider.v1.ListLedgersResponse.count_time:type_name -> google.protobuf.Timestamp
+	2,  // 0: postrider.v1.GetLedgerResponse.ledger:type_name -> postrider.v1.Ledger
+	12, // 1: postrider.v1.GetLedgerResponse.count_time:type_name -> google.protobuf.Timestamp
+	2,  // 2: postrider.v1.ListLedgersResponse.ledgers:type_name -> postrider.v1.Ledger
+	2,  // 3: postrider.v1.ListLedgersResponse.total:type_name -> postrider.v1.Ledger
+	12, // 4: postrider.v1.ListLedgersResponse.count_time:type_name -> google.protobuf.Timestamp
 	0,  // 5: postrider.v1.Imbalance.kind:type_name -> postrider.v1.ImbalanceKind
-	6,  // 6: postrider.v1.ReconcileResponse.imbalance:type_name -> postrider.v1.Imbalance
-	9,  // 7: postrider.v1.ReconcileResponse.summary:type_name -> postrider.v1.ReconcileSummary
-	2,  // 8: postrider.v1.LedgerService.GetLedger:input_type -> postrider.v1.GetLedgerRequest
-	4,  // 9: postrider.v1.LedgerService.ListLedgers:input_type -> postrider.v1.ListLedgersRequest
-	7,  // 10: postrider.v1.LedgerService.Reconcile:input_type -> postrider.v1.ReconcileRequest
-	3,  // 11: postrider.v1.LedgerService.GetLedger:output_type -> postrider.v1.GetLedgerResponse
-	5,  // 12: postrider.v1.LedgerService.ListLedgers:output_type -> postrider.v1.ListLedgersResponse
-	8,  // 13: postrider.v1.LedgerService.Reconcile:output_type -> postrider.v1.ReconcileResponse
-	11, // [11:14] is the sub-list for method output_type
-	8,  // [8:11] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	7,  // 6: postrider.v1.ReconcileResponse.imbalance:type_name -> postrider.v1.Imbalance
+	11, // 7: postrider.v1.ReconcileResponse.summary:type_name -> postrider.v1.ReconcileSummary
+	10, // 8: postrider.v1.ReconcileResponse.progress:type_name -> postrider.v1.ReconcileProgress
+	1,  // 9: postrider.v1.ReconcileProgress.step:type_name -> postrider.v1.ReconcileStep
+	3,  // 10: postrider.v1.LedgerService.GetLedger:input_type -> postrider.v1.GetLedgerRequest
+	5,  // 11: postrider.v1.LedgerService.ListLedgers:input_type -> postrider.v1.ListLedgersRequest
+	8,  // 12: postrider.v1.LedgerService.Reconcile:input_type -> postrider.v1.ReconcileRequest
+	4,  // 13: postrider.v1.LedgerService.GetLedger:output_type -> postrider.v1.GetLedgerResponse
+	6,  // 14: postrider.v1.LedgerService.ListLedgers:output_type -> postrider.v1.ListLedgersResponse
+	9,  // 15: postrider.v1.LedgerService.Reconcile:output_type -> postrider.v1.ReconcileResponse
+	13, // [13:16] is the sub-list for method output_type
+	10, // [10:13] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_ledger_service_proto_init() }
@@ -990,14 +1179,15 @@ func file_postrider_v1_ledger_service_proto_init() {
 	file_postrider_v1_ledger_service_proto_msgTypes[7].OneofWrappers = []any{
 		(*ReconcileResponse_Imbalance)(nil),
 		(*ReconcileResponse_Summary)(nil),
+		(*ReconcileResponse_Progress)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_ledger_service_proto_rawDesc), len(file_postrider_v1_ledger_service_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   9,
+			NumEnums:      2,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

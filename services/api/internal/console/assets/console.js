@@ -1,11 +1,12 @@
 // The live parts of the pages. Everything works without them but the palette, the live tail and the
 // times in the reader's own zone.
-import { localTimes } from "./times.js";
+import { localFields, localTimes } from "./times.js";
 import { watch } from "./live.js";
 import { tail } from "./tail.js";
 import { palette } from "./palette.js";
 
 localTimes(document);
+localFields();
 watch();
 tail();
 palette();

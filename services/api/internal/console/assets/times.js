@@ -21,3 +21,25 @@ export function localTimes(root) {
     element.textContent = minute.format(new Date(element.dataset.time));
   }
 }
+
+// Fields for moments hold UTC, in which forms are sent and addresses are shared. Whoever fills one in
+// sees and writes the reader's own zone.
+export function localFields() {
+  for (const field of document.querySelectorAll('input[type="datetime-local"]')) {
+    field.value = inZone(field.defaultValue);
+    for (const label of field.labels) {
+      for (const node of label.childNodes) {
+        if (node.nodeType === Node.TEXT_NODE) node.data = node.data.replace("(UTC)", `(${zone})`);
+      }
+    }
+    field.form?.addEventListener("formdata", (event) => {
+      if (field.value) event.formData.set(field.name, new Date(field.value).toISOString().slice(0, 16));
+    });
+  }
+}
+
+function inZone(utc) {
+  const at = new Date(`${utc}Z`);
+  if (Number.isNaN(at.getTime())) return "";
+  return new Date(at.getTime() - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+}
