@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
@@ -15,48 +13,71 @@ import (
 func (p *program) accountsCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "accounts",
-		Short: "Make and list accounts",
+		Short: "Make, list and change accounts",
 		Long: `An account owns events, webhooks, event types and keys, and is kept apart from all others.
-Only an admin key makes and lists accounts.`,
-	}, p.accountsCreate(), p.accountsList(), p.accountsGet())
+Only an admin key makes, lists and changes accounts.`,
+	}, p.accountsCreate(), p.accountsList(), p.accountsGet(), p.accountsUpdate())
 }
 
 const policyPrefix = "UNKNOWN_TYPE_POLICY_"
 
 func (p *program) accountsCreate() *cobra.Command {
-	var acc postriderv1.Account
-	var policy string
-	var window time.Duration
-	var allowHTTP bool
+	var flags accountFlags
 	c := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Make an account",
 		Example: `  postrider accounts create "JewelMusic"
   postrider accounts create "Radio Nine" --subdomain radionine --time-zone Australia/Melbourne
-  postrider accounts create "Strict" --unknown-types reject --dedup-window 1h`,
+  postrider accounts create "Strict" --unknown-types reject --dedup-window 1h
+  postrider accounts create "Trial" --class free --max-in-flight 20 --rate-limit 50`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := c.Flags()
-	f.StringVar(&acc.Subdomain, "subdomain", "", "its DNS label, unique over all accounts; default: made from its number")
-	f.StringVar(&acc.TimeZone, "time-zone", "", "IANA time zone; default: UTC")
-	f.StringVar(&policy, "unknown-types", "", "what happens to events of a type that is not in the catalogue: allow (default), warn or reject")
-	f.DurationVar(&window, "dedup-window", 0, "how long an idempotency key is remembered; default: 24h")
-	f.StringVar(&acc.AccountClass, "class", "", "class of service: free, standard (default), premium or internal")
-	f.BoolVar(&allowHTTP, "allow-http", false, "whether its webhooks may have http URLs; default: as the deployment says")
-	f.BoolVar(&acc.StrictJson, "strict-json", false, "refuse JSON data that JSON.stringify would write in another way")
+	flags.add(f)
 	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
-		n, err := choice("--unknown-types", policy, policyPrefix, postriderv1.UnknownTypePolicy_value)
+		acc, _, err := flags.account(f)
 		if err != nil {
 			return err
 		}
-		acc.DisplayName, acc.UnknownTypePolicy = args[0], postriderv1.UnknownTypePolicy(n)
-		if f.Changed("dedup-window") {
-			acc.DedupWindow = durationpb.New(window)
+		acc.DisplayName = args[0]
+		resp, err := cl.accounts.CreateAccount(ctx, &postriderv1.CreateAccountRequest{Account: acc})
+		if err != nil {
+			return err
 		}
-		if f.Changed("allow-http") {
-			acc.AllowHttp = &allowHTTP
+		return p.show(resp.GetAccount(), func(t *table) { accountFields(t, resp.GetAccount()) })
+	})
+	return c
+}
+
+func (p *program) accountsUpdate() *cobra.Command {
+	var flags accountFlags
+	var name, etag string
+	c := &cobra.Command{
+		Use:   "update ACCOUNT",
+		Short: "Change an account",
+		Long:  "Change what is named by flags and nothing else. A limit of 0 removes it.",
+		Example: `  postrider accounts update acc_01HF7YAT00ZZZZZZZZZZZZZZZZ --max-in-flight 100 --rate-limit 500
+  postrider accounts update acc_01HF7YAT00ZZZZZZZZZZZZZZZZ --rate-limit 0`,
+		Args: cobra.ExactArgs(1),
+	}
+	f := c.Flags()
+	flags.add(f)
+	f.StringVar(&name, "name", "", "for people")
+	f.StringVar(&etag, "etag", "", "change it only if this is still its etag")
+	c.RunE = p.remote(func(ctx context.Context, cl *client, args []string) error {
+		acc, mask, err := flags.account(f)
+		if err != nil {
+			return err
 		}
-		resp, err := cl.accounts.CreateAccount(ctx, &postriderv1.CreateAccountRequest{Account: &acc})
+		if f.Changed("name") {
+			acc.DisplayName = name
+			mask.Paths = append(mask.Paths, "display_name")
+		}
+		if len(mask.GetPaths()) == 0 {
+			return usagef("name what is to change, such as --rate-limit or --name")
+		}
+		acc.Id, acc.Etag = args[0], etag
+		resp, err := cl.accounts.UpdateAccount(ctx, &postriderv1.UpdateAccountRequest{Account: acc, UpdateMask: mask})
 		if err != nil {
 			return err
 		}
@@ -129,6 +150,12 @@ func accountFields(t *table, a *postriderv1.Account) {
 	t.field("class", a.GetAccountClass())
 	if a.AllowHttp != nil {
 		t.field("allow http", strconv.FormatBool(a.GetAllowHttp()))
+	}
+	if n := a.GetMaxInFlight(); n > 0 {
+		t.field("max in flight", strconv.Itoa(int(n)))
+	}
+	if rate := a.GetRateLimit(); rate > 0 {
+		t.field("rate limit", strconv.FormatFloat(rate, 'g', -1, 64)+"/s")
 	}
 	t.field("created", stamp(a.GetCreateTime()))
 	t.field("updated", stamp(a.GetUpdateTime()))
