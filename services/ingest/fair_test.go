@@ -70,14 +70,19 @@ func (b *bench) route(t *testing.T, perSecond int, account postrider.AccountID) 
 	}
 }
 
-// flood publishes as fast as it can until ctx ends, and counts what was refused.
-func flood(ctx context.Context, t *testing.T, in *ingestOf, key string) (accepted, refused int) {
+// flood publishes as fast as it can until over is closed, and counts what was refused.
+func flood(t *testing.T, over <-chan struct{}, in *ingestOf, key string) (accepted, refused int) {
 	t.Helper()
 	reqs := make([]*postriderv1.PublishEventRequest, 200)
 	for i := range reqs {
 		reqs[i] = requestOf("", strconv.Itoa(i))
 	}
-	for ctx.Err() == nil {
+	for {
+		select {
+		case <-over:
+			return accepted, refused
+		default:
+		}
 		res, err := in.events.BatchPublishEvents(as(t.Context(), key), &postriderv1.BatchPublishEventsRequest{Requests: reqs})
 		if err != nil {
 			t.Error(err)
@@ -94,7 +99,6 @@ func flood(ctx context.Context, t *testing.T, in *ingestOf, key string) (accepte
 			}
 		}
 	}
-	return accepted, refused
 }
 
 // One account publishes many times what can be routed. It is refused what is over its share, and
@@ -107,21 +111,22 @@ func TestAFloodOfOneAccountIsNotTheWaitOfAnother(t *testing.T) {
 		c.Fair.Backlog, c.Fair.Every = 200, 50*time.Millisecond
 	})
 	waits := b.route(t, 4000, b.account)
-	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	stop := sync.OnceFunc(func() { close(over) })
 	var flooding sync.WaitGroup
 	var accepted, refused int
-	flooding.Go(func() { accepted, refused = flood(ctx, t, in, floodKey) })
+	flooding.Go(func() { accepted, refused = flood(t, over, in, floodKey) })
 	t.Cleanup(flooding.Wait)
 	t.Cleanup(stop)
 
-	over := func(ev *postriderv1.PublishEventRequest) (e *fault.Error, ok bool) {
+	ask := func(ev *postriderv1.PublishEventRequest) (e *fault.Error, ok bool) {
 		_, err := in.events.PublishEvent(as(t.Context(), floodKey), ev)
 		e, ok = fault.As(err)
 		return e, ok
 	}
-	require.Eventually(t, func() bool { _, refused := over(requestOf("", "1")); return refused }, soon, time.Millisecond)
-	e, ok := over(requestOf("", "1"))
-	for ; !ok; e, ok = over(requestOf("", "1")) {
+	require.Eventually(t, func() bool { _, refused := ask(requestOf("", "1")); return refused }, soon, time.Millisecond)
+	e, ok := ask(requestOf("", "1"))
+	for ; !ok; e, ok = ask(requestOf("", "1")) {
 		continue
 	}
 	require.Equal(t, fault.Exhausted, e.Kind)

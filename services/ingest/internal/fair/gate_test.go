@@ -2,6 +2,7 @@ package fair_test
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -98,9 +99,7 @@ func quiet() load {
 
 func with(l load, id postrider.AccountID, rate float64) load {
 	out := load{id: rate}
-	for k, v := range l {
-		out[k] = v
-	}
+	maps.Copy(out, l)
 	return out
 }
 
