@@ -120,7 +120,7 @@ func (c *Consumer) Info(ctx context.Context) (ConsumerInfo, error) {
 // ConsumerInfo is for the owner of a stream; see Consumer.Info.
 func (c *Client) ConsumerInfo(ctx context.Context, stream, durable string) (ConsumerInfo, error) {
 	con, err := c.js.Consumer(ctx, stream, durable)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		return ConsumerInfo{}, fmt.Errorf("consumer %s of %s: %w", durable, stream, ErrNotFound)
 	}
 	if err != nil {
@@ -134,6 +134,16 @@ func (c *Client) ConsumerInfo(ctx context.Context, stream, durable string) (Cons
 		AckFloor:    info.AckFloor.Stream,
 		Delivered:   info.Delivered.Stream,
 	}, nil
+}
+
+// Done is how many messages up to the last delivered one are not in anybody's hands: acknowledged, or
+// gone.
+func (i ConsumerInfo) Done() uint64 {
+	inHand := uint64(max(0, i.AckPending)) //nolint:gosec // not negative
+	if inHand > i.Delivered {
+		return 0
+	}
+	return i.Delivered - inHand
 }
 
 // exists reports whether the durable is there; an error means that it could not be told.

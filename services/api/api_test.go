@@ -429,6 +429,8 @@ func TestAccountsHaveNumbersAndSubdomainsOfTheirOwn(t *testing.T) {
 		"account.time_zone":     {DisplayName: "x", TimeZone: "Mars/Olympus"},
 		"account.dedup_window":  {DisplayName: "x", DedupWindow: durationpb.New(time.Second)},
 		"account.account_class": {DisplayName: "x", AccountClass: "gold"},
+		"account.max_in_flight": {DisplayName: "x", MaxInFlight: -1},
+		"account.rate_limit":    {DisplayName: "x", RateLimit: 0.01},
 	} {
 		_, err := create(acc)
 		requireFault(t, err, fault.Invalid, field)
@@ -440,6 +442,28 @@ func TestAccountsHaveNumbersAndSubdomainsOfTheirOwn(t *testing.T) {
 	require.Equal(t, "newfm", renamed.GetAccount().GetSubdomain())
 	_, err = create(&postriderv1.Account{DisplayName: "Two", Subdomain: "developerfm"})
 	require.NoError(t, err, "the former name is free")
+}
+
+func TestTheLimitsOfAnAccountAreTheOperatorsAlone(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	change := func(ctx context.Context, maxInFlight int32, rate float64) (*postriderv1.Account, error) {
+		resp, err := r.accounts.UpdateAccount(ctx, &postriderv1.UpdateAccountRequest{
+			Account:    &postriderv1.Account{Id: r.account, MaxInFlight: maxInFlight, RateLimit: rate},
+			UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"max_in_flight", "rate_limit"}},
+		})
+		return resp.GetAccount(), err
+	}
+	acc, err := change(as(t.Context(), adminKey), 20, 0.5)
+	require.NoError(t, err)
+	require.EqualValues(t, 20, acc.GetMaxInFlight())
+	require.InDelta(t, 0.5, acc.GetRateLimit(), 0)
+	_, err = change(r.ctx(t), 1000, 0)
+	requireFault(t, err, fault.Denied, "admin")
+	acc, err = change(as(t.Context(), adminKey), 0, 0)
+	require.NoError(t, err)
+	require.Zero(t, acc.GetMaxInFlight())
+	require.Zero(t, acc.GetRateLimit())
 }
 
 func TestTheCatalogueIsImportedWholeOrNotAtAll(t *testing.T) {

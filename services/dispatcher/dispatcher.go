@@ -109,6 +109,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	tracer := deps.Telemetry.Tracer("postrider/dispatcher")
 	s.registry = registry.New(registry.Options{
 		Opener: deps.Sealer, RetryScale: cfg.RetryTimeScale, DefaultTimeout: cfg.AttemptTimeout, DefaultMaxInFlight: cfg.MaxInFlight,
+		Shards: deps.Deliveries.Shards(),
 	})
 	s.mirror = config.NewMirror(deps.Streams, deps.Instance, s.registry.Handlers(), deps.Logger)
 	s.writer = deps.Journal.NewWriter("dispatcher")

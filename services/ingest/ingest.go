@@ -21,13 +21,16 @@ import (
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/redisconn"
 	"github.com/postrider/postrider/pkg/rpc"
+	"github.com/postrider/postrider/pkg/service"
 	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/telemetry"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 
 	"github.com/postrider/postrider/services/ingest/internal/admission"
 	"github.com/postrider/postrider/services/ingest/internal/dedup"
+	"github.com/postrider/postrider/services/ingest/internal/fair"
 	"github.com/postrider/postrider/services/ingest/internal/grpcapi"
 	"github.com/postrider/postrider/services/ingest/internal/httpapi"
 )
@@ -42,6 +45,7 @@ type Config struct {
 	DedupTimeout  time.Duration `conf:"dedup-timeout" help:"how long Redis may take to answer before publishing goes on without it"`
 	DedupMaxKeys  int           `conf:"dedup-max-keys" help:"keys that the window in memory holds at most, where there is no Redis"`
 	EventMaxDelay time.Duration `conf:"event-max-delay" help:"how far ahead deliver_at may lie"`
+	Fair          fair.Config   `conf:"fair"`
 }
 
 // Default is the configuration that most deployments want.
@@ -50,7 +54,7 @@ func Default() Config {
 	return Config{
 		MaxData: conf.Bytes(a.MaxDataBytes), MaxInFlight: conf.Bytes(a.MaxInFlightBytes), StreamWindow: 1024,
 		Takeover: a.Takeover, DedupWindow: r.Longest, DedupTimeout: r.Timeout, DedupMaxKeys: m.MaxKeys,
-		EventMaxDelay: a.MaxDelay,
+		EventMaxDelay: a.MaxDelay, Fair: fair.Default(),
 	}
 }
 
@@ -107,6 +111,7 @@ type Service struct {
 	mirror    *config.Mirror
 	index     dedup.Index
 	admission *admission.Admission
+	fair      service.Component // follows the backlog
 	grpc      *grpcapi.Server
 	http      http.Handler
 }
@@ -129,8 +134,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	a := admission.Default()
 	a.MaxDataBytes, a.MaxInFlightBytes, a.MaxDelay = int(cfg.MaxData), int64(cfg.MaxInFlight), cfg.EventMaxDelay
 	a.Takeover, a.PublishBudget, a.MsgIDWindow = cfg.Takeover, streams.PublishBudget, streams.DuplicateWindow
+	gate := fair.New(cfg.Fair, s.directory.Several, time.Now())
+	s.fair = service.Loop("fair", func(ctx context.Context) error {
+		return gate.Run(ctx, func(ctx context.Context) ([]fair.Stage, error) { return stages(ctx, &deps) }, deps.Logger)
+	})
 	s.admission, err = admission.New(a, admission.Deps{
-		Events: deps.Events, Index: s.index, Directory: s.directory, Logger: deps.Logger, Telemetry: deps.Telemetry,
+		Events: deps.Events, Index: s.index, Directory: s.directory, Gate: gate, Logger: deps.Logger, Telemetry: deps.Telemetry,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configure ingest: %w", err)
@@ -159,9 +168,24 @@ func check(cfg *Config, deps *Deps) error {
 	}
 	return errors.Join(
 		cfg.Validate(),
+		conf.Prefix("fair", cfg.Fair.Validate()),
 		conf.NotEmpty("instance", deps.Instance),
 		conf.Rule(cfg.DedupWindow <= deps.Events.MaxAge(), "dedup-window", "must be at most the age of events"),
 	)
+}
+
+// stages reads how much of what was accepted has not been taken by a router, and how much of what was
+// routed by a dispatcher.
+func stages(ctx context.Context, deps *Deps) ([]fair.Stage, error) {
+	events, err := deps.Events.Backlog(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("backlog of events: %w", err)
+	}
+	deliveries, err := deliverystream.BacklogOf(ctx, deps.Streams)
+	if err != nil {
+		return nil, fmt.Errorf("backlog of deliveries: %w", err)
+	}
+	return []fair.Stage{{Waiting: events.Waiting, Passed: events.Done}, {Waiting: deliveries.Waiting, Passed: deliveries.Done}}, nil
 }
 
 // handlers feed what ingest knows of accounts, event types and keys.
@@ -223,15 +247,15 @@ func (s *Service) Start(ctx context.Context) error {
 	if err := s.index.Start(ctx); err != nil {
 		return errors.Join(fmt.Errorf("open the deduplication window: %w", err), s.mirror.Stop(ctx))
 	}
-	if err := s.admission.Start(ctx); err != nil {
-		return errors.Join(err, s.index.Stop(ctx), s.mirror.Stop(ctx))
+	if err := errors.Join(s.fair.Start(ctx), s.admission.Start(ctx)); err != nil {
+		return errors.Join(err, s.fair.Stop(ctx), s.index.Stop(ctx), s.mirror.Stop(ctx))
 	}
 	return nil
 }
 
 // Stop answers what is under way and ends. It may be called without Start, and twice.
 func (s *Service) Stop(ctx context.Context) error {
-	return errors.Join(s.admission.Stop(ctx), s.index.Stop(ctx), s.mirror.Stop(ctx))
+	return errors.Join(s.admission.Stop(ctx), s.fair.Stop(ctx), s.index.Stop(ctx), s.mirror.Stop(ctx))
 }
 
 // Ready says why the service cannot accept events now, or nil. A window that is not whole is no

@@ -12,8 +12,10 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
@@ -157,6 +159,7 @@ type tape struct {
 	events   []publication
 	acks     []time.Duration
 	degraded int
+	wait     time.Duration // that refusals asked for since the last pause
 }
 
 func (t *tape) receipt(r *postriderv1.Receipt, at time.Time) error {
@@ -175,10 +178,31 @@ func (t *tape) receipt(r *postriderv1.Receipt, at time.Time) error {
 }
 
 func (t *tape) verdict(v *postriderv1.PublishVerdict, at time.Time) error {
-	if e := v.GetError(); e != nil {
+	if e := v.GetError(); e != nil && codes.Code(e.GetCode()) == codes.ResourceExhausted { //nolint:gosec // codes are small
+		// Backpressure is no error: a producer waits and goes on.
+		t.wait = max(t.wait, e.GetRetryDelay().AsDuration())
+		return nil
+	} else if e != nil {
 		return fmt.Errorf("an event was refused: %s: %s", e.GetReason(), e.GetMessage())
 	}
 	return t.receipt(v.GetReceipt(), at)
+}
+
+// pauseUnary is how long a producer of single events waits that was refused for its share.
+const pauseUnary = 100 * time.Millisecond
+
+// pause waits as long as refusals asked for, or until the load is over.
+func (t *tape) pause(over <-chan struct{}) {
+	if t.wait == 0 {
+		return
+	}
+	timer := time.NewTimer(t.wait)
+	defer timer.Stop()
+	t.wait = 0
+	select {
+	case <-timer.C:
+	case <-over:
+	}
 }
 
 func ended(over <-chan struct{}) bool {
@@ -195,6 +219,11 @@ func (p *producer) unary(ctx context.Context, i, _ int, t *tape, over <-chan str
 	for !ended(over) {
 		began := time.Now()
 		resp, err := client.PublishEvent(ctx, p.request())
+		if status.Code(err) == codes.ResourceExhausted {
+			t.wait = pauseUnary
+			t.pause(over)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -229,6 +258,7 @@ func (p *producer) batch(ctx context.Context, i, size int, t *tape, over <-chan 
 				return err
 			}
 		}
+		t.pause(over)
 	}
 	return nil
 }
@@ -265,6 +295,7 @@ func (p *producer) stream(ctx context.Context, i, size int, t *tape, over <-chan
 				return
 			}
 			t.acks = append(t.acks, time.Duration(now.UnixNano()-sent[resp.GetTag()].Load()))
+			t.pause(over) // its slots stay taken
 			free <- resp.GetTag()
 		}
 	}()

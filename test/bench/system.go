@@ -95,7 +95,12 @@ func plain(target string) string { return strings.TrimPrefix(target, "static:///
 
 // tenant makes an account with groups of webhooks: each group wants an event type of its own, and
 // has fanOut webhooks. It returns a producer for the account that publishes the types in turn.
-func (s *system) tenant(ctx context.Context, receiverURL string, groups, fanOut int) (_ *producer, err error) {
+func (s *system) tenant(ctx context.Context, receiverURL string, groups, fanOut int) (*producer, error) {
+	return s.tenantAt(ctx, groups, fanOut, func(n int) string { return receiverURL + hookPath + strconv.Itoa(n) })
+}
+
+// tenantAt is tenant with a URL for the number of each webhook.
+func (s *system) tenantAt(ctx context.Context, groups, fanOut int, url func(n int) string) (_ *producer, err error) {
 	conn, err := rpc.Dial(rpc.ClientConfig{Target: s.api})
 	if err != nil {
 		return nil, err
@@ -118,7 +123,7 @@ func (s *system) tenant(ctx context.Context, receiverURL string, groups, fanOut 
 		types[g] = fmt.Sprintf("bench.group%02d", g)
 		for n := range fanOut {
 			_, err := webhooks.CreateWebhook(owner, &postriderv1.CreateWebhookRequest{Webhook: &postriderv1.Webhook{
-				Url: receiverURL + hookPath + strconv.Itoa(g*fanOut+n), EventTypes: []string{types[g]},
+				Url: url(g*fanOut + n), EventTypes: []string{types[g]},
 			}})
 			if err != nil {
 				return nil, fmt.Errorf("create webhook: %w", err)

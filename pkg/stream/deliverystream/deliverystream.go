@@ -118,6 +118,32 @@ func (s *Streams) Consumer(ctx context.Context, shard int) (*stream.Consumer, er
 	})
 }
 
+// Backlog is how much waits for a dispatcher on all shards together.
+type Backlog struct {
+	// Waiting is how many deliveries no dispatcher has taken.
+	Waiting uint64
+	// Done is how many were ever taken and acknowledged.
+	Done uint64
+}
+
+// BacklogOf asks the leaders how much waits for a dispatcher. It is for those who do not open the
+// streams; a shard that has no stream or no consumer yet counts for nothing.
+func BacklogOf(ctx context.Context, c *stream.Client) (Backlog, error) {
+	var sum Backlog
+	for shard := range c.Config().Shards {
+		info, err := c.ConsumerInfo(ctx, name(shard), durable)
+		if errors.Is(err, stream.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return Backlog{}, err
+		}
+		sum.Waiting += info.Pending
+		sum.Done += info.Done()
+	}
+	return sum, nil
+}
+
 func consumerConfig() jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: stream.AckWait,

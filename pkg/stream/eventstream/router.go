@@ -73,6 +73,27 @@ func (s *Stream) updateRouter(ctx context.Context, standing, want jetstream.Cons
 	return err
 }
 
+// Backlog is how much waits to be routed.
+type Backlog struct {
+	// Waiting is how many events no router has taken.
+	Waiting uint64
+	// Done is how many were ever taken and acknowledged, or are gone.
+	Done uint64
+}
+
+// Backlog asks the leader how much waits to be routed; everything, if no router was ever there.
+func (s *Stream) Backlog(ctx context.Context) (Backlog, error) {
+	info, err := s.c.ConsumerInfo(ctx, name, router)
+	if errors.Is(err, stream.ErrNotFound) {
+		usage, err := s.Usage(ctx)
+		return Backlog{Waiting: usage.Messages}, err
+	}
+	if err != nil {
+		return Backlog{}, err
+	}
+	return Backlog{Waiting: info.Pending, Done: info.Done()}, nil
+}
+
 // Checkpoint remembers that every event up to floor is routed. It only moves forward.
 func (s *Stream) Checkpoint(ctx context.Context, floor uint64) error {
 	last, revision, err := s.checkpoint(ctx)

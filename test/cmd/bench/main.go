@@ -37,6 +37,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	flags.DurationVar(&opts.Budget, "budget", 7*time.Minute, "time after which nothing is repeated any more")
 	flags.StringVar(&opts.Profiles, "profiles", "", "folder for CPU profiles of the services under load")
 	only := flags.String("only", "", "configurations to run, separated by commas; empty: all")
+	isolation := flags.Bool("isolation", false, "measure what one account's flood, and receivers that hang, cost the others, and nothing else")
 	quick := flags.Bool("quick", false, "one short run of each configuration")
 	file := flags.String("json", "", "file for the results as JSON")
 	if err := flags.Parse(args); err != nil {
@@ -48,7 +49,18 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if *only != "" {
 		opts.Only = strings.Split(*only, ",")
 	}
+	if *isolation {
+		return code(isolate(ctx, opts, stdout), stderr)
+	}
 	return code(measure(ctx, opts, *file, stdout), stderr)
+}
+
+func isolate(ctx context.Context, opts bench.Options, stdout io.Writer) error {
+	rows, err := bench.Isolation(ctx, opts)
+	if err != nil {
+		return err
+	}
+	return bench.IsolationTable(stdout, rows)
 }
 
 // shorten changes what was not given.

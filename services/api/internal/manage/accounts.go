@@ -23,15 +23,17 @@ const subdomains = "subdomain"
 
 // Bounds and defaults of accounts.
 const (
-	maxDisplayName = 255
-	minDedup       = time.Minute
-	defaultDedup   = 24 * time.Hour
+	maxDisplayName     = 255
+	maxAccountInFlight = 1 << 16
+	maxAccountRate     = 1_000_000
+	minDedup           = time.Minute
+	defaultDedup       = 24 * time.Hour
 )
 
 var (
 	subdomainForm  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`) // RFC 1123 label
 	accountClasses = []string{postrider.AccountFree, postrider.AccountStandard, postrider.AccountPremium, postrider.AccountInternal}
-	accountFields  = []string{"display_name", "subdomain", "time_zone", "unknown_type_policy", "dedup_window", "account_class", "allow_http", "disable_failing_after", "strict_json", "log_retention"}
+	accountFields  = []string{"display_name", "subdomain", "time_zone", "unknown_type_policy", "dedup_window", "account_class", "allow_http", "disable_failing_after", "strict_json", "log_retention", "max_in_flight", "rate_limit"}
 )
 
 // CreateAccount makes an account.
@@ -90,6 +92,11 @@ func (s *Server) checkAccount(acc *postriderv1.Account) []fault.Violation {
 	if d := acc.GetDisableFailingAfter(); d != nil {
 		v.check(checkFailingLimit(d.AsDuration(), true), "account.disable_failing_after", failingLimitRule+", or 0 for never")
 	}
+	v.check(acc.GetMaxInFlight() >= 0 && acc.GetMaxInFlight() <= maxAccountInFlight, "account.max_in_flight",
+		fmt.Sprintf("must be from 1 to %d, or 0 for no limit", maxAccountInFlight))
+	rate := acc.GetRateLimit()
+	v.check(rate == 0 || rate >= minRate && rate <= maxAccountRate, "account.rate_limit",
+		"must be from 0.1 to 1000000 a second, or 0 for no limit")
 	_, known := postriderv1.UnknownTypePolicy_name[int32(acc.GetUnknownTypePolicy())]
 	v.check(known, "account.unknown_type_policy", "must be a known policy")
 	return v

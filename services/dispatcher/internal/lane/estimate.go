@@ -14,37 +14,13 @@ const (
 	// minSpacing and maxSpacing bound the distance between two parked deliveries.
 	minSpacing = time.Millisecond
 	maxSpacing = time.Second
-	// maxSpread is how far behind the first of them parked deliveries are put.
-	maxSpread = 10 * time.Minute
-	// lagSteps is about how often an attempt waits for the process to run.
-	lagSteps = 10
 	// looksPerCooldown is how many parked deliveries look at an open breaker in one cool-down.
 	looksPerCooldown = 64
 )
 
-// observe takes an attempt's duration into the average.
-func (l *Lane[J]) observe(d time.Duration) {
-	if l.latency == 0 {
-		l.latency = max(d, 1)
-		return
-	}
-	l.latency = max(l.latency+(d-l.latency)/8, 1)
-}
-
-// current is the latency to reckon with: the average, or the time since which no attempt has
-// come back, if that is long. What the process's own lag explains of it is not the receiver's. It
-// is 0 while nothing is known.
+// current is the latency to reckon with, 0 while nothing is known.
 func (l *Lane[J]) current(now time.Time) time.Duration {
-	lag := lagSteps * l.lag()
-	if l.sending > 0 {
-		if stuck := now.Sub(l.progress) - lag; stuck > l.cfg.SlowAfter && stuck > l.latency-lag {
-			return stuck
-		}
-	}
-	if l.latency == 0 {
-		return 0
-	}
-	return max(l.latency-lag, 1)
+	return l.latency.Current(now, l.sending > 0, l.cfg.SlowAfter, l.lag())
 }
 
 // scarce is the pressure from which slots are kept for lanes that are known to be fast.
@@ -104,7 +80,7 @@ func (l *Lane[J]) yield(now time.Time, taken float64) float64 {
 // its slow start.
 func (l *Lane[J]) reach(now time.Time, retry bool) int {
 	n := l.allowed(now, retry)
-	if l.latency > 0 && n == l.concurrency.Limit() {
+	if l.latency.Average() > 0 && n == l.concurrency.Limit() {
 		return l.concurrency.Reach()
 	}
 	return n
@@ -143,27 +119,19 @@ func (l *Lane[J]) fitting(now time.Time, retry bool) int {
 }
 
 // park gives a delivery its place in time: not before the given time, and behind those that were
-// parked before it, at the pace at which the webhook takes them. Without the spread, they would
-// all come back at once, and all but a few would have to be parked again.
+// parked before it, at the pace at which the webhook takes them.
 func (l *Lane[J]) park(job J, from time.Time, reason string) Parking[J] {
-	if l.horizon.Before(from) || l.horizon.After(from.Add(maxSpread)) {
-		l.horizon = from
-	}
-	spacing := l.spacing()
-	until := l.horizon.Add(time.Duration(l.cfg.Random() * float64(spacing)))
-	l.horizon = l.horizon.Add(spacing)
-	return Parking[J]{Job: job, Until: until, Reason: reason}
+	return Parking[J]{Job: job, Until: l.horizon.Place(from, l.spacing(), l.cfg.Random()), Reason: reason}
 }
 
 func (l *Lane[J]) spacing() time.Duration {
-	latency := l.latency
+	latency := l.latency.Average()
 	if latency == 0 {
 		latency = unknownLatency
 	}
 	spacing := max(latency/time.Duration(l.concurrency.Reach()), minSpacing)
 	if rate := l.bucket.Rate(); rate > 0 {
-		spacing = max(spacing, saturate(float64(time.Second)/rate))
-		return min(spacing, maxSpread)
+		return max(spacing, saturate(float64(time.Second)/rate))
 	}
 	if l.breaker.State() != breaker.Closed {
 		spacing = max(spacing, l.breaker.Cooldown()/looksPerCooldown)

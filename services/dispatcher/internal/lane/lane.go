@@ -129,12 +129,11 @@ type Lane[J any] struct {
 	pausedUntil time.Time
 	first       queue[J]
 	retries     queue[J]
-	afterFirst  bool          // the last one taken was a first attempt
-	inFlight    int           // have a place in the lane
-	sending     int           // of these, requests that are out
-	latency     time.Duration // moving average, 0 while unknown
-	progress    time.Time     // when an attempt came back last, or the first of those that are out began
-	horizon     time.Time     // where the next parked delivery is put
+	afterFirst  bool // the last one taken was a first attempt
+	inFlight    int  // have a place in the lane
+	sending     int  // of these, requests that are out
+	latency     limit.Latency
+	horizon     limit.Horizon // where the next parked delivery is put
 	used        time.Time
 }
 
@@ -161,7 +160,8 @@ func (l *Lane[J]) Configure(s Settings, now time.Time) {
 	l.concurrency.Restart(l.cfg.Initial)
 	l.bucket.SetRate(s.Rate, now)
 	l.breaker = breaker.New(l.cfg.Breaker)
-	l.pausedUntil, l.horizon, l.latency = time.Time{}, time.Time{}, 0
+	l.pausedUntil, l.horizon = time.Time{}, limit.Horizon{}
+	l.latency.Forget()
 }
 
 // Offer decides about a delivery that has just come. Of a Run it says whether it is the probe, of
@@ -210,7 +210,7 @@ func (l *Lane[J]) Sending(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.sending == 0 {
-		l.progress = now
+		l.latency.Alive(now)
 	}
 	l.sending++
 }
@@ -223,13 +223,13 @@ func (l *Lane[J]) Done(now time.Time, r Result, m *Moves[J]) (state breaker.Stat
 	l.used = now
 	l.inFlight--
 	l.sending--
-	l.progress = now
-	l.observe(now.Sub(r.Start))
+	l.latency.Alive(now)
+	l.latency.Observe(now.Sub(r.Start))
 	if r.Succeeded {
 		l.concurrency.Success()
 		if changed = l.breaker.Success(); changed {
 			l.concurrency.Restart(l.cfg.Initial)
-			l.horizon = time.Time{}
+			l.horizon = limit.Horizon{}
 		}
 	} else {
 		if r.Overloaded {

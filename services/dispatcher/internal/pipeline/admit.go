@@ -158,7 +158,8 @@ func (s *shard) left(j *job, past evidence.Past) *evidence.Left {
 	return s.memory.Left(j.source, j.msg.Sequence(), time.Now())
 }
 
-// admit asks the webhook's configuration and then its lane what becomes of the delivery.
+// admit asks the webhook's configuration, its account's limits and then its lane what becomes of the
+// delivery. The account's come first: what they park has not touched the lane's.
 func (s *shard) admit(j *job) {
 	w, cancelled := s.p.deps.Registry.Find(j.delivery.GetWebhookId(), j.delivery.GetId(), registry.EventMark(j.delivery))
 	if settle := s.obstacle(j, w, cancelled); settle != nil {
@@ -166,6 +167,9 @@ func (s *shard) admit(j *job) {
 		return
 	}
 	now := time.Now()
+	if !s.enterQuota(j, now) {
+		return
+	}
 	j.lane = s.lane(w, now)
 	decision, probe, parking := j.lane.Offer(now, j, j.retry())
 	switch decision {
@@ -175,13 +179,14 @@ func (s *shard) admit(j *job) {
 	case lane.Queued:
 		s.lanes.watch(j.lane)
 	case lane.Park:
+		s.leaveQuota(j, 0)
 		s.park(j, parking.Until, parking.Reason)
 	}
 }
 
-// run gives the job to a worker of its own kind: a storm of retries cannot take the slots of first
+// start gives the job to a worker of its own kind: a storm of retries cannot take the slots of first
 // attempts.
-func (s *shard) run(j *job) {
+func (s *shard) start(j *job) {
 	if j.retry() {
 		s.p.retries.push(j)
 	} else {
@@ -196,6 +201,7 @@ func (s *shard) move(m *lane.Moves[*job]) {
 		ticket.Job.shard.run(ticket.Job)
 	}
 	for _, p := range m.Park {
+		p.Job.shard.leaveQuota(p.Job, 0)
 		p.Job.shard.park(p.Job, p.Until, p.Reason)
 	}
 	m.Reset()
@@ -206,4 +212,5 @@ func (s *shard) release(j *job) {
 	var moves lane.Moves[*job]
 	j.lane.Release(time.Now(), j.probe, &moves)
 	s.move(&moves)
+	s.leaveQuota(j, 0)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/postrider/postrider/services/dispatcher/internal/health"
 	"github.com/postrider/postrider/services/dispatcher/internal/lane"
 	"github.com/postrider/postrider/services/dispatcher/internal/payload"
+	"github.com/postrider/postrider/services/dispatcher/internal/quota"
 	"github.com/postrider/postrider/services/dispatcher/internal/registry"
 )
 
@@ -188,6 +189,8 @@ func (s *shard) judged(j *job, r *attempt.Result) {
 		}
 	}
 	s.move(&moves)
+	j.stage = quota.Sent
+	s.leaveQuota(j, r.End.Sub(r.Start))
 }
 
 // saw tells of an attempt what counts for disabling a webhook that fails for long. A receiver that

@@ -259,7 +259,7 @@ func (s *shard) withPayload(j *job, then func()) {
 			}
 		}
 	}
-	s.run(j)
+	s.start(j)
 }
 
 // lost makes a dead letter of a delivery whose payload outlived its retention.

@@ -13,6 +13,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/services/dispatcher/internal/evidence"
 	"github.com/postrider/postrider/services/dispatcher/internal/lane"
+	"github.com/postrider/postrider/services/dispatcher/internal/quota"
 )
 
 // job is one message on its way through the pipeline.
@@ -29,6 +30,9 @@ type job struct {
 	// lane and probe are set while the job holds a place in its webhook's lane.
 	lane  *lane.Lane[*job]
 	probe bool
+	// quota and stage are set while the job holds a place in its account's quota.
+	quota *accountQuota
+	stage quota.Stage
 	// span of the work on the message; nil if its trace is not recorded. trace is the context that
 	// holds it.
 	span  trace.Span

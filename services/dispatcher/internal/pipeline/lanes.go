@@ -106,6 +106,7 @@ func (l *laneSet) run(ended <-chan struct{}) {
 			}
 		case now := <-sweep.C:
 			l.sweep(now)
+			l.s.p.quotas.sweep(now)
 		case <-ended:
 			return
 		}

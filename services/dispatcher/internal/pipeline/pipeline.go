@@ -8,8 +8,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -127,6 +129,7 @@ type Pipeline struct {
 	deps    Deps
 	first   *pool
 	retries *pool
+	quotas  *quotas
 	gone    *goneQueue
 	health  *health.Recorder
 	lag     lagMeter
@@ -138,6 +141,9 @@ type Pipeline struct {
 	ctx    context.Context //nolint:containedctx // the pipeline's own lifetime
 	cancel context.CancelFunc
 
+	// holding says which shards are held, by their number. It is replaced, never changed.
+	holding atomic.Pointer[map[int]int]
+
 	mu     sync.Mutex
 	shards map[*shard]struct{}
 }
@@ -148,6 +154,7 @@ func New(cfg Config, deps Deps) *Pipeline {
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.first = newPool(cfg.Slots, p.work)
 	p.retries = newPool(cfg.RetrySlots, p.work)
+	p.quotas = newQuotas(p)
 	p.gone = newGoneQueue(p)
 	p.health = health.New(deps.Reporter, cfg.ReportEvery, time.Now, deps.Logger)
 	return p
@@ -219,6 +226,22 @@ func (p *Pipeline) Lane(w *registry.Webhook, shardID int, now time.Time) (v lane
 		return v, false
 	}
 	return found.lanes.view(w, now), true
+}
+
+// held counts a shard in or out. The caller holds mu.
+func (p *Pipeline) held(id, n int) {
+	next := map[int]int{}
+	if now := p.holding.Load(); now != nil {
+		maps.Copy(next, *now)
+	}
+	next[id] += n
+	p.holding.Store(&next)
+}
+
+// holds says whether a shard is held here.
+func (p *Pipeline) holds(id int) bool {
+	now := p.holding.Load()
+	return now != nil && (*now)[id] > 0
 }
 
 func (p *Pipeline) each(fn func(*shard)) {

@@ -70,10 +70,12 @@ func (p *Pipeline) RunShard(ctx context.Context, id int) {
 	log.InfoContext(ctx, "shard taken")
 	p.mu.Lock()
 	p.shards[s] = struct{}{}
+	p.held(id, 1)
 	p.mu.Unlock()
 	s.work() //nolint:contextcheck // it works by s.ctx, which is ctx
 	p.mu.Lock()
 	delete(p.shards, s)
+	p.held(id, -1)
 	p.mu.Unlock()
 	ctx = context.WithoutCancel(ctx)
 	if n := s.size(); n > 0 {
@@ -117,6 +119,9 @@ func (s *shard) work() {
 	pulls.Wait() // They end with the lease.
 	for _, j := range s.lanes.drain() {
 		s.giveBack(j)
+	}
+	for _, j := range s.p.quotas.drain(s) {
+		s.unbegun(j)
 	}
 	// What is in flight is finished and recorded although the lease is over: its message stays in
 	// progress, so that the next holder is not given it meanwhile.
@@ -228,6 +233,7 @@ func (s *shard) enter(j *job) (other *job) {
 // leave ends what enter began.
 func (s *shard) leave(j *job) {
 	j.end()
+	s.leaveQuota(j, 0)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.jobs, j.delivery.GetId())

@@ -21,6 +21,8 @@ type Options struct {
 	DefaultTimeout Timeout
 	// DefaultMaxInFlight is the concurrency of webhooks that state none.
 	DefaultMaxInFlight int
+	// Shards is how many there are. Default 1.
+	Shards int
 }
 
 // Opener decrypts a sealed secret. *seal.Sealer is one.
@@ -39,6 +41,7 @@ type Registry struct {
 	webhooks  map[string]*Webhook
 	accounts  map[string]*Account
 	cancelled map[string]struct{}
+	active    map[string][]int32 // an account's active webhooks, by shard
 }
 
 // New returns an empty registry.
@@ -48,6 +51,7 @@ func New(opts Options) *Registry {
 		webhooks:  map[string]*Webhook{},
 		accounts:  map[string]*Account{},
 		cancelled: map[string]struct{}{},
+		active:    map[string][]int32{},
 	}
 }
 
@@ -79,16 +83,19 @@ func (r *Registry) putWebhook(w *recordv1.Webhook, revision uint64) {
 	r.gate.Lock()
 	defer r.gate.Unlock()
 	id := w.GetWebhook().GetId()
+	r.count(r.webhooks[id], -1)
 	if w.GetWebhook().GetState() == postriderv1.WebhookState_WEBHOOK_STATE_DELETED {
 		delete(r.webhooks, id)
 		return
 	}
 	r.webhooks[id] = &Webhook{Config: w.GetWebhook(), Revision: revision, record: w, opts: &r.opts}
+	r.count(r.webhooks[id], 1)
 }
 
 func (r *Registry) deleteWebhook(_, id string, _ uint64) {
 	r.gate.Lock()
 	defer r.gate.Unlock()
+	r.count(r.webhooks[id], -1)
 	delete(r.webhooks, id)
 }
 

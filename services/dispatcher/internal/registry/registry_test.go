@@ -17,6 +17,7 @@ import (
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 
 	"github.com/postrider/postrider/pkg/config"
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/signature"
 	"github.com/postrider/postrider/services/dispatcher/internal/registry"
 )
@@ -232,4 +233,44 @@ func TestMaskURL(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, registry.MaskURL(u))
 	}
+}
+
+func TestAnAccountsLimitsAreSharedOutByItsActiveWebhooks(t *testing.T) {
+	t.Parallel()
+	const shards = 4
+	r := registry.New(registry.Options{Opener: opener{}, RetryScale: 1, Shards: shards})
+	h := r.Handlers()
+	limits := func(most int32, rate float64) *recordv1.Account {
+		return &recordv1.Account{Account: &postriderv1.Account{Id: "acc_1", MaxInFlight: most, RateLimit: rate}}
+	}
+	all := func(int) bool { return true }
+	require.Zero(t, r.AccountLimits("acc_1", all), "an account that is not known")
+	h.Account(limits(0, 0), 1)
+	require.Zero(t, r.AccountLimits("acc_1", all))
+	h.Account(limits(8, 40), 2)
+	perShard := map[int]int{}
+	put := func(id string, state postriderv1.WebhookState, revision uint64) {
+		h.Webhook(record(func(w *postriderv1.Webhook) { w.Id, w.State = id, state }), revision)
+	}
+	const active, paused = postriderv1.WebhookState_WEBHOOK_STATE_ACTIVE, postriderv1.WebhookState_WEBHOOK_STATE_PAUSED
+	ids := []string{"wh_a", "wh_b", "wh_c", "wh_d", "wh_e", "wh_f", "wh_g", "wh_h"}
+	for i, id := range ids {
+		put(id, active, uint64(i)+3)
+		perShard[postrider.ShardOf(postrider.WebhookID(id), shards)]++
+	}
+	require.Equal(t, registry.Limits{MaxInFlight: 8, Rate: 40}, r.AccountLimits("acc_1", all))
+	for shard, n := range perShard {
+		require.Equal(t, registry.Limits{MaxInFlight: n, Rate: float64(5 * n)}, r.AccountLimits("acc_1", func(s int) bool { return s == shard }))
+	}
+	// Those that are paused or gone leave their part to the others.
+	one := postrider.ShardOf("wh_a", shards)
+	for _, id := range ids[1:] {
+		put(id, paused, 20)
+		put(id, paused, 21)
+	}
+	require.Equal(t, registry.Limits{MaxInFlight: 8, Rate: 40}, r.AccountLimits("acc_1", func(s int) bool { return s == one }))
+	h.WebhookDeleted("acc_1", "wh_a", 22)
+	put("wh_b", active, 23)
+	two := postrider.ShardOf("wh_b", shards)
+	require.Equal(t, registry.Limits{MaxInFlight: 8, Rate: 40}, r.AccountLimits("acc_1", func(s int) bool { return s == two }))
 }

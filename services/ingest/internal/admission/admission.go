@@ -37,6 +37,7 @@ import (
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 
 	"github.com/postrider/postrider/services/ingest/internal/dedup"
+	"github.com/postrider/postrider/services/ingest/internal/fair"
 )
 
 // Config is what admission may take in.
@@ -99,6 +100,7 @@ type Deps struct {
 	Events    events
 	Index     dedup.Index
 	Directory *Directory
+	Gate      *fair.Gate
 	Logger    *slog.Logger
 	Telemetry *telemetry.Telemetry
 }
@@ -109,6 +111,7 @@ type Admission struct {
 	events  events
 	index   dedup.Index
 	dir     *Directory
+	gate    *fair.Gate
 	log     *slog.Logger
 	metrics *metrics
 	seams   seams
@@ -135,11 +138,11 @@ func New(cfg Config, deps Deps) (*Admission, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("admission: %w", err)
 	}
-	if deps.Events == nil || deps.Index == nil || deps.Directory == nil || deps.Logger == nil || deps.Telemetry == nil {
-		return nil, errors.New("admission: events, index, directory, logger and telemetry are required")
+	if deps.Events == nil || deps.Index == nil || deps.Directory == nil || deps.Gate == nil || deps.Logger == nil || deps.Telemetry == nil {
+		return nil, errors.New("admission: events, index, directory, gate, logger and telemetry are required")
 	}
 	a := &Admission{
-		cfg: cfg, events: deps.Events, index: deps.Index, dir: deps.Directory, log: deps.Logger,
+		cfg: cfg, events: deps.Events, index: deps.Index, dir: deps.Directory, gate: deps.Gate, log: deps.Logger,
 		room: semaphore.NewWeighted(cfg.MaxInFlightBytes), drained: make(chan struct{}),
 	}
 	a.claims, a.doubts, a.ends = newQueue(a.abandon), newQueue(a.abandon), newQueue(a.abandon)

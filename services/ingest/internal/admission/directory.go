@@ -45,6 +45,13 @@ func (d *Directory) DeleteAccount(id postrider.AccountID) {
 	delete(d.accounts, id)
 }
 
+// Several says whether there is more than one account.
+func (d *Directory) Several() bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return len(d.accounts) > 1
+}
+
 // PutEventType adds an event type to its account's catalogue, or replaces it. Its schema is
 // compiled by the first event that is held against it, once for all.
 func (d *Directory) PutEventType(e *recordv1.EventType) {

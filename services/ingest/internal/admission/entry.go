@@ -78,6 +78,13 @@ const overhead = 1 << 10
 func (a *Admission) take(req *Request, done func(Verdict)) *entry {
 	now := time.Now()
 	warnings, window, err := a.check(req, now)
+	if err == nil {
+		// After the rules, so that what breaks them counts for nobody's share; before the claim, so
+		// that what is refused leaves its key as it was.
+		if wait, ok := a.gate.Take(req.Account, now); !ok {
+			err = errShare(wait)
+		}
+	}
 	if err != nil {
 		a.metrics.verdict(a.dir.Class(req.Account), req.Traceparent, now, Verdict{Err: err})
 		done(Verdict{Err: err})

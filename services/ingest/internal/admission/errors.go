@@ -18,6 +18,7 @@ const (
 	ReasonSchemaViolation  = "SCHEMA_VIOLATION"     // the data break the schema of their type
 	ReasonSchemaUnusable   = "SCHEMA_UNUSABLE"      // this process cannot read the schema of their type
 	ReasonNotStable        = "DATA_NOT_STABLE"      // the account wants data as JSON.stringify writes them
+	ReasonShare            = "OVER_SHARE"           // the system is full, and the account over its share; nothing was stored
 	ReasonFull             = "EVENTS_FULL"          // EVENTS has no room; nothing was stored
 	ReasonRecord           = "RECORD_UNAVAILABLE"   // EVENTS did not acknowledge; the event may be stored
 	ReasonOverloaded       = "OVERLOADED"           // it waited too long for its turn; nothing was stored
@@ -68,6 +69,11 @@ func errStopping() error {
 func errOverloaded() error {
 	return fault.New(fault.Unavailable, ReasonOverloaded, "the event waited too long for its turn and was not stored").
 		WithRetryAfter(retrySoon)
+}
+
+func errShare(wait time.Duration) error {
+	return fault.New(fault.Exhausted, ReasonShare, "too much waits to be delivered, and the account publishes more than its share; the event was not stored").
+		WithRetryAfter(wait)
 }
 
 func errKeyHeld() error {

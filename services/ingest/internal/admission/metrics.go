@@ -75,7 +75,11 @@ func observe(meter metric.Meter, a *Admission) error {
 		metric.WithDescription("1 while repeats are only seen within the record's own window."))
 	pressed, err3 := meter.Int64ObservableGauge("postrider.ingest.backpressure.active",
 		metric.WithDescription("1 while events wait because too much is being accepted."))
-	if err := errors.Join(err0, err1, err2, err3); err != nil {
+	full, err4 := meter.Int64ObservableGauge("postrider.ingest.fair.active",
+		metric.WithDescription("1 while so much waits to be delivered that accounts are held to their shares."))
+	share, err5 := meter.Float64ObservableGauge("postrider.ingest.fair.share", metric.WithUnit("{event}/s"),
+		metric.WithDescription("Events a second that an account may publish here while the system is full; 0 while it is not."))
+	if err := errors.Join(err0, err1, err2, err3, err4, err5); err != nil {
 		return err
 	}
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -90,8 +94,15 @@ func observe(meter metric.Meter, a *Admission) error {
 			value = 1
 		}
 		o.ObserveInt64(degraded, value)
+		state := a.gate.State()
+		o.ObserveFloat64(share, state.Share)
+		value = 0
+		if state.Limiting {
+			value = 1
+		}
+		o.ObserveInt64(full, value)
 		return nil
-	}, inFlight, bytes, degraded, pressed)
+	}, inFlight, bytes, degraded, pressed, full, share)
 	return err
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/postrider/postrider/test/fixture/logtest"
 
 	"github.com/postrider/postrider/services/ingest/internal/dedup"
+	"github.com/postrider/postrider/services/ingest/internal/fair"
 )
 
 const (
@@ -80,7 +81,7 @@ func setupTakeover(t testing.TB, cfg Config, takeover time.Duration) *bundle {
 func (b *bundle) replica(t testing.TB) *Admission {
 	t.Helper()
 	a, err := New(b.cfg, Deps{
-		Events: b.record, Index: b.index, Directory: b.dir, Logger: logtest.New(t), Telemetry: telemetry.Noop(),
+		Events: b.record, Index: b.index, Directory: b.dir, Gate: fair.New(fair.Config{}, b.dir.Several, time.Now()), Logger: logtest.New(t), Telemetry: telemetry.Noop(),
 	})
 	require.NoError(t, err)
 	return a

@@ -29,6 +29,8 @@ func publishError(err error) *postriderv1.PublishError {
 		switch d := d.(type) {
 		case *errdetails.ErrorInfo:
 			e.Reason = d.GetReason()
+		case *errdetails.RetryInfo:
+			e.RetryDelay = d.GetRetryDelay()
 		case *errdetails.BadRequest:
 			for _, v := range d.GetFieldViolations() {
 				e.FieldViolations = append(e.FieldViolations, &postriderv1.FieldViolation{Field: v.GetField(), Description: v.GetDescription()})

@@ -19,7 +19,7 @@ func (p *program) accountsCommand() *cobra.Command {
 		Use:   "accounts",
 		Short: "Make, list and change accounts",
 		Long: `An account owns events, webhooks, event types and keys, and is kept apart from all others.
-Only an admin key makes and lists accounts.`,
+Only an admin key makes, lists and changes accounts.`,
 	}, p.accountsCreate(), p.accountsList(), p.accountsGet(), p.accountsUpdate())
 }
 
@@ -41,6 +41,8 @@ func (a *accountFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&a.acc.AccountClass, "class", "", "class of service: free, standard (default), premium or internal")
 	f.BoolVar(&a.allowHTTP, "allow-http", false, "whether its webhooks may have http URLs; default: as the deployment says")
 	f.BoolVar(&a.acc.StrictJson, "strict-json", false, "refuse JSON data that JSON.stringify would write in another way")
+	f.Int32Var(&a.acc.MaxInFlight, "max-in-flight", 0, "attempts at once over all of its webhooks, 1 to 65536; 0 (default): no limit")
+	f.Float64Var(&a.acc.RateLimit, "rate-limit", 0, "attempts per second over all of its webhooks; 0 (default): no limit")
 	f.DurationVar(&a.failingAfter, "disable-failing-after", 0, "time after which a webhook is disabled if all its attempts fail, 1h to 720h; 0s: never; default: as the deployment says")
 	f.DurationVar(&a.logRetained, "log-retention", 0, "how long the delivery log keeps what has ended, 24h and more; 0s (default): as the deployment says")
 }
@@ -64,6 +66,8 @@ func (a *accountFlags) account(f *pflag.FlagSet) (*postriderv1.Account, *fieldma
 		{"strict-json", "strict_json"},
 		{"disable-failing-after", "disable_failing_after"},
 		{"log-retention", "log_retention"},
+		{"max-in-flight", "max_in_flight"},
+		{"rate-limit", "rate_limit"},
 	} {
 		if f.Changed(field.flag) {
 			mask.Paths = append(mask.Paths, field.name)
@@ -91,7 +95,8 @@ func (p *program) accountsCreate() *cobra.Command {
 		Short: "Make an account",
 		Example: `  postrider accounts create "JewelMusic"
   postrider accounts create "Radio Nine" --subdomain radionine --time-zone Australia/Melbourne
-  postrider accounts create "Strict" --unknown-types reject --dedup-window 1h`,
+  postrider accounts create "Strict" --unknown-types reject --dedup-window 1h
+  postrider accounts create "Trial" --class free --max-in-flight 20 --rate-limit 50`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := c.Flags()
@@ -220,6 +225,12 @@ func accountFields(t *table, a *postriderv1.Account) {
 	}
 	t.field("disable failing", span(a.GetDisableFailingAfter()))
 	t.field("log retention", span(a.GetLogRetention()))
+	if n := a.GetMaxInFlight(); n > 0 {
+		t.field("max in flight", strconv.Itoa(int(n)))
+	}
+	if rate := a.GetRateLimit(); rate > 0 {
+		t.field("rate limit", strconv.FormatFloat(rate, 'g', -1, 64)+"/s")
+	}
 	t.field("created", stamp(a.GetCreateTime()))
 	t.field("updated", stamp(a.GetUpdateTime()))
 	t.field("etag", a.GetEtag())

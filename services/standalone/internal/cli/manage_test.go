@@ -46,6 +46,11 @@ func TestAccountsAreMadeAndShown(t *testing.T) {
 	s.fails(t, exitRefused, "ETAG_MISMATCH", "accounts", "update", id[1], "--name", "x", "--etag", v["etag"].(string))
 	s.fails(t, exitUsage, "name what is to change", "accounts", "update", id[1])
 	s.ok(t, "accounts", "update", id[1], "--name", "Radio Nine")
+	out = s.ok(t, "accounts", "update", id[1], "--max-in-flight", "20", "--rate-limit", "2.5")
+	require.Regexp(t, `(?m)^max in flight +20$`, out)
+	require.Regexp(t, `(?m)^rate limit +2.5/s$`, out)
+	require.NotContains(t, s.ok(t, "accounts", "update", id[1], "--rate-limit", "0"), "rate limit")
+	s.fails(t, exitRefused, "account.rate_limit: ", "accounts", "update", id[1], "--rate-limit", "0.01")
 
 	s.fails(t, exitRefused, "account.time_zone: ", "accounts", "create", "x", "--time-zone", "Mars/Base")
 	s.fails(t, exitRefused, "exists", "accounts", "create", "y", "--subdomain", "radionine")

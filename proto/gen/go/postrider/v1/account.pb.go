@@ -174,7 +174,13 @@ type Account struct {
 	DisableFailingAfter *durationpb.Duration `protobuf:"bytes,14,opt,name=disable_failing_after,json=disableFailingAfter,proto3" json:"disable_failing_after,omitempty"`
 	// How long the delivery log keeps what happened to events whose deliveries have all ended, counted
 	// from the event's acceptance: 1 day to the deployment's retention. Default: the deployment's.
-	LogRetention  *durationpb.Duration `protobuf:"bytes,15,opt,name=log_retention,json=logRetention,proto3" json:"log_retention,omitempty"`
+	LogRetention *durationpb.Duration `protobuf:"bytes,15,opt,name=log_retention,json=logRetention,proto3" json:"log_retention,omitempty"`
+	// Largest number of attempts at once over all of its webhooks, 1 to 65 536, beside the limits of
+	// each webhook. With several dispatchers each has a part of it. 0: no limit.
+	MaxInFlight int32 `protobuf:"varint,16,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	// Attempts per second over all of its webhooks, 0.1 to 1 000 000, beside the limits of each
+	// webhook. With several dispatchers each has a part of it. 0: no limit.
+	RateLimit     float64 `protobuf:"fixed64,17,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -312,6 +318,20 @@ func (x *Account) GetLogRetention() *durationpb.Duration {
 		return x.LogRetention
 	}
 	return nil
+}
+
+func (x *Account) GetMaxInFlight() int32 {
+	if x != nil {
+		return x.MaxInFlight
+	}
+	return 0
+}
+
+func (x *Account) GetRateLimit() float64 {
+	if x != nil {
+		return x.RateLimit
+	}
+	return 0
 }
 
 // SigningKey is a key by which an account's deliveries carry HTTP message signatures (RFC 9421).
@@ -728,7 +748,7 @@ var File_postrider_v1_account_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_account_proto_rawDesc = "" +
 	"\n" +
-	"\x1apostrider/v1/account.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x05\n" +
+	"\x1apostrider/v1/account.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x05\n" +
 	"\aAccount\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x03R\x06number\x12!\n" +
@@ -749,7 +769,10 @@ const file_postrider_v1_account_proto_rawDesc = "" +
 	"\vstrict_json\x18\r \x01(\bR\n" +
 	"strictJson\x12M\n" +
 	"\x15disable_failing_after\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\x13disableFailingAfter\x12>\n" +
-	"\rlog_retention\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\flogRetentionB\r\n" +
+	"\rlog_retention\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\flogRetention\x12\"\n" +
+	"\rmax_in_flight\x18\x10 \x01(\x05R\vmaxInFlight\x12\x1d\n" +
+	"\n" +
+	"rate_limit\x18\x11 \x01(\x01R\trateLimitB\r\n" +
 	"\v_allow_http\"\xc9\x02\n" +
 	"\n" +
 	"SigningKey\x12\x0e\n" +

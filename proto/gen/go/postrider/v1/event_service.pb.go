@@ -12,6 +12,7 @@ package postriderv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -333,8 +334,11 @@ type PublishError struct {
 	Message string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// The fields that break a rule.
 	FieldViolations []*FieldViolation `protobuf:"bytes,4,rep,name=field_violations,json=fieldViolations,proto3" json:"field_violations,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How long to wait before the event is published again, as in google.rpc.RetryInfo; absent if the
+	// error does not say.
+	RetryDelay    *durationpb.Duration `protobuf:"bytes,5,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishError) Reset() {
@@ -391,6 +395,13 @@ func (x *PublishError) GetMessage() string {
 func (x *PublishError) GetFieldViolations() []*FieldViolation {
 	if x != nil {
 		return x.FieldViolations
+	}
+	return nil
+}
+
+func (x *PublishError) GetRetryDelay() *durationpb.Duration {
+	if x != nil {
+		return x.RetryDelay
 	}
 	return nil
 }
@@ -674,7 +685,7 @@ var File_postrider_v1_event_service_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_event_service_proto_rawDesc = "" +
 	"\n" +
-	" postrider/v1/event_service.proto\x12\fpostrider.v1\x1a\x18postrider/v1/event.proto\"\x8d\x01\n" +
+	" postrider/v1/event_service.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18postrider/v1/event.proto\"\x8d\x01\n" +
 	"\x13PublishEventRequest\x12\x1d\n" +
 	"\n" +
 	"account_id\x18\x01 \x01(\tR\taccountId\x12.\n" +
@@ -691,12 +702,14 @@ const file_postrider_v1_event_service_proto_rawDesc = "" +
 	"\x0ePublishVerdict\x121\n" +
 	"\areceipt\x18\x01 \x01(\v2\x15.postrider.v1.ReceiptH\x00R\areceipt\x122\n" +
 	"\x05error\x18\x02 \x01(\v2\x1a.postrider.v1.PublishErrorH\x00R\x05errorB\t\n" +
-	"\averdict\"\x9d\x01\n" +
+	"\averdict\"\xd9\x01\n" +
 	"\fPublishError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12G\n" +
-	"\x10field_violations\x18\x04 \x03(\v2\x1c.postrider.v1.FieldViolationR\x0ffieldViolations\"H\n" +
+	"\x10field_violations\x18\x04 \x03(\v2\x1c.postrider.v1.FieldViolationR\x0ffieldViolations\x12:\n" +
+	"\vretry_delay\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"retryDelay\"H\n" +
 	"\x0eFieldViolation\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\"d\n" +
@@ -747,7 +760,8 @@ var file_postrider_v1_event_service_proto_goTypes = []any{
 	(*GetEventResponse)(nil),           // 10: postrider.v1.GetEventResponse
 	(*EventInput)(nil),                 // 11: postrider.v1.EventInput
 	(*Receipt)(nil),                    // 12: postrider.v1.Receipt
-	(*Event)(nil),                      // 13: postrider.v1.Event
+	(*durationpb.Duration)(nil),        // 13: google.protobuf.Duration
+	(*Event)(nil),                      // 14: postrider.v1.Event
 }
 var file_postrider_v1_event_service_proto_depIdxs = []int32{
 	11, // 0: postrider.v1.PublishEventRequest.event:type_name -> postrider.v1.EventInput
@@ -757,22 +771,23 @@ var file_postrider_v1_event_service_proto_depIdxs = []int32{
 	12, // 4: postrider.v1.PublishVerdict.receipt:type_name -> postrider.v1.Receipt
 	5,  // 5: postrider.v1.PublishVerdict.error:type_name -> postrider.v1.PublishError
 	6,  // 6: postrider.v1.PublishError.field_violations:type_name -> postrider.v1.FieldViolation
-	0,  // 7: postrider.v1.StreamEventsRequest.request:type_name -> postrider.v1.PublishEventRequest
-	4,  // 8: postrider.v1.StreamEventsResponse.verdict:type_name -> postrider.v1.PublishVerdict
-	13, // 9: postrider.v1.GetEventResponse.event:type_name -> postrider.v1.Event
-	0,  // 10: postrider.v1.EventService.PublishEvent:input_type -> postrider.v1.PublishEventRequest
-	2,  // 11: postrider.v1.EventService.BatchPublishEvents:input_type -> postrider.v1.BatchPublishEventsRequest
-	7,  // 12: postrider.v1.EventService.StreamEvents:input_type -> postrider.v1.StreamEventsRequest
-	9,  // 13: postrider.v1.EventService.GetEvent:input_type -> postrider.v1.GetEventRequest
-	1,  // 14: postrider.v1.EventService.PublishEvent:output_type -> postrider.v1.PublishEventResponse
-	3,  // 15: postrider.v1.EventService.BatchPublishEvents:output_type -> postrider.v1.BatchPublishEventsResponse
-	8,  // 16: postrider.v1.EventService.StreamEvents:output_type -> postrider.v1.StreamEventsResponse
-	10, // 17: postrider.v1.EventService.GetEvent:output_type -> postrider.v1.GetEventResponse
-	14, // [14:18] is the sub-list for method output_type
-	10, // [10:14] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	13, // 7: postrider.v1.PublishError.retry_delay:type_name -> google.protobuf.Duration
+	0,  // 8: postrider.v1.StreamEventsRequest.request:type_name -> postrider.v1.PublishEventRequest
+	4,  // 9: postrider.v1.StreamEventsResponse.verdict:type_name -> postrider.v1.PublishVerdict
+	14, // 10: postrider.v1.GetEventResponse.event:type_name -> postrider.v1.Event
+	0,  // 11: postrider.v1.EventService.PublishEvent:input_type -> postrider.v1.PublishEventRequest
+	2,  // 12: postrider.v1.EventService.BatchPublishEvents:input_type -> postrider.v1.BatchPublishEventsRequest
+	7,  // 13: postrider.v1.EventService.StreamEvents:input_type -> postrider.v1.StreamEventsRequest
+	9,  // 14: postrider.v1.EventService.GetEvent:input_type -> postrider.v1.GetEventRequest
+	1,  // 15: postrider.v1.EventService.PublishEvent:output_type -> postrider.v1.PublishEventResponse
+	3,  // 16: postrider.v1.EventService.BatchPublishEvents:output_type -> postrider.v1.BatchPublishEventsResponse
+	8,  // 17: postrider.v1.EventService.StreamEvents:output_type -> postrider.v1.StreamEventsResponse
+	10, // 18: postrider.v1.EventService.GetEvent:output_type -> postrider.v1.GetEventResponse
+	15, // [15:19] is the sub-list for method output_type
+	11, // [11:15] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_event_service_proto_init() }

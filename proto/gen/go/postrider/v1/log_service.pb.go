@@ -1085,8 +1085,9 @@ type StateChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The state that it came into.
 	State DeliveryState `protobuf:"varint,1,opt,name=state,proto3,enum=postrider.v1.DeliveryState" json:"state,omitempty"`
-	// Why: "concurrency", "rate", "breaker", "delayed", "paused", "disabled", "resumed", "retry_now",
-	// "redriven", "exhausted", "permanent", "expired", "request", "webhook_deleted".
+	// Why: "concurrency", "rate", "account_concurrency", "account_rate", "breaker", "delayed", "paused",
+	// "disabled", "resumed", "retry_now", "redriven", "exhausted", "permanent", "expired", "request",
+	// "webhook_deleted".
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The delivery's series in which it happened.
 	Series int32 `protobuf:"varint,3,opt,name=series,proto3" json:"series,omitempty"`

@@ -1607,7 +1607,7 @@ type Waiting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The due time.
 	DueTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
-	// "concurrency", "rate", "breaker", "delayed".
+	// "concurrency", "rate", "account_concurrency", "account_rate", "breaker", "delayed".
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
