@@ -139,7 +139,7 @@ func (c *Client) ConsumerInfo(ctx context.Context, stream, durable string) (Cons
 // Done is how many messages up to the last delivered one are not in anybody's hands: acknowledged, or
 // gone.
 func (i ConsumerInfo) Done() uint64 {
-	inHand := uint64(max(0, i.AckPending)) //nolint:gosec // not negative
+	inHand := uint64(max(0, i.AckPending))
 	if inHand > i.Delivered {
 		return 0
 	}

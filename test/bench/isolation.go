@@ -219,9 +219,9 @@ func (b *bench) lag(ctx context.Context, out *published) (p50, p99 time.Duration
 // IsolationTable writes the rows for people.
 func IsolationTable(w io.Writer, rows []IsolationRow) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "disturbance\tfor\talone p50 ms\tp99 ms\tbeside it p50 ms\tp99 ms\tp99 ratio\tflood accepted\t")
+	_, _ = fmt.Fprintln(t, "disturbance\tfor\talone p50 ms\tp99 ms\tbeside it p50 ms\tp99 ms\tp99 ratio\tflood accepted\t")
 	for _, r := range rows {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%d\t\n", r.Name, r.Took, millis(r.AloneP50), millis(r.AloneP99),
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%d\t\n", r.Name, r.Took, millis(r.AloneP50), millis(r.AloneP99),
 			millis(r.BesideP50), millis(r.BesideP99), float64(r.BesideP99)/float64(r.AloneP99), r.Accepted)
 	}
 	return t.Flush()

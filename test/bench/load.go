@@ -178,7 +178,7 @@ func (t *tape) receipt(r *postriderv1.Receipt, at time.Time) error {
 }
 
 func (t *tape) verdict(v *postriderv1.PublishVerdict, at time.Time) error {
-	if e := v.GetError(); e != nil && codes.Code(e.GetCode()) == codes.ResourceExhausted { //nolint:gosec // codes are small
+	if e := v.GetError(); e != nil && codes.Code(e.GetCode()) == codes.ResourceExhausted {
 		// Backpressure is no error: a producer waits and goes on.
 		t.wait = max(t.wait, e.GetRetryDelay().AsDuration())
 		return nil

@@ -45,6 +45,9 @@ const (
 	// falls by multiplication and rises by addition comes to the same at ingests that began apart.
 	shrink, grow = 0.8, 0.1
 	least, most  = 0.05, 1.5
+	// vouched is the part of what passes that is shared out evenly whatever the factor: what a flood has
+	// piled up is made good by who is above that.
+	vouched = 1.0 / 3
 	// mostStalled is how many turns in a row nothing may pass before there is nothing to share out.
 	mostStalled = 8
 	// fresh is the weight of a turn in an average.
@@ -78,7 +81,8 @@ type State struct {
 // opens. Far above the bound the capacity is cut further, so that the backlog is worked off. It is
 // shared out by Level. It is that of the whole system at each ingest, and the factor, which all
 // ingests reckon from the same readings, makes up for what others let in: no ingest has to know of
-// another, and the level is about the same at all of them.
+// another, and the level is about the same at all of them. Whoever publishes no more than a third of an equal
+// part of what passes is not refused, however far the flood of another has gone.
 type Gate struct {
 	cfg    Config
 	shared func() bool
@@ -290,6 +294,9 @@ func (g *Gate) share(elapsed float64) {
 		g.scratch = append(g.scratch, float64(a.asked)/elapsed)
 	}
 	g.level = Level(g.scratch, max(1, g.passing*g.factor*g.pull))
+	if n := len(g.touched); n > 0 {
+		g.level = max(g.level, vouched*g.passing/float64(n))
+	}
 }
 
 // next begins a turn, and forgets accounts that publish nothing any more.
