@@ -21,7 +21,7 @@ import (
 
 const root = "../.."
 
-var promql = parser.NewParser(parser.Options{})
+var language = parser.NewParser(parser.Options{})
 
 // files are the rule files.
 func files(t *testing.T) []string {
@@ -37,7 +37,7 @@ func rules(t *testing.T) []rulefmt.Rule {
 	t.Helper()
 	var all []rulefmt.Rule
 	for _, path := range files(t) {
-		groups, errs := rulefmt.ParseFile(path, false, model.UTF8Validation, promql, slog.New(slog.DiscardHandler))
+		groups, errs := rulefmt.ParseFile(path, false, model.UTF8Validation, language, slog.New(slog.DiscardHandler))
 		require.Empty(t, errs, path)
 		for _, g := range groups.Groups {
 			all = append(all, g.Rules...)
@@ -89,7 +89,7 @@ func known(t *testing.T) map[string]bool {
 // series are the names that an expression reads.
 func series(t *testing.T, expr string) []string {
 	t.Helper()
-	parsed, err := promql.ParseExpr(expr)
+	parsed, err := language.ParseExpr(expr)
 	require.NoError(t, err, expr)
 	names := map[string]bool{}
 	parser.Inspect(parsed, func(n parser.Node, _ []parser.Node) error {

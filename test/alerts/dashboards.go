@@ -192,6 +192,7 @@ func dependencies() Dashboard {
 		{"Redis, as the services see it", []Panel{
 			{"Deduplication degraded", "", "short", false, one("max(postrider_ingest_dedup_degraded)", "degraded")},
 			{"Claims without an answer", "", "reqps", false, rate("postrider_scheduler_claim_failures_total", "")},
+			{"Parts of the retry index that were lost", "16 parts: all of them when Redis is flushed or comes back empty.", "short", false, one("sum(increase(postrider_scheduler_index_losses_total[$__rate_interval]))", "lost")},
 			{"Records stored while the index was away", "", "reqps", false, rate("postrider_scheduler_unindexed_total", "")},
 		}},
 		{"The delivery log", []Panel{

@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	promrules "github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
 )
 
@@ -162,6 +164,25 @@ func TestAlertsFire(t *testing.T) {
 		"many dead letters": {
 			load: `postrider_dead_letters_total{account_class="free",reason="exhausted"} 0+0x100 10+10x100`, end: 3 * time.Hour, watch: 3 * time.Hour, fire: []string{"DeadLetterSpike"},
 		},
+		"a Redis that was flushed": {
+			load: `postrider_scheduler_index_losses_total{instance="a"} 0x20 16x30
+				postrider_scheduler_index_losses_total{instance="b"} 0x50`, end: 25 * time.Minute, fire: []string{"RedisEmptied"},
+		},
+		"a Redis that was flushed long ago": {
+			load: `postrider_scheduler_index_losses_total{instance="a"} 0x20 16x60`, end: 40 * time.Minute, quiet: []string{"RedisEmptied"},
+		},
+		"schedulers that start and that are replaced": {
+			load: `postrider_scheduler_index_losses_total{instance="a"} 0x15 _x35
+				postrider_scheduler_index_losses_total{instance="b"} _x10 0x40
+				postrider_scheduler_rebuilds_total{instance="a",result="whole"} 1x15 _x35
+				postrider_scheduler_rebuilds_total{instance="b",result="whole"} _x10 1x40`, end: 20 * time.Minute, quiet: []string{"RedisEmptied"},
+		},
+		"a log that has not moved for a while": {
+			load: `postrider_backlog_oldest_age_seconds{stream="JOURNAL",consumer="recorder"} 0+60x40`, end: 14 * time.Minute, fire: []string{"RecorderLag"},
+		},
+		"a log that catches up": {
+			load: `postrider_backlog_oldest_age_seconds{stream="JOURNAL",consumer="recorder"} 0+60x10 660 300 5x40`, end: 14 * time.Minute, quiet: []string{"RecorderLag"},
+		},
 		"outcomes that were not stored": {
 			load: `postrider_shutdown_unfinished_total{instance="a"} 0 0 0 0 0 3x60`, end: 30 * time.Minute, fire: []string{"ShutdownUnfinished"},
 		},
@@ -205,13 +226,27 @@ func play(t *testing.T, s scene) map[string]bool {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, suite.Close()) })
 	suite.SubqueryInterval = time.Minute
+	e := newEvaluator(t, suite.QueryEngine(), suite.Storage(), time.Minute)
+	begin := max(s.end-s.watch, 0)
+	for at := begin; at <= s.end; at += time.Minute {
+		ts := time.Unix(0, 0).UTC().Add(at)
+		suite.WithSamplesTill(ts, func(err error) { require.NoError(t, err) })
+		e.evaluate(t, ts)
+	}
+	return e.firing()
+}
+
+// evaluator is all rules over a storage.
+type evaluator struct{ groups []*promrules.Group }
+
+func newEvaluator(t *testing.T, engine promql.QueryEngine, series storage.Storage, every time.Duration) *evaluator {
+	t.Helper()
 	manager := promrules.NewManager(&promrules.ManagerOptions{
-		QueryFunc: promrules.EngineQueryFunc(suite.QueryEngine(), suite.Storage()), AppendableV2: suite.Storage(), Queryable: suite.Storage(),
-		Context: t.Context(), NotifyFunc: func(context.Context, string, ...*promrules.Alert) {}, Logger: slog.New(slog.DiscardHandler), Parser: promql,
+		QueryFunc: promrules.EngineQueryFunc(engine, series), AppendableV2: series, Queryable: series,
+		Context: t.Context(), NotifyFunc: func(context.Context, string, ...*promrules.Alert) {}, Logger: slog.New(slog.DiscardHandler), Parser: language,
 	})
-	groups, errs := manager.LoadGroups(time.Minute, labels.EmptyLabels(), "", nil, false, files(t)...)
+	groups, errs := manager.LoadGroups(every, labels.EmptyLabels(), "", nil, false, files(t)...)
 	require.Empty(t, errs)
-	order := []string{"postrider-ingest-slo", "postrider-delivery-slo", "postrider-flow", "postrider-alerts", "postrider-dependencies"}
 	byName := map[string]*promrules.Group{}
 	for _, g := range groups {
 		byName[g.Name()] = g
@@ -219,27 +254,38 @@ func play(t *testing.T, s scene) map[string]bool {
 			r.SetRestored(true)
 		}
 	}
-	require.Len(t, byName, len(order))
-	begin := max(s.end-s.watch, 0)
-	for at := begin; at <= s.end; at += time.Minute {
-		ts := time.Unix(0, 0).UTC().Add(at)
-		suite.WithSamplesTill(ts, func(err error) { require.NoError(t, err) })
-		for _, name := range order {
-			byName[name].Eval(suite.Context(), ts)
-			for _, r := range byName[name].Rules() {
-				require.NoError(t, r.LastError(), r.Name())
-			}
+	// What is recorded comes before the alerts that read it.
+	e := &evaluator{}
+	for _, name := range []string{"postrider-ingest-slo", "postrider-delivery-slo", "postrider-flow", "postrider-alerts", "postrider-dependencies"} {
+		require.Contains(t, byName, name)
+		e.groups = append(e.groups, byName[name])
+	}
+	require.Len(t, byName, len(e.groups))
+	return e
+}
+
+// evaluate evaluates all rules at a time.
+func (e *evaluator) evaluate(t *testing.T, at time.Time) {
+	t.Helper()
+	for _, g := range e.groups {
+		g.Eval(t.Context(), at)
+		for _, r := range g.Rules() {
+			require.NoError(t, r.LastError(), r.Name())
 		}
 	}
-	firing := map[string]bool{}
-	for _, g := range byName {
+}
+
+// firing are the alerts that fire now.
+func (e *evaluator) firing() map[string]bool {
+	out := map[string]bool{}
+	for _, g := range e.groups {
 		for _, r := range g.AlertingRules() {
 			for _, a := range r.ActiveAlerts() {
 				if a.State == promrules.StateFiring {
-					firing[r.Name()] = true
+					out[r.Name()] = true
 				}
 			}
 		}
 	}
-	return firing
+	return out
 }

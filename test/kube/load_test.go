@@ -89,6 +89,7 @@ type load struct {
 	w        *world
 	events   postriderv1.EventServiceClient
 	ledgers  postriderv1.LedgerServiceClient
+	pace     time.Duration // of each worker
 	key      string
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -100,7 +101,7 @@ type load struct {
 	failures map[string]int // by what was said
 }
 
-// pace is the pause between two events of a worker.
+// pace is the pause between two events of a worker, unless a test has another.
 const (
 	pace    = 100 * time.Millisecond
 	workers = 4
@@ -119,10 +120,10 @@ func dial(t *testing.T, target string) *grpc.ClientConn {
 }
 
 // publish makes an account with webhooks and begins.
-func (w *world) publish(t *testing.T) *load {
+func (w *world) publish(t *testing.T, pace time.Duration) *load {
 	t.Helper()
 	api := dial(t, "dns:///api.postrider.svc:9090")
-	l := &load{w: w, failures: map[string]int{}, events: postriderv1.NewEventServiceClient(dial(t, "dns:///ingest.postrider.svc:9090")), ledgers: postriderv1.NewLedgerServiceClient(api)}
+	l := &load{w: w, pace: pace, failures: map[string]int{}, events: postriderv1.NewEventServiceClient(dial(t, "dns:///ingest.postrider.svc:9090")), ledgers: postriderv1.NewLedgerServiceClient(api)}
 	accounts, webhooks := postriderv1.NewAccountServiceClient(api), postriderv1.NewWebhookServiceClient(api)
 	made, err := accounts.CreateAccount(as(t.Context(), adminKey), &postriderv1.CreateAccountRequest{Account: &postriderv1.Account{DisplayName: t.Name()}})
 	require.NoError(t, err)
@@ -151,7 +152,7 @@ func (w *world) publish(t *testing.T) *load {
 
 // work publishes event after event, each until it has a receipt.
 func (l *load) work(ctx context.Context) {
-	tick := time.NewTicker(pace)
+	tick := time.NewTicker(l.pace)
 	defer tick.Stop()
 	for {
 		select {

@@ -23,7 +23,7 @@ func TestProductionRolls(t *testing.T) {
 		t.Log("  " + line)
 	}
 	w.scrape(t)
-	l := w.publish(t)
+	l := w.publish(t, pace)
 	require.Eventually(t, func() bool { n, _ := w.receiver.count(); return n > 100 }, patience, 50*time.Millisecond, "nothing arrives")
 
 	for _, d := range w.cluster.Deployments() {
@@ -56,10 +56,9 @@ func TestProductionRolls(t *testing.T) {
 // scrape holds that Prometheus would find every pod under the labels that the rules ask for.
 func (w *world) scrape(t *testing.T) {
 	t.Helper()
-	pages, err := w.cluster.Scrape(t.Context())
-	require.NoError(t, err)
 	seen := map[string]int{}
-	for _, page := range pages {
+	for _, page := range w.cluster.Scrape(t.Context()) {
+		require.NoError(t, page.Err, page.Pod)
 		require.Equal(t, "postrider", page.Labels["job"], page.Pod)
 		require.Contains(t, page.Text, "postrider_build_info", page.Pod)
 		seen[page.Labels["service"]]++

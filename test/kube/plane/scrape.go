@@ -2,77 +2,92 @@ package plane
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/postrider/postrider/test/kube/manifest"
 	"github.com/postrider/postrider/test/kube/pod"
 )
 
-// Page is what a pod shows to Prometheus, with the labels that its target has.
+// Page is what a target shows to Prometheus, with the labels that the target has. Err is why it
+// showed nothing.
 type Page struct {
 	Pod    string
 	Labels map[string]string
 	Text   string
+	Err    error
 }
 
-// Scrape asks every pod that a PodMonitor selects, once.
-func (c *Cluster) Scrape(ctx context.Context) ([]Page, error) {
-	var out []Page
-	var errs []error
+// Scrape asks every pod that a PodMonitor selects, once and all at the same time: also one that was
+// killed and has not been replaced, which is still a target.
+func (c *Cluster) Scrape(ctx context.Context) []Page {
+	var out []*Page
+	var wg sync.WaitGroup
 	for _, m := range c.set.PodMonitors {
 		for _, d := range c.Deployments() {
 			for _, p := range c.Pods(d) {
-				if p.Terminating() || !m.Spec.Selector.Matches(p.Template.Metadata.Labels) {
+				if !m.Spec.Selector.Matches(p.Template.Metadata.Labels) {
 					continue
 				}
 				for i := range m.Spec.PodMetricsEndpoints {
-					page, err := scrape(ctx, p, &m.Spec.PodMetricsEndpoints[i])
-					errs = append(errs, err)
+					page := &Page{Pod: p.Name}
 					out = append(out, page)
+					wg.Go(func() { page.Err = page.scrape(ctx, p, &m.Spec.PodMetricsEndpoints[i]) })
 				}
 			}
 		}
 	}
-	return out, errors.Join(errs...)
+	wg.Wait()
+	pages := make([]Page, len(out))
+	for i, page := range out {
+		pages[i] = *page
+	}
+	return pages
 }
 
-func scrape(ctx context.Context, p *pod.Pod, e *manifest.Endpoint) (Page, error) {
-	page := Page{Pod: p.Name, Labels: targetLabels(p.Template.Metadata.Labels, e.Relabelings)}
+func (page *Page) scrape(ctx context.Context, p *pod.Pod, e *manifest.Endpoint) error {
+	page.Labels = targetLabels(p.Template.Metadata.Labels, e.Relabelings)
 	port, err := p.Template.Spec.Containers[0].Port(e.Port)
 	if err != nil {
-		return page, err
+		return err
 	}
+	page.Labels["instance"] = p.At(port) // unless it is relabeled, and it is not
 	timeout, err := time.ParseDuration(e.ScrapeTimeout)
 	if err != nil {
-		return page, err
+		return err
 	}
+	page.Text, err = Get(ctx, "http://"+p.At(port)+e.Path, timeout)
+	return err
+}
+
+// client keeps no connection: a target that is gone is asked as one that never was there.
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
+// Get is the body of what answers at a URL within a time.
+func Get(ctx context.Context, url string, timeout time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.At(port)+e.Path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return page, err
+		return "", err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
-		return page, fmt.Errorf("scrape %s: %w", p.Name, err)
+		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = errors.New(resp.Status)
+		err = fmt.Errorf("%s: %s", url, resp.Status)
 	}
-	if err != nil {
-		return page, fmt.Errorf("scrape %s: %w", p.Name, err)
-	}
-	page.Text = string(text)
-	return page, nil
+	return string(text), err
 }
 
 var unfit = regexp.MustCompile(`[^a-zA-Z0-9_]`)
@@ -85,12 +100,12 @@ func targetLabels(pod map[string]string, relabelings []manifest.Relabeling) map[
 	}
 	out := map[string]string{}
 	for _, r := range relabelings {
-		value := r.Replacement
+		value := []string{r.Replacement}
 		for _, source := range r.SourceLabels {
-			value += known[source]
+			value = append(value, known[source])
 		}
-		if value != "" {
-			out[r.TargetLabel] = value
+		if text := strings.Join(value, ""); text != "" {
+			out[r.TargetLabel] = text
 		}
 	}
 	return out

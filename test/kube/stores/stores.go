@@ -234,12 +234,18 @@ func (s *Stores) Client() *redis.Client {
 	})
 }
 
-// Admin is NATS as its admin, until the test ends.
-func (s *Stores) Admin(t testing.TB) *nats.Conn {
+// AdminPair is the certificate of NATS's admin.
+func (s *Stores) AdminPair(t testing.TB) plane.Pair {
 	t.Helper()
 	pair, err := s.authority.IssueStore(nil, "admin")
 	require.NoError(t, err)
-	cert, err := pair.TLS()
+	return pair
+}
+
+// Admin is NATS as its admin, until the test ends.
+func (s *Stores) Admin(t testing.TB) *nats.Conn {
+	t.Helper()
+	cert, err := s.AdminPair(t).TLS()
 	require.NoError(t, err)
 	config := s.authority.Trust("nats.nats.svc")
 	config.Certificates = append(config.Certificates, cert)

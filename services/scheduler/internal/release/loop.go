@@ -204,6 +204,7 @@ func (l *Loop) claimOnce(ctx context.Context, limit int) (retryset.Claimed, erro
 	defer cancel()
 	now := l.deps.Now()
 	got, err := l.deps.Index.Claim(call, now, l.cfg.Lease, limit)
+	l.deps.Metrics.vanished(ctx, got.Vanished)
 	if errors.Is(err, retryset.ErrEpochLost) {
 		l.deps.Lost()
 	}

@@ -17,6 +17,7 @@ type Metrics struct {
 	delay    metric.Float64Histogram
 	lag      metric.Float64Gauge
 	errors   metric.Int64Counter
+	losses   metric.Int64Counter
 
 	wasReleased, wasGone, wasPostponed, hasFailed, notSettled metric.MeasurementOption
 
@@ -34,15 +35,21 @@ func NewMetrics(m metric.Meter) (*Metrics, error) {
 		metric.WithDescription("How long the earliest retry that is due and not claimed has been due; 0 if none is."))
 	failures, err4 := m.Int64Counter("postrider.scheduler.claim.failures",
 		metric.WithDescription("Claims that the index did not answer."))
+	losses, err5 := m.Int64Counter("postrider.scheduler.index.losses",
+		metric.WithDescription("Parts of the retry index that lost what this process had seen in them: Redis was flushed, or is an older or an empty one. From 0 on."))
 	result := func(v string) metric.MeasurementOption {
 		return metric.WithAttributeSet(attribute.NewSet(attribute.String("result", v)))
 	}
 	return &Metrics{
-		outcomes: outcomes, delay: delay, lag: lag, errors: failures,
+		outcomes: outcomes, delay: delay, lag: lag, errors: failures, losses: losses,
 		wasReleased: result("released"), wasGone: result("gone"), wasPostponed: result("postponed"),
 		hasFailed: result("failed"), notSettled: result("unsettled"),
-	}, errors.Join(err1, err2, err3, err4)
+	}, errors.Join(err1, err2, err3, err4, err5)
 }
+
+// vanished is told of every claim, also of those that miss nothing: a counter that is first seen when
+// it is not 0 any more has not risen.
+func (m *Metrics) vanished(ctx context.Context, parts int) { m.losses.Add(ctx, int64(parts)) }
 
 func (m *Metrics) claimed(ctx context.Context, now, next time.Time, log *slog.Logger) {
 	lag := 0.0

@@ -35,7 +35,9 @@ func (s *slotState) needsRebuild() bool { return s.lost || s.doubts > 0 }
 //  3. The same generation, and a count that this process has seen before, though every claim
 //     moves it on: the slot was restored from an older state.
 //  4. An earlier generation, or none: it was restored from a still older state, or flushed.
-func (s *slotState) observe(sent, found epoch) {
+//
+// It reports whether this is the first that was seen of a loss.
+func (s *slotState) observe(sent, found epoch) (vanished bool) {
 	s.seen = max(s.seen, found.count)
 	switch {
 	case found.generation > s.generation:
@@ -45,8 +47,10 @@ func (s *slotState) observe(sent, found epoch) {
 	case found.generation == sent.generation && found.count > sent.count:
 		s.count = max(s.count, found.count)
 	default:
+		vanished = !s.lost
 		s.lost = true
 	}
+	return vanished
 }
 
 // rebuilt notes that a rebuild of this process gave the slot the epoch.

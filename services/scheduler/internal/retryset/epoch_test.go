@@ -28,7 +28,7 @@ func TestEpoch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := slotState{epoch: known}
-			s.observe(known, test.found)
+			require.Equal(t, test.lost, s.observe(known, test.found))
 			require.Equal(t, test.lost, s.needsRebuild())
 			require.Equal(t, test.after, s.epoch)
 		})
@@ -40,6 +40,7 @@ func TestEpochStaysLostUntilThereIsALaterGeneration(t *testing.T) {
 	s := slotState{epoch: epoch{100, 50}}
 	s.observe(s.epoch, epoch{100, 20})
 	require.True(t, s.needsRebuild())
+	require.False(t, s.observe(s.epoch, epoch{0, 1}), "a loss is told once")
 	s.observe(s.epoch, epoch{100, 51})
 	require.True(t, s.needsRebuild(), "the count has caught up, the members have not")
 	s.observe(s.epoch, epoch{101, 60})

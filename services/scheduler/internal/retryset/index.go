@@ -39,6 +39,9 @@ type Claimed struct {
 	// Next is when the next member that this claim left behind is due, or when the next lease
 	// runs out; zero if nothing waits. It lies in the past if the claim was cut by its limit.
 	Next time.Time
+	// Vanished is how many parts of the index no longer hold what this process had seen there. Each
+	// loss is told once. A process that has just started has seen nothing, and misses nothing.
+	Vanished int
 }
 
 // Index says which retries are due. All methods may be called concurrently, by any number of

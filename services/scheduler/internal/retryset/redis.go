@@ -204,7 +204,11 @@ func (x *Redis) Claim(ctx context.Context, now time.Time, lease time.Duration, l
 		if reply.next >= 0 && (got.Next.IsZero() || reply.next < got.Next.UnixMilli()) {
 			got.Next = time.UnixMilli(reply.next)
 		}
-		if x.observe(slot, sent[slot], reply.epoch) {
+		vanished, needsRebuild := x.observe(slot, sent[slot], reply.epoch)
+		if vanished {
+			got.Vanished++
+		}
+		if needsRebuild {
 			lost = lost.With(slot)
 		}
 	}
@@ -253,11 +257,11 @@ func (x *Redis) snapshot() (sent [slotCount]epoch) {
 	return sent
 }
 
-func (x *Redis) observe(slot int, sent, found epoch) (lost bool) {
+func (x *Redis) observe(slot int, sent, found epoch) (vanished, lost bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.slots[slot].observe(sent, found)
-	return x.slots[slot].needsRebuild()
+	vanished = x.slots[slot].observe(sent, found)
+	return vanished, x.slots[slot].needsRebuild()
 }
 
 // Distrust implements Index.
