@@ -37,13 +37,26 @@ func newJudge(theirs, nothing things, secrets []string) *judge {
 		for k, ids := range set {
 			for _, id := range ids {
 				j.marks[id] = mark(k)
-				all = append(all, regexp.QuoteMeta(id))
+				all = append(all, word(id))
 			}
 		}
 	}
 	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
-	j.ids = regexp.MustCompile(`\b(` + strings.Join(all, "|") + `)\b`)
+	j.ids = regexp.MustCompile(strings.Join(all, "|"))
 	return j
+}
+
+// word is a pattern of an id that is no part of a longer one. An id may begin or end with a hyphen, at
+// which a pattern knows no boundary.
+func word(id string) string {
+	pattern := regexp.QuoteMeta(id)
+	if !strings.HasPrefix(id, "-") {
+		pattern = `\b` + pattern
+	}
+	if !strings.HasSuffix(id, "-") {
+		pattern += `\b`
+	}
+	return pattern
 }
 
 // mark stands for ids of a kind. Numbers are small, so that one may be another kind's too.
