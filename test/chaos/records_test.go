@@ -106,6 +106,7 @@ func openRecords(t *testing.T, c *cluster.Cluster) *records {
 }
 
 func (r *records) take(t *testing.T, m *stream.Msg) {
+	t.Helper()
 	retry, _, err := retrystream.DecodeDue(m)
 	if err != nil {
 		t.Error(err)
@@ -128,15 +129,17 @@ func (r *records) due(reason string) chan uint64 {
 
 // cycle works on one delivery until ctx ends and what it put last has come.
 func (r *records) cycle(ctx context.Context, t *testing.T, n int) {
+	t.Helper()
 	d := &recordv1.Delivery{Id: fmt.Sprintf("dlv_%d", n), AccountId: "acc_1", WebhookId: fmt.Sprintf("wh_%d", n%40), EventId: "evt_1"}
+	whole := context.WithoutCancel(ctx) // a cycle that has begun comes to its end
 	follows := uint64(0)
 	for turn := 0; ctx.Err() == nil; turn++ {
 		retry := &recordv1.Retry{
 			Delivery: d, Kind: recordv1.RetryKind_RETRY_KIND_PARKED, Reason: fmt.Sprintf("%d-%d", n, turn), Follows: follows,
 			DueTime: timestamppb.New(time.Now().Add(time.Hour)),
 		}
-		record := r.put(t, retry)
-		r.release(t, record)
+		record := r.put(whole, t, retry)
+		r.release(whole, t, record)
 		select {
 		case follows = <-r.due(retry.GetReason()):
 			r.released.Add(1)
@@ -152,42 +155,43 @@ func (r *records) cycle(ctx context.Context, t *testing.T, n int) {
 }
 
 // put stores a record, as often as it takes, as a dispatcher does.
-func (r *records) put(t *testing.T, retry *recordv1.Retry) retrystream.Record {
+func (r *records) put(ctx context.Context, t *testing.T, retry *recordv1.Retry) retrystream.Record {
+	t.Helper()
 	for {
 		type fate struct {
 			sequence uint64
 			err      error
 		}
 		fates := make(chan fate, 1)
-		err := r.streams.Put(t.Context(), retry, func(sequence uint64, err error) { fates <- fate{sequence, err} })
+		err := r.streams.Put(ctx, retry, func(sequence uint64, err error) { fates <- fate{sequence, err} })
 		f := fate{err: err}
 		if err == nil {
 			f = <-fates
 		}
 		shard := ids.ShardOf(ids.WebhookID(retry.GetDelivery().GetWebhookId()), shards)
-		var stands *retrystream.SupersededError
-		if errors.As(f.err, &stands) {
+		if stands, ok := errors.AsType[*retrystream.SupersededError](f.err); ok {
 			r.superseded.Add(1)
 			return stands.Standing
 		}
 		if f.err == nil {
 			return retrystream.Record{Shard: shard, Sequence: f.sequence, Retry: retry}
 		}
-		pause(t.Context(), 50*time.Millisecond)
+		pause(ctx, 50*time.Millisecond)
 	}
 }
 
 // release releases a record, as often as it takes, as a scheduler does.
-func (r *records) release(t *testing.T, record retrystream.Record) {
+func (r *records) release(ctx context.Context, t *testing.T, record retrystream.Record) {
+	t.Helper()
 	for {
 		fates := make(chan error, 1)
-		err := r.streams.Release(t.Context(), record, func(err error) { fates <- err })
+		err := r.streams.Release(ctx, record, func(err error) { fates <- err })
 		if err == nil {
 			err = <-fates
 		}
 		if err == nil || errors.Is(err, retrystream.ErrGone) {
 			return
 		}
-		pause(t.Context(), 50*time.Millisecond)
+		pause(ctx, 50*time.Millisecond)
 	}
 }
