@@ -196,7 +196,8 @@ func TestTheDispatcherStoresWhatTheSchedulerDoesNot(t *testing.T) {
 	t.Parallel()
 	t.Run("because it is away", func(t *testing.T) {
 		t.Parallel()
-		b := setup(t, &stores{fail: map[string]int{"scheduler": 1}})
+		const each = 2 // one for each, as a worker may ask before another has learned that it is away
+		b := setup(t, &stores{fail: map[string]int{"scheduler": each}})
 		b.settle("a", true, false)
 		b.settle("b", true, false)
 		got := b.drain(t)
