@@ -136,8 +136,10 @@ bench/packages: need/redis ## Run the packages' benchmarks that match BENCH.
 	@$(go_test) -tags integration -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
 
 .PHONY: bench/log
-bench/log: ## Measure both stores of the delivery log with ATTEMPTS attempts in them (1 000 000).
-	@go test -tags 'integration logbench' -run '^$$' -bench 'BenchmarkLog' -benchtime 1x -timeout 60m -v ./services/api/internal/logstore -args -attempts $(or $(ATTEMPTS),1000000)
+bench/log: ATTEMPTS ?= 1000000
+bench/log: build bin/nats-server need/redis ## Measure both stores of the delivery log with ATTEMPTS (1 000 000) in them: questions, pages, recording, deliveries without a log.
+	@go test -tags 'integration logbench' -run '^$$' -bench 'BenchmarkLog' -benchtime 1x -timeout 60m -v ./services/api/internal/logstore -args -attempts $(ATTEMPTS)
+	@go test -tags logbench -run '^$$' -bench 'BenchmarkLog' -benchtime 1x -timeout 60m -v ./test/bench -args -attempts $(ATTEMPTS)
 
 # Receivers in the source systems' own language; the end-to-end tests deliver to them.
 test/node/node_modules: test/node/package.json test/node/package-lock.json

@@ -29,6 +29,8 @@ type Options struct {
 	Only        []string      // names of configurations; empty: all
 	Profiles    string        // folder for CPU profiles of the services, taken during the first repetition
 	Log         io.Writer     // tells what is going on
+
+	api map[string]string // added to the environment of the api
 }
 
 // Configuration is one way to use the system.

@@ -25,6 +25,8 @@ import (
 // system is one running form of Postrider.
 type system struct {
 	api, ingest string // gRPC targets
+	web         string // base URL of the api; empty for one process
+	nats        string // URL; empty for one process
 	adminKey    string
 	procs       processes
 	metrics     map[string]string // metrics pages by process, where there is one
@@ -56,12 +58,20 @@ func start(ctx context.Context, form string, opts *Options, dir string) (*system
 	if err != nil {
 		return nil, err
 	}
-	c, err := cluster.Start(ctx, cluster.Options{Bin: opts.Bin, Dir: dir, Replicas: 1, Shards: opts.Shards, NATSConfig: natsConfig})
+	c, err := cluster.Start(ctx, cluster.Options{
+		Bin: opts.Bin, Dir: dir, Replicas: 1, Shards: opts.Shards, NATSConfig: natsConfig,
+		EnvOf: func(service string) map[string]string {
+			if service == "api" {
+				return opts.api
+			}
+			return nil
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
 	s := &system{
-		api: plain(c.APITarget()), ingest: plain(c.IngestTarget()), adminKey: c.AdminKey,
+		api: plain(c.APITarget()), ingest: plain(c.IngestTarget()), web: c.APIURLs()[0], nats: c.NATSURL, adminKey: c.AdminKey,
 		procs: processes{}, metrics: map[string]string{}, stop: c.Stop,
 	}
 	for _, p := range c.Processes() {

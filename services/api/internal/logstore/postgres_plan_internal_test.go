@@ -35,6 +35,7 @@ func TestPostgreSQLsQueriesUseTheirIndex(t *testing.T) {
 		"by state":     {Query{State: "dead"}, "(account_id = 'acc_1'::text) AND (state = 'dead'::text)"},
 		"by type":      {Query{EventType: "a.b"}, "(event_type = 'a.b'::text)"},
 		"by status":    {Query{StatusCode: 500}, "(last_status_code = 500)"},
+		"by success":   {Query{StatusCode: 204}, "(last_status_code = 204)"},
 		"by outcome":   {Query{Outcome: "gone"}, "(last_outcome = 'gone'::text)"},
 		"by event":     {Query{EventID: "evt_1"}, "(event_id = 'evt_1'::text)"},
 		"by webhook":   {Query{WebhookID: "wh_1"}, "(webhook_id = 'wh_1'::text)"},

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -133,6 +134,7 @@ func (r *reader) Deliveries(ctx context.Context, q Query) ([]*Delivery, error) {
 const (
 	notDelivered = `state <> 'delivered'`
 	failed       = `last_outcome <> '' AND last_outcome <> 'succeeded'`
+	unusual      = `last_status_code NOT IN (0, 200)`
 )
 
 // where is the condition of a query with a placeholder for each value.
@@ -164,8 +166,8 @@ func (q *Query) where(blind bool) (condition string, args []any) {
 	add(q.State != "" && q.State != postrider.Delivered, notDelivered)
 	add(q.Outcome != "", "last_outcome = ?", string(q.Outcome))
 	add(q.StatusCode != 0, "last_status_code = ?", q.StatusCode)
-	success := q.StatusCode >= 200 && q.StatusCode < 300
-	add(q.Outcome != "" && q.Outcome != postrider.Succeeded || q.StatusCode != 0 && !success, failed)
+	add(q.StatusCode != 0 && q.StatusCode != http.StatusOK, unusual)
+	add(q.Outcome != "" && q.Outcome != postrider.Succeeded, failed)
 	add(!q.Start.IsZero(), "create_time >= ?", q.Start.UnixMicro())
 	add(!q.End.IsZero(), "create_time < ?", q.End.UnixMicro())
 	beyond := "(create_time, delivery_id) < (?, ?)"

@@ -1,0 +1,99 @@
+//go:build logbench
+
+package bench
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/test/fixture/pgtest"
+)
+
+// What make bench/log asks for.
+var (
+	attempts = flag.Int("attempts", 100_000, "attempts that the log is given")
+	rate     = flag.Int("rate", 5000, "attempts a second that it is given")
+)
+
+// TestMain lets this program be the receiver in a process of its own.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "receiver" {
+		if err := ServeReceiver(context.Background(), os.Stdin, os.Stdout); err != nil {
+			panic(err)
+		}
+		return
+	}
+	m.Run()
+}
+
+// store is where the log is.
+type store struct {
+	env map[string]string    // of the api
+	cpu func() time.Duration // of a server of its own
+	pg  *pgtest.Server       // nil for a file
+}
+
+func sqliteStore(testing.TB) store {
+	return store{cpu: func() time.Duration { return 0 }}
+}
+
+func postgresStore(b testing.TB) store {
+	b.Helper()
+	server := pgtest.Start(b, "shared_buffers=256MB", "max_wal_size=2GB")
+	return store{
+		pg: server, cpu: func() time.Duration { return server.CPU(b) },
+		env: map[string]string{"POSTRIDER_API_LOG_URL": server.URL(b), "POSTRIDER_API_LOG_FILE": ""},
+	}
+}
+
+// running is the separate processes with their log in a store, until the benchmark ends.
+func running(b *testing.B, at store) *system {
+	b.Helper()
+	bin, err := filepath.Abs("../../bin")
+	require.NoError(b, err)
+	s, err := start(b.Context(), separate, &Options{Bin: bin, Shards: 4, api: at.env}, b.TempDir())
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, s.stop()) })
+	return s
+}
+
+// metric is the sum of a metric's series on a page; -1 while there is none.
+func metric(ctx context.Context, page, name string) (sum float64, err error) {
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, page, http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	found := false
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		rest, ok := strings.CutPrefix(lines.Text(), name)
+		if !ok || !strings.HasPrefix(rest, "{") && !strings.HasPrefix(rest, " ") {
+			continue
+		}
+		n, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+		if err != nil {
+			return 0, err
+		}
+		sum, found = sum+n, true
+	}
+	if !found {
+		return -1, nil
+	}
+	return sum, nil
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
