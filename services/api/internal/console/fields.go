@@ -1,6 +1,9 @@
 package console
 
-import "net/url"
+import (
+	"net/url"
+	"strconv"
+)
 
 // field is one input of a form.
 type field struct {
@@ -54,6 +57,16 @@ func (f *formFields) choose(name string, options ...option) field {
 	out := f.text(name)
 	out.Type, out.Options = "select", options
 	return out
+}
+
+// parse reads a number, or names the field.
+func (f *formFields) parse(name, text string, errs map[string]string) float64 {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || n < 0 || n > 1e6 {
+		errs[name] = f.words.get("form.number")
+		return 0
+	}
+	return n
 }
 
 // named are options whose labels are the texts of a key.

@@ -266,12 +266,3 @@ func (f *webhookForm) headers(errs map[string]string) map[string]string {
 	}
 	return headers
 }
-
-func (f *webhookForm) parse(name, text string, errs map[string]string) float64 {
-	n, err := strconv.ParseFloat(text, 64)
-	if err != nil || n < 0 || n > 1e6 {
-		errs[name] = f.words.get("form.number")
-		return 0
-	}
-	return n
-}

@@ -194,10 +194,8 @@ func (r *Recorder) watch(ctx context.Context, token string, cancel context.Cance
 		if err == nil {
 			err = r.complete(ctx)
 		}
-		if err == nil {
-			err = r.measure(ctx)
-		}
-		if err != nil && ctx.Err() == nil {
+		// How far it is matters most while the store is away.
+		if err = errors.Join(err, r.measure(ctx)); err != nil && ctx.Err() == nil {
 			r.deps.Logger.WarnContext(ctx, "the delivery log's state is not known", "error", err)
 		}
 	}

@@ -4,20 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/otel/metric/noop"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/journal"
+	"github.com/postrider/postrider/pkg/telemetry"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	"github.com/postrider/postrider/services/api/internal/logstore"
 	"github.com/postrider/postrider/services/api/internal/recorder"
@@ -39,6 +42,7 @@ type troubled struct {
 
 	mu      sync.Mutex
 	trouble func(ctx context.Context) error // before each transaction; nil: none
+	lost    error                           // why the log's state cannot be read
 }
 
 func (s *troubled) set(trouble func(ctx context.Context) error) {
@@ -60,12 +64,33 @@ func (s *troubled) Apply(ctx context.Context, entries []*recordv1.JournalEntry) 
 	return s.SQLite.Apply(ctx, entries)
 }
 
+// Refresh reads the log's state, unless it is away.
+func (s *troubled) Refresh(ctx context.Context) error {
+	s.mu.Lock()
+	lost := s.lost
+	s.mu.Unlock()
+	if lost != nil {
+		return lost
+	}
+	return s.SQLite.Refresh(ctx)
+}
+
+// away takes the store away.
+func (s *troubled) away() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = errors.New("connection refused")
+	lost := s.lost
+	s.trouble = func(context.Context) error { return lost }
+}
+
 // rig is a journal on a real server, a log in a real file, and the recorder between them.
 type rig struct {
 	nc       *nats.Conn
 	journal  *journal.Journal
 	store    *troubled
 	recorder *recorder.Recorder
+	metrics  http.Handler
 	n        int // events so far
 }
 
@@ -81,8 +106,12 @@ func setup(t *testing.T) *rig {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	r.store = &troubled{SQLite: store}
+	tel, err := telemetry.New(telemetry.Default(), "test")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, tel.Shutdown(context.WithoutCancel(t.Context()))) })
+	r.metrics = tel.Handler()
 	r.recorder, err = recorder.New(recorder.Deps{
-		Journal: r.journal, Store: r.store, Name: "test", Logger: logtest.New(t), Meter: noop.NewMeterProvider().Meter(""), Now: time.Now,
+		Journal: r.journal, Store: r.store, Name: "test", Logger: logtest.New(t), Meter: tel.Meter(""), Now: time.Now,
 	})
 	require.NoError(t, err)
 	require.NoError(t, r.recorder.Prepare(t.Context()))
@@ -206,6 +235,25 @@ func TestATransactionThatFailedIsMadeAgain(t *testing.T) {
 	r.awaitDead(t, deliveries...)
 	r.awaitAll(t)
 	require.Negative(t, failures)
+}
+
+// Nobody would learn that the log falls behind, if its state had to be read first.
+func TestHowFarItIsBehindIsKnownWhileTheStoreIsAway(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.store.away()
+	r.events(t, 3)
+	r.run(t)
+	for _, behind := range []*regexp.Regexp{
+		regexp.MustCompile(`(?m)^postrider_recorder_pending(\{.*\})? 3$`),
+		regexp.MustCompile(`(?m)^postrider_recorder_lag_seconds(\{.*\})? (0\.\d|[1-9])`),
+	} {
+		require.Eventually(t, func() bool {
+			w := httptest.NewRecorder()
+			r.metrics.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody))
+			return behind.MatchString(w.Body.String())
+		}, patience, 100*time.Millisecond, behind)
+	}
 }
 
 // hang makes the store hang, until the recorder is stopped. The channel tells of the first transaction.
