@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"context"
 	"os"
 	"slices"
 	"testing"
@@ -16,7 +17,7 @@ import (
 func BenchmarkLogStoreAway(b *testing.B) {
 	at := postgresStore(b)
 	s := running(b, at)
-	receiver, err := startReceiver(b.Context())
+	receiver, err := startReceiver(context.WithoutCancel(b.Context()))
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, receiver.stop()) })
 	s.procs[loadName], s.procs[receiverName] = os.Getpid(), receiver.pid

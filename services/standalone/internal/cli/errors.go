@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -49,12 +50,17 @@ func failf(format string, args ...any) error {
 	return &codeError{exitFailure, fmt.Errorf(format, args...)}
 }
 
-// report tells the user what went wrong and returns the exit code.
+// report tells the user what went wrong and returns the exit code. With -o json it is one object on a line
+// of the error stream.
 func (p *program) report(err error) int {
 	if err == nil {
 		return exitOK
 	}
 	code := p.exitCode(err)
+	if p.globals.output == outputJSON {
+		_ = json.NewEncoder(p.Err).Encode(map[string]failure{"error": p.failure(err, code)}) // there is nowhere left to say that it failed
+		return code
+	}
 	for _, line := range p.explain(err) {
 		p.note("postrider: %s", line)
 	}
@@ -62,6 +68,37 @@ func (p *program) report(err error) int {
 		p.note("Run it with --help to see how it is used.")
 	}
 	return code
+}
+
+// failure is an error as programs read it.
+type failure struct {
+	// Kind is what the caller can do about it, such as not_found; empty if no server was asked.
+	Kind string `json:"kind,omitempty"`
+	// Reason is a constant, UPPER_SNAKE.
+	Reason string `json:"reason,omitempty"`
+	// Message is what people read.
+	Message string `json:"message"`
+	// Violations are the fields that broke a rule.
+	Violations []violation `json:"violations,omitempty"`
+	// RetryAfter is how many seconds to wait before another try.
+	RetryAfter float64 `json:"retry_after_seconds,omitempty"`
+	ExitCode   int     `json:"exit_code"`
+}
+
+type violation struct {
+	Field string `json:"field"`
+	Rule  string `json:"rule"`
+}
+
+func (p *program) failure(err error, code int) failure {
+	f := failure{Message: strings.Join(p.explain(err), "; "), ExitCode: code}
+	if e, ok := fault.As(err); ok {
+		f.Kind, f.Reason, f.RetryAfter = e.Kind.String(), e.Reason, e.RetryAfter.Seconds()
+		for _, v := range e.Violations {
+			f.Violations = append(f.Violations, violation{v.Field, v.Rule})
+		}
+	}
+	return f
 }
 
 // exitCode is what programs learn of an error.

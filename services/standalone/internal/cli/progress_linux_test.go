@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -88,6 +89,13 @@ func TestLongWorkIsFollowedOnATerminal(t *testing.T) {
 	require.Regexp(t, `^the log was built again from \d+ messages`, out)
 	require.NotContains(t, seen, "\n")
 	require.Contains(t, s.ok(t, "deliveries", "list"), "delivered", "it answers again")
+
+	file := filepath.Join(t.TempDir(), "events.jsonl")
+	write(t, file, strings.Repeat(`{"type":"a.b"}`+"\n", 20))
+	out, seen = s.on(t, "publish", "--file", file, "--quiet")
+	require.Empty(t, out)
+	require.Regexp(t, `\d+%  publishing: \d+ B of 300 B \(\d+ stored\)`, seen)
+	require.Contains(t, seen, eraseLine+"20 stored, 0 of them duplicates; 0 refused", "the line is gone before the sum")
 
 	plain := s.run(t, "reconcile")
 	require.Contains(t, plain.err, "reading the streams\n")

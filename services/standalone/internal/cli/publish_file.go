@@ -31,13 +31,16 @@ const (
 // publishFile publishes the lines of a file over one stream. This goroutine reads and sends, one
 // other receives; it is waited for.
 func (p *program) publishFile(ctx context.Context, cl *client, path string, quiet bool) error {
-	in := p.In
+	in, total := p.In, int64(0)
 	if path != "-" {
 		f, err := os.Open(path) //nolint:gosec // the user names the file
 		if err != nil {
 			return usagef("--file: %w", err)
 		}
 		defer func() { _ = f.Close() }() // it was only read
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			total = info.Size()
+		}
 		in = f
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -46,7 +49,8 @@ func (p *program) publishFile(ctx context.Context, cl *client, path string, quie
 	if err != nil {
 		return err
 	}
-	r := &receipts{p: p, out: bufio.NewWriter(p.Out), quiet: quiet, slots: make(chan struct{}, maxUnanswered), open: map[uint64]bool{}}
+	r := &receipts{p: p, out: bufio.NewWriter(p.Out), quiet: quiet, slots: make(chan struct{}, maxUnanswered), open: map[uint64]bool{}, total: total, progress: p.progress()}
+	r.progress.bytes = true
 	var received error
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -71,9 +75,12 @@ type receipts struct {
 	out   *bufio.Writer
 	quiet bool
 	slots chan struct{}
+	total int64 // bytes of the file; 0 if nobody knows
 
 	mu         sync.Mutex
 	open       map[uint64]bool // lines that are not answered
+	read       int64           // bytes
+	progress   *progress
 	stored     int
 	duplicates int
 	refused    []fault.Kind
@@ -98,6 +105,7 @@ func (r *receipts) send(ctx context.Context, account string, in io.Reader, send 
 			return context.Cause(ctx)
 		}
 		r.mu.Lock()
+		r.read += int64(len(lines.Bytes())) + 1
 		r.open[n] = true
 		r.mu.Unlock()
 		if err := send(&postriderv1.StreamEventsRequest{Tag: n, Request: req}); err != nil {
@@ -149,6 +157,9 @@ func (r *receipts) answered(resp *postriderv1.StreamEventsResponse) error {
 			r.duplicates++
 		}
 	}
+	if r.quiet {
+		r.progress.show("publishing", min(r.read, cmp.Or(r.total, r.read)), r.total, strconv.Itoa(r.stored)+" stored")
+	}
 	switch {
 	case refusal == nil && r.quiet:
 		return nil
@@ -192,6 +203,7 @@ func (r *receipts) refusal(line uint64, e *postriderv1.PublishError) {
 		faults = append(faults, v.GetField()+": "+v.GetDescription())
 	}
 	text := cmp.Or(strings.Join(faults, "; "), e.GetMessage())
+	r.progress.end()
 	r.p.note("line %d refused: %s", line, printable(text))
 }
 
@@ -202,6 +214,7 @@ func (r *receipts) finish(sent, received error) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.progress.end()
 	r.p.note("%d stored, %d of them duplicates; %d refused", r.stored, r.duplicates, len(r.refused))
 	if received != nil {
 		if len(r.open) > 0 {

@@ -99,6 +99,42 @@ func TestTheLinesOfAFileAreEachAnswered(t *testing.T) {
 	s.with("POSTRIDER_KEY", "nonsense").reading(lines).fails(t, exitRefused, "KEY_INVALID", "publish", "--file", "-")
 }
 
+func TestErrorsAreJSONForPrograms(t *testing.T) {
+	t.Parallel()
+	s := running(t)
+	for name, c := range map[string]struct {
+		args []string
+		want failure
+	}{
+		"refused by a server": {[]string{"publish", "a b"}, failure{
+			Kind: "invalid", Reason: "INVALID_ARGUMENT", ExitCode: exitRefused, Violations: []violation{{Field: "event.type"}},
+		}},
+		"not there":      {[]string{"deliveries", "show", "dlv_none"}, failure{Kind: "not_found", ExitCode: exitNotFound}},
+		"a wrong call":   {[]string{"publish", "a.b", "--file", "x"}, failure{ExitCode: exitUsage}},
+		"an unknown key": {[]string{"publish", "a.b", "--key", "nonsense"}, failure{Kind: "unauthenticated", Reason: "KEY_INVALID", ExitCode: exitRefused}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run := s.run(t, append(c.args, "-o", "json")...)
+			require.Equal(t, c.want.ExitCode, run.code, run.err)
+			var got struct {
+				Error failure `json:"error"`
+			}
+			require.NoError(t, json.Unmarshal([]byte(run.err), &got), run.err)
+			require.Equal(t, c.want.ExitCode, got.Error.ExitCode)
+			require.Equal(t, c.want.Kind, got.Error.Kind)
+			require.NotEmpty(t, got.Error.Message)
+			if c.want.Reason != "" {
+				require.Equal(t, c.want.Reason, got.Error.Reason)
+			}
+			for i, v := range c.want.Violations {
+				require.Equal(t, v.Field, got.Error.Violations[i].Field)
+				require.NotEmpty(t, got.Error.Violations[i].Rule)
+			}
+		})
+	}
+}
+
 func TestManyLinesGoThrough(t *testing.T) {
 	t.Parallel()
 	s := running(t)
