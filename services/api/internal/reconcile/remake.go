@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
@@ -78,18 +79,13 @@ func (r *run) record(ctx context.Context, f *finding) (*recordv1.Retry, error) {
 	if row.NextAttemptTime.After(now) {
 		due = row.NextAttemptTime
 	}
+	d := deliverystream.Of(ev, sequence, postrider.WebhookID(f.webhook), row.ReplayID)
+	d.RouteTime, d.Data = timestamppb.New(row.CreateTime), ev.GetData()
+	d.Progress = &recordv1.Progress{
+		Attempts: int32(row.AttemptCount), Series: int32(row.Series), //nolint:gosec // both are counts of int32 in the journal
+		LastStatusCode: int32(row.LastStatusCode), LastErrorClass: row.LastErrorClass, //nolint:gosec // a status code
+	}
 	return &recordv1.Retry{
-		Kind: recordv1.RetryKind_RETRY_KIND_WAITING, DueTime: timestamppb.New(due), Reason: reasonRemade,
-		Delivery: &recordv1.Delivery{
-			Id: f.delivery, AccountId: f.account, WebhookId: f.webhook, EventId: f.event, EventSequence: sequence,
-			EventType: ev.GetType(), EventTime: ev.GetTime(), ContentType: ev.GetContentType(), EventSource: ev.GetSource(),
-			EventGivenId: ev.GetGivenId(), OrderingKey: ev.GetOrderingKey(), AcceptTime: ev.GetAcceptTime(),
-			RouteTime: timestamppb.New(row.CreateTime), ReplayId: row.ReplayID,
-			Traceparent: ev.GetTraceparent(), Extensions: ev.GetExtensions(), Data: ev.GetData(),
-			Progress: &recordv1.Progress{
-				Attempts: int32(row.AttemptCount), Series: int32(row.Series), //nolint:gosec // both are counts of int32 in the journal
-				LastStatusCode: int32(row.LastStatusCode), LastErrorClass: row.LastErrorClass, //nolint:gosec // a status code
-			},
-		},
+		Kind: recordv1.RetryKind_RETRY_KIND_WAITING, DueTime: timestamppb.New(due), Reason: reasonRemade, Delivery: d,
 	}, nil
 }

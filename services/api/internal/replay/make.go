@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -73,7 +74,8 @@ func (r *Runner) publish(ctx context.Context, j *recordv1.Job, ev *recordv1.Even
 	ids := make([]*recordv1.RoutedDelivery, len(item.GetWebhookIds()))
 	var records []*recordv1.Retry
 	for i, webhook := range item.GetWebhookIds() {
-		d := delivery(ev, item.GetSequence(), webhook, j.GetReplay().GetId(), now)
+		d := deliverystream.Of(ev, item.GetSequence(), postrider.WebhookID(webhook), j.GetReplay().GetId())
+		d.RouteTime = timestamppb.New(now)
 		ids[i] = &recordv1.RoutedDelivery{DeliveryId: d.GetId(), WebhookId: webhook}
 		if again {
 			known, err := r.known(ctx, d)
@@ -119,17 +121,6 @@ func routedEntries(j *recordv1.Job, ev *recordv1.Event, item *recordv1.JobItem, 
 		ids = ids[n:]
 	}
 	return out
-}
-
-// delivery is the event for one webhook, as routing makes it but for the replay.
-func delivery(ev *recordv1.Event, sequence uint64, webhook, replayID string, now time.Time) *recordv1.Delivery {
-	return &recordv1.Delivery{
-		Id:        string(postrider.DeliveryIDFor(postrider.EventID(ev.GetId()), postrider.WebhookID(webhook), replayID)),
-		AccountId: ev.GetAccountId(), WebhookId: webhook, EventId: ev.GetId(), EventSequence: sequence, EventType: ev.GetType(),
-		EventTime: ev.GetTime(), ContentType: ev.GetContentType(), EventSource: ev.GetSource(), EventGivenId: ev.GetGivenId(),
-		OrderingKey: ev.GetOrderingKey(), AcceptTime: ev.GetAcceptTime(), RouteTime: timestamppb.New(now), ReplayId: replayID,
-		Traceparent: ev.GetTraceparent(), Extensions: ev.GetExtensions(),
-	}
 }
 
 // known is what the log knows of a delivery, nil if nothing.

@@ -12,6 +12,7 @@ import (
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/dispatcher/internal/attempt"
@@ -97,13 +98,8 @@ func (s *Server) find(ctx context.Context, req *dispatcherv1.SendRetryRequest) (
 		return nil, nil, storeAway(err)
 	}
 	if d == nil {
-		d = &recordv1.Delivery{
-			Id: req.GetDeliveryId(), AccountId: req.GetAccountId(), WebhookId: req.GetWebhookId(), EventId: ev.GetId(),
-			EventSequence: sequence, EventType: ev.GetType(), EventTime: ev.GetTime(), ContentType: ev.GetContentType(),
-			EventSource: ev.GetSource(), EventGivenId: ev.GetGivenId(), OrderingKey: ev.GetOrderingKey(), AcceptTime: ev.GetAcceptTime(),
-			ReplayId: req.GetReplayId(), Traceparent: ev.GetTraceparent(), Extensions: ev.GetExtensions(),
-			Progress: &recordv1.Progress{Series: req.GetSeries()},
-		}
+		d = deliverystream.Of(ev, sequence, postrider.WebhookID(req.GetWebhookId()), req.GetReplayId())
+		d.Progress = &recordv1.Progress{Series: req.GetSeries()}
 	}
 	return d, ev.GetData(), nil
 }

@@ -6,7 +6,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	"github.com/postrider/postrider/services/router/internal/index"
 )
@@ -81,23 +81,8 @@ func (f *Fanout) plan(ev *recordv1.Event, sequence uint64, now time.Time) []part
 // delivery is the event for one webhook. What waits for its time may outlive EVENTS and carries
 // its payload whatever its size.
 func (f *Fanout) delivery(ev *recordv1.Event, sequence uint64, hook *index.Hook, now time.Time, embed bool) *recordv1.Delivery {
-	d := &recordv1.Delivery{
-		Id:            string(postrider.DeliveryIDFor(postrider.EventID(ev.GetId()), hook.ID, "")),
-		AccountId:     ev.GetAccountId(),
-		WebhookId:     string(hook.ID),
-		EventId:       ev.GetId(),
-		EventSequence: sequence,
-		EventType:     ev.GetType(),
-		EventTime:     ev.GetTime(),
-		ContentType:   ev.GetContentType(),
-		EventSource:   ev.GetSource(),
-		EventGivenId:  ev.GetGivenId(),
-		OrderingKey:   ev.GetOrderingKey(),
-		AcceptTime:    ev.GetAcceptTime(),
-		RouteTime:     timestamppb.New(now),
-		Traceparent:   ev.GetTraceparent(),
-		Extensions:    ev.GetExtensions(),
-	}
+	d := deliverystream.Of(ev, sequence, hook.ID, "")
+	d.RouteTime = timestamppb.New(now)
 	if embed || len(ev.GetData()) <= f.cfg.EmbedLimit {
 		d.Data = ev.GetData()
 	} else {
