@@ -348,8 +348,16 @@ async function main() {
   await page.locator("#log-live").getByText("SQLite").waitFor();
   await page.locator("#log-live .badge", { hasText: "Up to date" }).waitFor();
   await page.getByLabel("Time zone").fill("Europe/Oslo");
+  await page.getByLabel("Days that the delivery log keeps").fill("0.5");
+  await page.getByRole("button", { name: "Save" }).click();
+  await main.getByText("must be a day at least").first().waitFor();
+  assert.equal(await page.getByLabel("Time zone").inputValue(), "Europe/Oslo", "what was written stays");
+  await page.getByLabel("Days that the delivery log keeps").fill("7");
+  await page.getByLabel("Attempts at once over all webhooks").fill("500");
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByText("Saved.").waitFor();
+  await page.locator("#log-live").getByText("7 d").waitFor();
+  assert.equal(await page.getByLabel("Attempts at once over all webhooks").inputValue(), "500");
   await look(page, "settings");
   await page.goto(at("audit"));
   for (const what of ["Webhook created", "Webhook paused", "Secret rotated", "Key created", "Key changed", "Payload removed", "Account changed", "Dead letters redriven"]) {
