@@ -222,9 +222,9 @@ func TestAFullRecordRefusesAndLeavesTheKeyFree(t *testing.T) {
 func TestWhileNATSIsAwayProducersAreToldSoInTime(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(s *stream.Config, _ *eventstream.Config) {
-		s.PublishTimeout, s.PublishBudget = 100*time.Millisecond, 400*time.Millisecond
+		s.PublishTimeout, s.PublishBudget = 500*time.Millisecond, 2*time.Second
 	})
-	in := b.start(t, ingest.NewMemoryDedup(), func(c *ingest.Config) { c.Takeover = 3 * time.Second })
+	in := b.start(t, ingest.NewMemoryDedup(), func(c *ingest.Config) { c.Takeover = 5 * time.Second })
 	b.publish(t, in, "before", "1")
 	b.server.Stop()
 	b.refused(t, in, "k", "1", fault.Unavailable, admission.ReasonRecord)
