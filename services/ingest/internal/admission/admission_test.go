@@ -389,13 +389,41 @@ func TestReadingAnEvent(t *testing.T) {
 	}
 }
 
+func TestAnEventOverItsShareLeavesItsKeyFree(t *testing.T) {
+	t.Parallel()
+	b := setup(t, patient())
+	a := b.start(t)
+	first := accept(t, a, one(withKey("kept")))
+	// Much waits and hardly anything passes: a share is an event in seconds.
+	b.gate.Turn(time.Now().Add(time.Second), []fair.Stage{{}})
+	b.gate.Turn(time.Now().Add(2*time.Second), []fair.Stage{{Waiting: 100_000, Passed: 1}})
+	require.True(t, b.gate.State().Limiting)
+	var over string
+	for n := 0; over == ""; n++ {
+		key := withKey(fmt.Sprintf("k%d", n))
+		if _, err := a.Accept(t.Context(), one(key)); err != nil {
+			e := isFault(t, err, fault.Exhausted, ReasonShare)
+			require.Positive(t, e.RetryAfter)
+			over = fmt.Sprintf("k%d", n)
+		}
+	}
+	stored := len(b.record.all())
+
+	b.gate.Unknown(time.Now().Add(3 * time.Second)) // as if it could not be asked: everybody may publish
+	require.Len(t, b.record.all(), stored, "nothing was stored of what was refused")
+	require.False(t, accept(t, a, one(withKey(over), withData(`"another body"`))).GetDuplicate())
+	again := accept(t, a, one(withKey("kept")))
+	require.True(t, again.GetDuplicate())
+	require.Equal(t, first.GetEventId(), again.GetEventId())
+}
+
 func TestWhatIsCounted(t *testing.T) {
 	t.Parallel()
 	tel, err := telemetry.New(telemetry.Default(), "ingest")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, tel.Shutdown(context.Background())) })
 	b := setup(t, patient())
-	a, err := New(b.cfg, Deps{Events: b.record, Index: b.index, Directory: b.dir, Gate: fair.New(fair.Config{}, b.dir.Several, time.Now()), Logger: logtest.New(t), Telemetry: tel})
+	a, err := New(b.cfg, Deps{Events: b.record, Index: b.index, Directory: b.dir, Gate: b.gate, Logger: logtest.New(t), Telemetry: tel})
 	require.NoError(t, err)
 	require.NoError(t, a.Start(t.Context()))
 	t.Cleanup(func() { require.NoError(t, a.Stop(context.Background())) })

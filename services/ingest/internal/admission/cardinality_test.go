@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -15,7 +14,6 @@ import (
 	"github.com/postrider/postrider/pkg/telemetry"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
-	"github.com/postrider/postrider/services/ingest/internal/fair"
 	"github.com/postrider/postrider/test/fixture/logtest"
 )
 
@@ -26,7 +24,7 @@ func TestAccountsMakeNoSeries(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, tel.Shutdown(context.Background())) })
 	b := setup(t, patient())
-	a, err := New(b.cfg, Deps{Events: b.record, Index: b.index, Directory: b.dir, Gate: fair.New(fair.Config{}, b.dir.Several, time.Now()), Logger: logtest.New(t), Telemetry: tel})
+	a, err := New(b.cfg, Deps{Events: b.record, Index: b.index, Directory: b.dir, Gate: b.gate, Logger: logtest.New(t), Telemetry: tel})
 	require.NoError(t, err)
 	require.NoError(t, a.Start(t.Context()))
 	t.Cleanup(func() { require.NoError(t, a.Stop(context.Background())) })

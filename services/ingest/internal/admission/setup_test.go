@@ -33,6 +33,7 @@ type bundle struct {
 	record *record
 	index  dedup.Index
 	dir    *Directory
+	gate   *fair.Gate
 	cfg    Config
 }
 
@@ -63,6 +64,7 @@ func setupTakeover(t testing.TB, cfg Config, takeover time.Duration) *bundle {
 	t.Helper()
 	b := &bundle{record: newRecord(t), cfg: cfg}
 	b.dir = NewDirectory(24*time.Hour, func() bool { return true })
+	b.gate = fair.New(fair.Config{Backlog: 1000}, b.dir.Several, time.Now())
 	for _, id := range []postrider.AccountID{acc, oth} {
 		b.dir.PutAccount(&recordv1.Account{Account: &postriderv1.Account{Id: string(id)}})
 	}
@@ -81,7 +83,7 @@ func setupTakeover(t testing.TB, cfg Config, takeover time.Duration) *bundle {
 func (b *bundle) replica(t testing.TB) *Admission {
 	t.Helper()
 	a, err := New(b.cfg, Deps{
-		Events: b.record, Index: b.index, Directory: b.dir, Gate: fair.New(fair.Config{}, b.dir.Several, time.Now()), Logger: logtest.New(t), Telemetry: telemetry.Noop(),
+		Events: b.record, Index: b.index, Directory: b.dir, Gate: b.gate, Logger: logtest.New(t), Telemetry: telemetry.Noop(),
 	})
 	require.NoError(t, err)
 	return a
