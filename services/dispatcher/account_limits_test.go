@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -66,6 +67,28 @@ func TestAnAccountHasNoMoreAttemptsAtOnceThanItMay(t *testing.T) {
 	require.Equal(t, len(ids), receiver.Count())
 	require.LessOrEqual(t, receiver.MaxOpen(), 3)
 	require.NotContains(t, w.reasons(), "concurrency", "each webhook alone had room")
+}
+
+func TestWhatAnAccountUsesOfItsLimitsIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, _ := w.dispatch(t, testConfig())
+	api := client(t, w, s)
+	release := make(chan struct{})
+	receiver := receivertest.New(t).Answer(receivertest.Hang(release))
+	hook, other := onShard(t, w, 0, receiver.URL), onShard(t, w, 1, receiver.URL)
+	awaitHealth(t, api, hook, func(h *postriderv1.WebhookHealth) bool { return h.GetAccount() == nil })
+	w.limit(t, 3, 100)
+	w.send(t, other, 5)
+	awaitHealth(t, api, hook, func(h *postriderv1.WebhookHealth) bool {
+		return proto.Equal(h.GetAccount(), &postriderv1.AccountUse{InFlight: 3, Queued: 2, MaxInFlight: 3, RateLimit: 100}) && h.GetInFlight() == 0
+	})
+	close(release)
+	awaitHealth(t, api, hook, func(h *postriderv1.WebhookHealth) bool {
+		return h.GetAccount() != nil && h.GetAccount().GetInFlight() == 0
+	})
+	w.limit(t, 0, 0)
+	awaitHealth(t, api, hook, func(h *postriderv1.WebhookHealth) bool { return h.GetAccount() == nil })
 }
 
 func TestTheRateOfAnAccountHoldsOverItsWebhooks(t *testing.T) {

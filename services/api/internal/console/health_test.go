@@ -29,7 +29,10 @@ func TestHowAWebhookIsIsShownAsFarAsItIsKnown(t *testing.T) {
 		"open":             {&postriderv1.WebhookHealth{BreakerState: 2, BreakerOpenTime: at(-time.Minute), NextProbeTime: at(time.Minute)}, nil, []string{"Breaker open", opened, "The next one probes", later}},
 		"waits for a load": {&postriderv1.WebhookHealth{BreakerState: 2, BreakerOpenTime: at(-time.Minute), NextProbeTime: at(-time.Second)}, nil, []string{"Breaker open", "next delivery that is due probes"}},
 		"half open":        {&postriderv1.WebhookHealth{BreakerState: 3, BreakerOpenTime: at(-time.Minute)}, nil, []string{"Breaker half open", "to probe the receiver", opened}},
-		"asked to pause":   {&postriderv1.WebhookHealth{BreakerState: 1, PauseTime: at(time.Minute)}, nil, []string{"asked for a pause until", later}},
+		"in an account with limits": {&postriderv1.WebhookHealth{BreakerState: 1, Account: &postriderv1.AccountUse{InFlight: 5, Queued: 9, MaxInFlight: 6, RateLimit: 40}}, nil, []string{
+			"All of the account", "5 of 6 attempts at once", "at most 40 a second", "9 wait for the account",
+		}},
+		"asked to pause": {&postriderv1.WebhookHealth{BreakerState: 1, PauseTime: at(time.Minute)}, nil, []string{"asked for a pause until", later}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -12,12 +12,14 @@ import (
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/services/dispatcher/internal/breaker"
 	"github.com/postrider/postrider/services/dispatcher/internal/lane"
+	"github.com/postrider/postrider/services/dispatcher/internal/quota"
 	"github.com/postrider/postrider/services/dispatcher/internal/registry"
 )
 
 // lanes is all that the API needs of the pipeline. *pipeline.Pipeline is one.
 type lanes interface {
 	Lane(w *registry.Webhook, shard int, now time.Time) (lane.View, bool)
+	Account(account string, now time.Time) (quota.View, bool)
 }
 
 // GetWebhookHealth tells how attempts pass to a webhook now. It does not wait for a configuration
@@ -27,11 +29,19 @@ func (s *Server) GetWebhookHealth(_ context.Context, req *dispatcherv1.GetWebhoo
 	if w == nil || w.Config.GetAccountId() != req.GetAccountId() {
 		return nil, errNoWebhook
 	}
-	v, held := s.deps.Lanes.Lane(w, postrider.ShardOf(postrider.WebhookID(req.GetWebhookId()), s.deps.Shards), time.Now())
+	now := time.Now()
+	v, held := s.deps.Lanes.Lane(w, postrider.ShardOf(postrider.WebhookID(req.GetWebhookId()), s.deps.Shards), now)
 	if !held {
 		return &dispatcherv1.GetWebhookHealthResponse{}, nil
 	}
-	return &dispatcherv1.GetWebhookHealthResponse{Health: shownHealth(&v)}, nil
+	health := shownHealth(&v)
+	if use, limited := s.deps.Lanes.Account(req.GetAccountId(), now); limited {
+		health.Account = &postriderv1.AccountUse{
+			InFlight: int32(use.InFlight), Queued: int32(use.Queued), //nolint:gosec // bounded by configuration
+			MaxInFlight: int32(use.MaxInFlight), RateLimit: use.Rate, //nolint:gosec // bounded by configuration
+		}
+	}
+	return &dispatcherv1.GetWebhookHealthResponse{Health: health}, nil
 }
 
 func shownHealth(v *lane.View) *postriderv1.WebhookHealth {

@@ -27,6 +27,7 @@ import (
 	"github.com/postrider/postrider/services/dispatcher/internal/lane"
 	"github.com/postrider/postrider/services/dispatcher/internal/meters"
 	"github.com/postrider/postrider/services/dispatcher/internal/payload"
+	"github.com/postrider/postrider/services/dispatcher/internal/quota"
 	"github.com/postrider/postrider/services/dispatcher/internal/registry"
 	"github.com/postrider/postrider/services/dispatcher/internal/settle"
 )
@@ -226,6 +227,12 @@ func (p *Pipeline) Lane(w *registry.Webhook, shardID int, now time.Time) (v lane
 		return v, false
 	}
 	return found.lanes.view(w, now), true
+}
+
+// Account shows an account's own limits over all shards that are held here, and what is used of them;
+// false if it has none.
+func (p *Pipeline) Account(account string, now time.Time) (v quota.View, limited bool) {
+	return p.quotas.view(account, now)
 }
 
 // held counts a shard in or out. The caller holds mu.

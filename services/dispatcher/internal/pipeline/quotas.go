@@ -78,6 +78,16 @@ func (q *quotas) tick(a *accountQuota) {
 	}
 }
 
+// view shows the account's quota; false if it has no limits.
+func (q *quotas) view(account string, now time.Time) (v quota.View, limited bool) {
+	a := q.of(account, now)
+	if a == nil {
+		return v, false
+	}
+	v = a.View()
+	return v, v.Limits != quota.Limits{}
+}
+
 // sweep drops the quotas that are not used any more.
 func (q *quotas) sweep(now time.Time) {
 	q.mu.Lock()

@@ -194,6 +194,21 @@ func (q *Quota[J]) Drain(take func(J) bool) []J {
 	return out
 }
 
+// View is what a quota shows of itself.
+type View struct {
+	Limits
+
+	// InFlight is how many deliveries are being attempted, and Queued how many wait for their turn.
+	InFlight, Queued int
+}
+
+// View shows the quota.
+func (q *Quota[J]) View() View {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return View{Limits: q.limits, InFlight: q.begun, Queued: len(q.queue)}
+}
+
 // Idle reports whether the quota has had nothing to do since the time.
 func (q *Quota[J]) Idle(since time.Time) bool {
 	q.mu.Lock()

@@ -271,7 +271,22 @@ func (p *program) webhooksHealth() *cobra.Command {
 				t.field("attempts a second", strconv.FormatFloat(rate, 'g', -1, 64))
 			}
 			t.field("paused until", stamp(h.GetPauseTime()))
+			if use := h.GetAccount(); use != nil {
+				t.field("of the account", accountUse(use))
+			}
 		})
 	})
 	return c
+}
+
+// accountUse is what an account has of its own limits, of those that it has.
+func accountUse(use *postriderv1.AccountUse) string {
+	text := fmt.Sprintf("%d in flight", use.GetInFlight())
+	if most := use.GetMaxInFlight(); most > 0 {
+		text += fmt.Sprintf(" of %d", most)
+	}
+	if rate := use.GetRateLimit(); rate > 0 {
+		text += fmt.Sprintf(", %g a second at most", rate)
+	}
+	return text + fmt.Sprintf(", %d in line", use.GetQueued())
 }

@@ -1052,7 +1052,9 @@ type WebhookHealth struct {
 	// 0: no limit.
 	RateLimit float64 `protobuf:"fixed64,9,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
 	// Until when the receiver has asked for a pause (Retry-After); absent if it has not.
-	PauseTime     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=pause_time,json=pauseTime,proto3" json:"pause_time,omitempty"`
+	PauseTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=pause_time,json=pauseTime,proto3" json:"pause_time,omitempty"`
+	// What holds for all webhooks of the account together; absent if the account has no limits.
+	Account       *AccountUse `protobuf:"bytes,11,opt,name=account,proto3" json:"account,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1157,6 +1159,87 @@ func (x *WebhookHealth) GetPauseTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *WebhookHealth) GetAccount() *AccountUse {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+// AccountUse is an account's own limits and what is used of them, at the dispatcher that works on a
+// webhook. With several dispatchers each has its part of a limit.
+type AccountUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Attempts that are being made for any of its webhooks.
+	InFlight int32 `protobuf:"varint,1,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Deliveries that their webhooks let go, and that wait for the account's turn in memory.
+	Queued int32 `protobuf:"varint,2,opt,name=queued,proto3" json:"queued,omitempty"`
+	// Most attempts at once. 0: no limit.
+	MaxInFlight int32 `protobuf:"varint,3,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	// Attempts a second. 0: no limit.
+	RateLimit     float64 `protobuf:"fixed64,4,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccountUse) Reset() {
+	*x = AccountUse{}
+	mi := &file_postrider_v1_webhook_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccountUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccountUse) ProtoMessage() {}
+
+func (x *AccountUse) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccountUse.ProtoReflect.Descriptor instead.
+func (*AccountUse) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *AccountUse) GetInFlight() int32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *AccountUse) GetQueued() int32 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *AccountUse) GetMaxInFlight() int32 {
+	if x != nil {
+		return x.MaxInFlight
+	}
+	return 0
+}
+
+func (x *AccountUse) GetRateLimit() float64 {
+	if x != nil {
+		return x.RateLimit
+	}
+	return 0
+}
+
 var File_postrider_v1_webhook_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_webhook_proto_rawDesc = "" +
@@ -1252,7 +1335,7 @@ const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"\x06jitter\x18\x02 \x01(\x01H\x00R\x06jitter\x88\x01\x01\x129\n" +
 	"\vdelay_basis\x18\x03 \x01(\x0e2\x18.postrider.v1.DelayBasisR\n" +
 	"delayBasisB\t\n" +
-	"\a_jitter\"\xee\x03\n" +
+	"\a_jitter\"\xa2\x04\n" +
 	"\rWebhookHealth\x12?\n" +
 	"\rbreaker_state\x18\x01 \x01(\x0e2\x1a.postrider.v1.BreakerStateR\fbreakerState\x12F\n" +
 	"\x11breaker_open_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fbreakerOpenTime\x12B\n" +
@@ -1266,7 +1349,15 @@ const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"rate_limit\x18\t \x01(\x01R\trateLimit\x129\n" +
 	"\n" +
 	"pause_time\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\tpauseTime*\x98\x01\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tpauseTime\x122\n" +
+	"\aaccount\x18\v \x01(\v2\x18.postrider.v1.AccountUseR\aaccount\"\x84\x01\n" +
+	"\n" +
+	"AccountUse\x12\x1b\n" +
+	"\tin_flight\x18\x01 \x01(\x05R\binFlight\x12\x16\n" +
+	"\x06queued\x18\x02 \x01(\x05R\x06queued\x12\"\n" +
+	"\rmax_in_flight\x18\x03 \x01(\x05R\vmaxInFlight\x12\x1d\n" +
+	"\n" +
+	"rate_limit\x18\x04 \x01(\x01R\trateLimit*\x98\x01\n" +
 	"\fWebhookState\x12\x1d\n" +
 	"\x19WEBHOOK_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14WEBHOOK_STATE_ACTIVE\x10\x01\x12\x18\n" +
@@ -1298,7 +1389,7 @@ func file_postrider_v1_webhook_proto_rawDescGZIP() []byte {
 }
 
 var file_postrider_v1_webhook_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_postrider_v1_webhook_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_postrider_v1_webhook_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_postrider_v1_webhook_proto_goTypes = []any{
 	(WebhookState)(0),             // 0: postrider.v1.WebhookState
 	(DelayBasis)(0),               // 1: postrider.v1.DelayBasis
@@ -1311,43 +1402,45 @@ var file_postrider_v1_webhook_proto_goTypes = []any{
 	(*WebhookSecret)(nil),         // 8: postrider.v1.WebhookSecret
 	(*RetrySchedule)(nil),         // 9: postrider.v1.RetrySchedule
 	(*WebhookHealth)(nil),         // 10: postrider.v1.WebhookHealth
-	nil,                           // 11: postrider.v1.Webhook.HeadersEntry
-	nil,                           // 12: postrider.v1.Webhook.AnnotationsEntry
-	(*structpb.Struct)(nil),       // 13: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*AccountUse)(nil),            // 11: postrider.v1.AccountUse
+	nil,                           // 12: postrider.v1.Webhook.HeadersEntry
+	nil,                           // 13: postrider.v1.Webhook.AnnotationsEntry
+	(*structpb.Struct)(nil),       // 14: google.protobuf.Struct
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
 }
 var file_postrider_v1_webhook_proto_depIdxs = []int32{
-	13, // 0: postrider.v1.Webhook.scopes:type_name -> google.protobuf.Struct
-	11, // 1: postrider.v1.Webhook.headers:type_name -> postrider.v1.Webhook.HeadersEntry
-	14, // 2: postrider.v1.Webhook.attempt_timeout:type_name -> google.protobuf.Duration
+	14, // 0: postrider.v1.Webhook.scopes:type_name -> google.protobuf.Struct
+	12, // 1: postrider.v1.Webhook.headers:type_name -> postrider.v1.Webhook.HeadersEntry
+	15, // 2: postrider.v1.Webhook.attempt_timeout:type_name -> google.protobuf.Duration
 	9,  // 3: postrider.v1.Webhook.retry_schedule:type_name -> postrider.v1.RetrySchedule
 	0,  // 4: postrider.v1.Webhook.state:type_name -> postrider.v1.WebhookState
-	15, // 5: postrider.v1.Webhook.state_time:type_name -> google.protobuf.Timestamp
-	15, // 6: postrider.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
-	15, // 7: postrider.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
+	16, // 5: postrider.v1.Webhook.state_time:type_name -> google.protobuf.Timestamp
+	16, // 6: postrider.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
+	16, // 7: postrider.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
 	8,  // 8: postrider.v1.Webhook.secrets:type_name -> postrider.v1.WebhookSecret
-	12, // 9: postrider.v1.Webhook.annotations:type_name -> postrider.v1.Webhook.AnnotationsEntry
+	13, // 9: postrider.v1.Webhook.annotations:type_name -> postrider.v1.Webhook.AnnotationsEntry
 	4,  // 10: postrider.v1.Webhook.options:type_name -> postrider.v1.ProfileOptions
 	6,  // 11: postrider.v1.Webhook.verification:type_name -> postrider.v1.Verification
 	7,  // 12: postrider.v1.Webhook.handshake:type_name -> postrider.v1.Handshake
-	14, // 13: postrider.v1.Webhook.disable_failing_after:type_name -> google.protobuf.Duration
+	15, // 13: postrider.v1.Webhook.disable_failing_after:type_name -> google.protobuf.Duration
 	5,  // 14: postrider.v1.ProfileOptions.signature_scheme:type_name -> postrider.v1.SignatureScheme
-	15, // 15: postrider.v1.Verification.time:type_name -> google.protobuf.Timestamp
-	15, // 16: postrider.v1.Handshake.time:type_name -> google.protobuf.Timestamp
-	15, // 17: postrider.v1.WebhookSecret.create_time:type_name -> google.protobuf.Timestamp
-	15, // 18: postrider.v1.WebhookSecret.expire_time:type_name -> google.protobuf.Timestamp
-	14, // 19: postrider.v1.RetrySchedule.delays:type_name -> google.protobuf.Duration
+	16, // 15: postrider.v1.Verification.time:type_name -> google.protobuf.Timestamp
+	16, // 16: postrider.v1.Handshake.time:type_name -> google.protobuf.Timestamp
+	16, // 17: postrider.v1.WebhookSecret.create_time:type_name -> google.protobuf.Timestamp
+	16, // 18: postrider.v1.WebhookSecret.expire_time:type_name -> google.protobuf.Timestamp
+	15, // 19: postrider.v1.RetrySchedule.delays:type_name -> google.protobuf.Duration
 	1,  // 20: postrider.v1.RetrySchedule.delay_basis:type_name -> postrider.v1.DelayBasis
 	2,  // 21: postrider.v1.WebhookHealth.breaker_state:type_name -> postrider.v1.BreakerState
-	15, // 22: postrider.v1.WebhookHealth.breaker_open_time:type_name -> google.protobuf.Timestamp
-	15, // 23: postrider.v1.WebhookHealth.next_probe_time:type_name -> google.protobuf.Timestamp
-	15, // 24: postrider.v1.WebhookHealth.pause_time:type_name -> google.protobuf.Timestamp
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	16, // 22: postrider.v1.WebhookHealth.breaker_open_time:type_name -> google.protobuf.Timestamp
+	16, // 23: postrider.v1.WebhookHealth.next_probe_time:type_name -> google.protobuf.Timestamp
+	16, // 24: postrider.v1.WebhookHealth.pause_time:type_name -> google.protobuf.Timestamp
+	11, // 25: postrider.v1.WebhookHealth.account:type_name -> postrider.v1.AccountUse
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_webhook_proto_init() }
@@ -1363,7 +1456,7 @@ func file_postrider_v1_webhook_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_webhook_proto_rawDesc), len(file_postrider_v1_webhook_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
