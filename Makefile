@@ -225,10 +225,10 @@ check/manifests: ## Check manifests, the compose file and the Dockerfile without
 
 # A module of its own as well, for the renderer of manifests and for Prometheus.
 .PHONY: check/manifests/run kube/binaries
-kube/binaries: $(SERVICES:%=kube/binary/%)
+kube/binaries: $(BINARIES:%=kube/binary/%)
 
 kube/binary/%:
-	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o var/kube/bin/$* ./services/$*/cmd/$*
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o var/kube/bin/$* ./services/*/cmd/$*
 
 check/manifests/run: kube/binaries bin/nats-server need/redis ## Run production as its manifests say, as processes, and roll it under load. Needs root.
 	@GOWORK=off go -C test/kube test -count 1 -v -timeout 20m -run '^TestProduction' .
