@@ -146,7 +146,12 @@ func (n *Network) connect(pid int, addr netip.Addr) error {
 	n.next++
 	near, far := fmt.Sprintf("near%d", n.next), fmt.Sprintf("far%d", n.next)
 	n.mu.Unlock()
-	cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: near, MasterIndex: n.bridge.Attrs().Index}, PeerName: far, PeerNamespace: netlink.NsPid(pid)}
+	// An address has one hardware address, or who knew it before would not find it when it is back.
+	hardware := append(net.HardwareAddr{2, 0}, addr.AsSlice()...)
+	cable := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: near, MasterIndex: n.bridge.Attrs().Index},
+		PeerName:  far, PeerHardwareAddr: hardware, PeerNamespace: netlink.NsPid(pid),
+	}
 	if err := netlink.LinkAdd(cable); err != nil {
 		return fmt.Errorf("make a cable: %w", err)
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/test/kube/names"
 	"github.com/postrider/postrider/test/kube/plane"
 	"github.com/postrider/postrider/test/kube/sandbox"
 )
@@ -92,7 +93,7 @@ func (s *Stores) Secrets() map[string]string {
 }
 
 // Start runs them and returns when they answer under their names.
-func (s *Stores) Start(t testing.TB, names *plane.Names) {
+func (s *Stores) Start(t testing.TB, names *names.Server) {
 	t.Helper()
 	names.Fix("nats.nats.svc.cluster.local", natsAddresses...)
 	for i, a := range natsAddresses {
@@ -149,17 +150,6 @@ func (s *Server) Down() {
 	}
 }
 
-// host is what a program of this machine needs of it.
-func host() []sandbox.Mount {
-	var out []sandbox.Mount
-	for _, path := range []string{"/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache"} {
-		if _, err := os.Stat(path); err == nil {
-			out = append(out, sandbox.Mount{Source: path, Target: path, ReadOnly: true})
-		}
-	}
-	return out
-}
-
 // files writes a folder that only the store's user can read.
 func (s *Stores) files(t testing.TB, name string, list map[string]string) string {
 	t.Helper()
@@ -190,7 +180,7 @@ func (s *Stores) certificate(t testing.TB, address netip.Addr, names ...string) 
 func (s *Stores) server(network *sandbox.Network, name string, address netip.Addr, path string, args, env []string, mounts ...sandbox.Mount) *Server {
 	return &Server{Address: address, network: network, config: sandbox.Config{
 		Name: name, Address: address, Path: path, Args: args, Env: append([]string{"PATH=/usr/bin:/bin", "LC_ALL=C"}, env...),
-		UID: user, GID: user, Mounts: append(host(), mounts...), NoNewPrivileges: true, DropCapabilities: true,
+		UID: user, GID: user, Mounts: append(sandbox.Machine(), mounts...), NoNewPrivileges: true, DropCapabilities: true,
 		Log: filepath.Join(s.dir, name+".log"),
 	}}
 }
