@@ -221,7 +221,7 @@ check/manifests: ## Check manifests, the compose file and the Dockerfile without
 	@$(in_deploy) mod tidy -diff
 	@$(in_deploy) run ./cmd/nats-permissions | diff -u deploy/nats/permissions.conf - || { echo "permissions.conf is stale: run make nats/permissions" >&2; exit 1; }
 	@$(in_deploy) test $$($(in_deploy) list ./... | grep -v /image$$)
-	@GOWORK=off go -C test/kube test ./manifest
+	@GOWORK=off go -C test/kube test ./manifest ./composefile
 
 # A module of its own as well, for the renderer of manifests and for Prometheus.
 .PHONY: check/manifests/run kube/binaries
@@ -232,6 +232,10 @@ kube/binary/%:
 
 check/manifests/run: kube/binaries bin/nats-server need/redis ## Run production as its manifests say, as processes, and roll it under load. Needs root.
 	@GOWORK=off go -C test/kube test -count 1 -v -timeout 20m -run '^TestProduction' .
+
+.PHONY: check/compose/run
+check/compose/run: kube/binaries bin/nats-server need/redis ## Run docker-compose.yml as processes, take the README's tour, kill one of each, and stop it. Needs root and PostgreSQL.
+	@GOWORK=off go -C test/kube test -count 1 -v -timeout 20m -run '^TestCompose$$' .
 
 .PHONY: gameday
 gameday: kube/binaries build/postrider bin/nats-server need/redis ## Let four things go wrong in production as processes, follow the runbooks, and see which alerts fire. Needs root and half an hour.
