@@ -49,8 +49,10 @@ func TestCompose(t *testing.T) {
 	c.balance(t, 2*3) // each of three events to both webhooks
 	c.spans.Await(t, "a delivery's trace", func(s collectortest.Span) bool { return s.Service == "dispatcher" })
 	t.Logf("%s balances, and spans of %s arrived", account, strings.Join(services(c.spans.Spans()), ", "))
+	began := time.Now()
 	require.NoError(t, c.engine.Down())
 	require.Equal(t, []string{"1"}, processes(t), "something is left running besides the test")
+	t.Logf("all of it had stopped after %s", time.Since(began).Round(100*time.Millisecond))
 }
 
 // startCompose does what the head of docker-compose.yml says.
@@ -274,8 +276,10 @@ func (c *compose) tour(t *testing.T) (string, *engine.Container) {
 // reaches publishes one more event and returns its id when the demo receiver has printed it.
 func (c *compose) reaches(t *testing.T, receiver *engine.Container, title string) string {
 	t.Helper()
+	began := time.Now()
 	event := field(t, c.postrider(t, "publish", "release.live", "--data", fmt.Sprintf(`{"title":%q}`, title)), "event")
 	await(t, receiver, `(?s)webhook-id: `+event+`.*`+strconv.Quote(title))
+	t.Logf("published %s, and the demo receiver had it after %s", event, time.Since(began).Round(time.Millisecond))
 	return event
 }
 
@@ -304,6 +308,7 @@ func (c *compose) kill(t *testing.T) {
 // balance waits until nothing moves and the ledger has everything where it should be.
 func (c *compose) balance(t *testing.T, delivered int) {
 	t.Helper()
+	began := time.Now()
 	require.EventuallyWithT(t, func(t *assert.CollectT) {
 		out, err := c.ask("ledger")
 		require.NoError(t, err, out)
@@ -311,7 +316,7 @@ func (c *compose) balance(t *testing.T, delivered int) {
 			require.Equal(t, strconv.Itoa(want), field(t, out, name), out)
 		}
 	}, patience, 250*time.Millisecond)
-	t.Log(c.postrider(t, "reconcile"))
+	t.Logf("the ledger balances %s after all had arrived at the demo receiver\n%s", time.Since(began).Round(100*time.Millisecond), c.postrider(t, "reconcile"))
 }
 
 // await waits until a container has printed what matches.

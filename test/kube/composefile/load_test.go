@@ -60,21 +60,21 @@ func TestNothingIsPassedOver(t *testing.T) {
 	t.Parallel()
 	text := ours(t)
 	for name, plant := range map[string]struct{ from, to, want string }{
-		"a field of a service":         {"stop_grace_period: 40s", "stop_grace_period: 40s\n  pid: host", `"pid"`},
-		"a field of a health check":    {"timeout: 2s, retries: 30", "timeout: 2s, retries: 30, start_period: 9s", `"start_period"`},
-		"a field of a port":            {`"127.0.0.1:3000:3000"`, `{target: 3000, published: "3000", host_ip: 127.0.0.1, app_protocol: http}`, `"app_protocol"`},
-		"a field of a mount":           {`"postgres:/var/lib/postgresql/data"`, `{type: volume, source: postgres, target: /data, volume: {nocopy: true}}`, `"nocopy"`},
-		"a field of a volume":          {"\n  postgres:\n  prometheus:\n", "\n  postgres: {driver: other}\n  prometheus:\n", `"driver"`},
-		"a limit":                      {"deploy: &two {replicas: 2}", "deploy: &two {replicas: 2, resources: {limits: {memory: 64M}}}", `"limits"`},
-		"a field of a dependency":      {"redis: {condition: service_healthy}", "redis: {condition: service_healthy, restart: true}", `"restart"`},
-		"another condition":            {"redis: {condition: service_healthy}", "redis: {condition: service_completed_successfully}", "cannot wait for redis"},
-		"another policy of restarts":   {`restart: "no"`, "restart: on-failure", "restart policy on-failure"},
-		"another form of a check":      {"[CMD, redis-cli, ping]", "[CMD-SHELL, redis-cli ping]", "CMD-SHELL"},
-		"another user":                 {"    profiles: [cli]", "    user: \"0:0\"\n    profiles: [cli]", `"user"`},
-		"fewer ports than replicas":    {"9090-9091:9090", "9090:9090", "not as many ports as replicas"},
-		"a network":                    {"    profiles: [cli]", "    network_mode: host\n    profiles: [cli]", `"network_mode"`},
-		"an entry for nothing":         {"    ports: [", "    expose: [", "elsewhere.go lists services.*.ports[].mode"},
-		"a secret":                     {"\nvolumes:\n", "\nsecrets: {one: {file: ./one}}\nvolumes:\n", `"secrets"`},
+		"a field of a service":       {"stop_grace_period: 40s", "stop_grace_period: 40s\n  pid: host", `"pid"`},
+		"a field of a health check":  {"timeout: 2s, retries: 30", "timeout: 2s, retries: 30, start_period: 9s", `"start_period"`},
+		"a field of a port":          {`"127.0.0.1:3000:3000"`, `{target: 3000, published: "3000", host_ip: 127.0.0.1, app_protocol: http}`, `"app_protocol"`},
+		"a field of a mount":         {`"postgres:/var/lib/postgresql/data"`, `{type: volume, source: postgres, target: /data, volume: {nocopy: true}}`, `"nocopy"`},
+		"a field of a volume":        {"\n  postgres:\n  prometheus:\n", "\n  postgres: {driver: other}\n  prometheus:\n", `"driver"`},
+		"a limit":                    {"deploy: &two {replicas: 2}", "deploy: &two {replicas: 2, resources: {limits: {memory: 64M}}}", `"limits"`},
+		"a field of a dependency":    {"redis: {condition: service_healthy}", "redis: {condition: service_healthy, restart: true}", `"restart"`},
+		"another condition":          {"redis: {condition: service_healthy}", "redis: {condition: service_completed_successfully}", "cannot wait for redis"},
+		"another policy of restarts": {`restart: "no"`, "restart: on-failure", "restart policy on-failure"},
+		"another form of a check":    {"[CMD, redis-cli, ping]", "[CMD-SHELL, redis-cli ping]", "CMD-SHELL"},
+		"another user":               {"    profiles: [cli]", "    user: \"0:0\"\n    profiles: [cli]", `"user"`},
+		"fewer ports than replicas":  {"9090-9091:9090", "9090:9090", "not as many ports as replicas"},
+		"a network":                  {"    profiles: [cli]", "    network_mode: host\n    profiles: [cli]", `"network_mode"`},
+		"an entry for nothing":       {"    ports: [", "    expose: [", "elsewhere.go lists services.*.ports[].mode"},
+		"a secret":                   {"\nvolumes:\n", "\nsecrets: {one: {file: ./one}}\nvolumes:\n", `"secrets"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

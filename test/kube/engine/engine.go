@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/postrider/postrider/test/kube/composefile"
@@ -135,7 +134,8 @@ func (e *Engine) up(ctx context.Context, s *composefile.Service) error {
 		}
 	}
 	for i := range s.Replicas() {
-		c, err := e.create(s, fmt.Sprintf("%s-%s-%d", e.file.Project, s.Name, i+1), s.Name, s.Command, s.Environment, s.Restart == "unless-stopped")
+		name := fmt.Sprintf("%s-%s-%d", e.file.Project, s.Name, i+1)
+		c, err := e.create(s, name, s.Name, s.Command, s.Environment, s.Restart == "unless-stopped") //nolint:contextcheck // it lives on when all are up
 		if err != nil {
 			return err
 		}
@@ -235,7 +235,7 @@ func (e *Engine) publish(c *Container, i int) error {
 			return []netip.AddrPort{netip.AddrPortFrom(c.Address, port.Target)}
 		})
 		if err != nil {
-			return errors.New("publish " + strconv.Itoa(int(first)+i) + ": " + err.Error())
+			return fmt.Errorf("publish %s: %w", port.Published, err)
 		}
 		e.mu.Lock()
 		e.published = append(e.published, p)

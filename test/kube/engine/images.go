@@ -88,7 +88,7 @@ func (e *Engine) postgres(i *image) error {
 	}
 	entrypoint, passwd := filepath.Join(e.opts.Dir, "postgres.sh"), filepath.Join(e.opts.Dir, "passwd")
 	for path, text := range map[string]string{entrypoint: postgresEntrypoint, passwd: "postgres:x:70:70::/var/lib/postgresql:/bin/sh\n"} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // other users read it
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
