@@ -41,10 +41,10 @@ func TestCompose(t *testing.T) {
 	c.ready(t)
 	c.order(t)
 	c.scrape(t)
-	account, receiver := c.tour(t)
-	first := c.reaches(t, receiver, "before")
+	account, receivers := c.tour(t)
+	first := c.reaches(t, receivers, "before")
 	c.kill(t)
-	second := c.reaches(t, receiver, "after")
+	second := c.reaches(t, receivers, "after")
 	require.NotEqual(t, first, second)
 	c.balance(t, 2*3) // each of three events to both webhooks
 	c.spans.Await(t, "a delivery's trace", func(s collectortest.Span) bool { return s.Service == "dispatcher" })
@@ -238,8 +238,8 @@ func field(t require.TestingT, out, name string) string {
 }
 
 // tour is the README's, with its receiver as the head of the file runs it, and the demo receiver
-// beside it. It returns the account, and the demo receiver.
-func (c *compose) tour(t *testing.T) (string, *engine.Container) {
+// beside it. It returns the account, and both.
+func (c *compose) tour(t *testing.T) (string, []*engine.Container) {
 	t.Helper()
 	account := field(t, c.postrider(t, "accounts", "create", "Acme Music"), "id")
 	c.env = append(c.env, "POSTRIDER_ACCOUNT="+account)
@@ -270,16 +270,18 @@ func (c *compose) tour(t *testing.T) (string, *engine.Container) {
 		require.Equal(t, 2, strings.Count(out, " delivered "), out)
 	}, patience, 250*time.Millisecond)
 	t.Logf("the tour's receiver:\n%s", listener.Output())
-	return account, demo
+	return account, []*engine.Container{demo, listener}
 }
 
-// reaches publishes one more event and returns its id when the demo receiver has printed it.
-func (c *compose) reaches(t *testing.T, receiver *engine.Container, title string) string {
+// reaches publishes one more event and returns its id when the receivers have printed it.
+func (c *compose) reaches(t *testing.T, receivers []*engine.Container, title string) string {
 	t.Helper()
 	began := time.Now()
 	event := field(t, c.postrider(t, "publish", "release.live", "--data", fmt.Sprintf(`{"title":%q}`, title)), "event")
-	await(t, receiver, `(?s)webhook-id: `+event+`.*`+strconv.Quote(title))
-	t.Logf("published %s, and the demo receiver had it after %s", event, time.Since(began).Round(time.Millisecond))
+	for _, r := range receivers {
+		await(t, r, `(?s)webhook-id: `+event+`.*`+strconv.Quote(title))
+		t.Logf("published %s, and %s had it after %s", event, r.Name, time.Since(began).Round(time.Millisecond))
+	}
 	return event
 }
 
@@ -316,7 +318,7 @@ func (c *compose) balance(t *testing.T, delivered int) {
 			require.Equal(t, strconv.Itoa(want), field(t, out, name), out)
 		}
 	}, patience, 250*time.Millisecond)
-	t.Logf("the ledger balances %s after all had arrived at the demo receiver\n%s", time.Since(began).Round(100*time.Millisecond), c.postrider(t, "reconcile"))
+	t.Logf("the ledger balances %s after all had arrived\n%s", time.Since(began).Round(100*time.Millisecond), c.postrider(t, "reconcile"))
 }
 
 // await waits until a container has printed what matches.
