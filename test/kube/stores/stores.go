@@ -235,7 +235,20 @@ func (s *Stores) AdminPair(t testing.TB) plane.Pair {
 // Admin is NATS as its admin, until the test ends.
 func (s *Stores) Admin(t testing.TB) *nats.Conn {
 	t.Helper()
-	cert, err := s.AdminPair(t).TLS()
+	return s.connect(t, s.AdminPair(t))
+}
+
+// Operator is NATS as who sees the servers themselves, until the test ends.
+func (s *Stores) Operator(t testing.TB) *nats.Conn {
+	t.Helper()
+	pair, err := s.authority.IssueStore(nil, "operator")
+	require.NoError(t, err)
+	return s.connect(t, pair)
+}
+
+func (s *Stores) connect(t testing.TB, pair plane.Pair) *nats.Conn {
+	t.Helper()
+	cert, err := pair.TLS()
 	require.NoError(t, err)
 	config := s.authority.Trust("nats.nats.svc")
 	config.Certificates = append(config.Certificates, cert)
