@@ -146,7 +146,11 @@ test/node/node_modules: test/node/package.json test/node/package-lock.json
 	@npm ci --prefix test/node --silent --no-audit --no-fund
 	@touch $@
 
-.PHONY: need/redis need/chromium
+.PHONY: need/redis need/chromium need/nsenter
+# Health checks are run in containers by nsenter; that of NATS is wget.
+need/nsenter:
+	@command -v nsenter >/dev/null && command -v wget >/dev/null || { echo "nsenter or wget is not installed" >&2; exit 1; }
+
 need/chromium:
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "chromium is not installed" >&2; exit 1; }
 
@@ -234,7 +238,7 @@ check/manifests/run: kube/binaries bin/nats-server need/redis ## Run production 
 	@GOWORK=off go -C test/kube test -count 1 -v -timeout 20m -run '^TestProduction' .
 
 .PHONY: check/compose/run
-check/compose/run: kube/binaries bin/nats-server need/redis ## Run docker-compose.yml as processes, take the README's tour, kill one of each, and stop it. Needs root and PostgreSQL.
+check/compose/run: kube/binaries bin/nats-server need/redis need/nsenter ## Run docker-compose.yml as processes, take the README's tour, kill one of each, and stop it. Needs root and PostgreSQL.
 	@GOWORK=off go -C test/kube test -count 1 -v -timeout 20m -run '^TestCompose$$' .
 
 .PHONY: gameday

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,9 @@ type Container struct {
 	command     []string
 	environment map[string]string
 	restart     bool
+	stopping    chan struct{} // closed when it was told to stop
 	done        chan struct{} // closed when it has ended and is not started again
+	changed     func()        // called when it has
 
 	mu       sync.Mutex
 	process  *sandbox.Process
@@ -34,8 +37,6 @@ type Container struct {
 	healthy  time.Time // when its check first succeeded at all
 	failures int       // of its check, in a row
 	restarts int
-	stopping chan struct{} // closed when it was told to stop
-	changed  func()
 }
 
 // An engine waits before it starts a container again, twice as long each time, unless it had run for
@@ -52,6 +53,9 @@ func (c *Container) supervise(n *sandbox.Network, cfg *sandbox.Config, report fu
 	pause := firstPause
 	for {
 		p, since := c.Process(), time.Now()
+		if c.told() { // while it was being started
+			p.Signal(c.image.stop)
+		}
 		ctx, cancel := context.WithCancel(context.Background())
 		var check sync.WaitGroup
 		if c.Service.Health != nil {
@@ -118,17 +122,11 @@ func (c *Container) check(ctx context.Context, p *sandbox.Process) {
 			return
 		}
 		c.mu.Lock()
-		switch {
-		case err != nil:
-			c.failures++
-		case c.well.IsZero():
-			c.well = time.Now()
-			if c.healthy.IsZero() {
-				c.healthy = c.well
-			}
-			fallthrough
-		default:
+		c.failures++
+		if err == nil {
 			c.failures = 0
+			c.well = cmp.Or(c.well, time.Now())
+			c.healthy = cmp.Or(c.healthy, c.well)
 		}
 		c.mu.Unlock()
 		c.changed()
@@ -178,9 +176,6 @@ func (c *Container) First() (started, healthy time.Time) {
 	return c.first, c.healthy
 }
 
-// Done is closed when it has ended for good.
-func (c *Container) Done() <-chan struct{} { return c.done }
-
 // Kill ends its program as if it had crashed.
 func (c *Container) Kill() { c.Process().Signal(syscall.SIGKILL) }
 
@@ -209,8 +204,7 @@ const defaultGrace = 10 * time.Second
 // ended is the error.
 func (c *Container) stop() error {
 	close(c.stopping)
-	p := c.Process()
-	p.Signal(c.image.stop)
+	c.Process().Signal(c.image.stop)
 	grace := time.Duration(c.Service.StopGrace)
 	if grace == 0 {
 		grace = defaultGrace
@@ -220,12 +214,12 @@ func (c *Container) stop() error {
 	select {
 	case <-c.done:
 	case <-timer.C:
-		p.Kill()
+		c.Process().Kill()
 		<-c.done
 		return fmt.Errorf("%s did not stop within %s and was killed", c.Name, grace)
 	}
-	if err := c.Process().Result(); err != nil {
-		return fmt.Errorf("%s ended with %w:\n%s", c.Name, err, p.Tail(5))
+	if p := c.Process(); p.Result() != nil {
+		return fmt.Errorf("%s ended with %w:\n%s", c.Name, p.Result(), p.Tail(5))
 	}
 	return nil
 }
