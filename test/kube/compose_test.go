@@ -2,7 +2,10 @@ package kube_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -42,6 +45,7 @@ func TestCompose(t *testing.T) {
 	c.order(t)
 	c.scrape(t)
 	account, receivers := c.tour(t)
+	c.ports(t)
 	first := c.reaches(t, receivers, "before")
 	c.kill(t)
 	second := c.reaches(t, receivers, "after")
@@ -49,6 +53,7 @@ func TestCompose(t *testing.T) {
 	c.balance(t, 2*3) // each of three events to both webhooks
 	c.spans.Await(t, "a delivery's trace", func(s collectortest.Span) bool { return s.Service == "dispatcher" })
 	t.Logf("%s balances, and spans of %s arrived", account, strings.Join(services(c.spans.Spans()), ", "))
+	c.ready(t) // those that were killed, too: who is told to stop while it starts does not end with 0
 	began := time.Now()
 	require.NoError(t, c.engine.Down())
 	require.Equal(t, []string{"1"}, processes(t), "something is left running besides the test")
@@ -141,7 +146,7 @@ func (c *compose) ready(t *testing.T) {
 			require.Eventually(t, func() bool { _, err := plane.Get(t.Context(), page, time.Second); return err == nil }, patience, 100*time.Millisecond, "%s is not ready", replica.Name)
 		}
 	}
-	t.Logf("ready %s later", time.Since(began).Round(100*time.Millisecond))
+	t.Logf("every replica is ready after %s", time.Since(began).Round(100*time.Millisecond))
 }
 
 // order holds that nothing was started before what it depends on was well, that there are as many
@@ -271,6 +276,33 @@ func (c *compose) tour(t *testing.T) (string, []*engine.Container) {
 	}, patience, 250*time.Millisecond)
 	t.Logf("the tour's receiver:\n%s", listener.Output())
 	return account, []*engine.Container{demo, listener}
+}
+
+// ports takes the tour's step over HTTP at both ports of ingest, and asks for the console and over gRPC
+// at both of the api.
+func (c *compose) ports(t *testing.T) {
+	t.Helper()
+	key := field(t, c.postrider(t, "keys", "create", "tour", "--scope", "publish,manage,read"), "key")
+	for _, port := range []string{"8180", "8181"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1:"+port+"/v1/events", strings.NewReader(`{"type":"bad type","data":{}}`))
+		require.NoError(t, err)
+		req.Header.Set("Authorization", "Bearer "+key)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err, port)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, errors.Join(err, resp.Body.Close()))
+		require.Equal(t, http.StatusBadRequest, resp.StatusCode, "%s: %s", port, body)
+		require.Contains(t, string(body), "dot-separated words", port)
+	}
+	for _, port := range []string{"8080", "8081"} {
+		page, err := plane.Get(t.Context(), "http://127.0.0.1:"+port+"/", 10*time.Second)
+		require.NoError(t, err, port)
+		require.Contains(t, page, "<html", port)
+	}
+	for _, port := range []string{"9090", "9091"} {
+		require.Contains(t, c.postrider(t, "ledger", "--server", "127.0.0.1:"+port), "routed", port)
+	}
 }
 
 // reaches publishes one more event and returns its id when the receivers have printed it.
