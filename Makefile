@@ -146,7 +146,11 @@ test/node/node_modules: test/node/package.json test/node/package-lock.json
 	@npm ci --prefix test/node --silent --no-audit --no-fund
 	@touch $@
 
-.PHONY: need/redis need/chromium
+.PHONY: need/redis need/chromium need/nsenter
+# Health checks are run in containers by nsenter; that of NATS is wget.
+need/nsenter:
+	@command -v nsenter >/dev/null && command -v wget >/dev/null || { echo "nsenter or wget is not installed" >&2; exit 1; }
+
 need/chromium:
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "chromium is not installed" >&2; exit 1; }
 
@@ -221,17 +225,21 @@ check/manifests: ## Check manifests, the compose file and the Dockerfile without
 	@$(in_deploy) mod tidy -diff
 	@$(in_deploy) run ./cmd/nats-permissions | diff -u deploy/nats/permissions.conf - || { echo "permissions.conf is stale: run make nats/permissions" >&2; exit 1; }
 	@$(in_deploy) test $$($(in_deploy) list ./... | grep -v /image$$)
-	@GOWORK=off go -C test/kube test ./manifest
+	@GOWORK=off go -C test/kube test ./manifest ./composefile
 
 # A module of its own as well, for the renderer of manifests and for Prometheus.
 .PHONY: check/manifests/run kube/binaries
-kube/binaries: $(SERVICES:%=kube/binary/%)
+kube/binaries: $(BINARIES:%=kube/binary/%)
 
 kube/binary/%:
-	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o var/kube/bin/$* ./services/$*/cmd/$*
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o var/kube/bin/$* ./services/*/cmd/$*
 
 check/manifests/run: kube/binaries bin/nats-server need/redis ## Run production as its manifests say, as processes, and roll it under load. Needs root.
 	@GOWORK=off go -C test/kube test -count 1 -v -timeout 20m -run '^TestProduction' .
+
+.PHONY: check/compose/run
+check/compose/run: kube/binaries bin/nats-server need/redis need/nsenter ## Run docker-compose.yml as processes, take the README's tour, kill one of each, and stop it. Needs root and PostgreSQL.
+	@GOWORK=off go -C test/kube test -count 1 -v -timeout 20m -run '^TestCompose$$' .
 
 .PHONY: gameday
 gameday: kube/binaries build/postrider bin/nats-server need/redis ## Let four things go wrong in production as processes, follow the runbooks, and see which alerts fire. Needs root and half an hour.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -42,7 +43,7 @@ func composeFaults(t *testing.T, text string) []string {
 	fault := func(s types.ServiceConfig, format string, args ...any) {
 		out = append(out, s.Name+": "+fmt.Sprintf(format, args...))
 	}
-	published := map[string]string{}
+	published := map[int]string{}
 	for _, s := range p.Services {
 		if i := strings.LastIndex(s.Image, ":"); i < 0 || s.Image[i:] == ":latest" {
 			fault(s, "image %s has no version", s.Image)
@@ -62,6 +63,9 @@ func composeFaults(t *testing.T, text string) []string {
 			}
 		}
 		for _, v := range s.Volumes {
+			if v.Type == types.VolumeTypeVolume && s.GetScale() > 1 {
+				fault(s, "its %d replicas share the volume %s", s.GetScale(), v.Source)
+			}
 			if v.Type != types.VolumeTypeBind || strings.Contains(v.Source, "/deploy/prometheus") || strings.Contains(v.Source, "/deploy/grafana") {
 				continue
 			}
@@ -79,13 +83,33 @@ func composeFaults(t *testing.T, text string) []string {
 			if port.HostIP != "127.0.0.1" {
 				fault(s, "publishes %s to others than this machine", port.Published)
 			}
-			if other, taken := published[port.Published]; taken {
-				fault(s, "publishes %s, as %s does", port.Published, other)
+			first, last := portRange(t, port.Published)
+			if n := last - first + 1; n != s.GetScale() {
+				fault(s, "publishes %d ports for %d replicas", n, s.GetScale())
 			}
-			published[port.Published] = s.Name
+			for p := first; p <= last; p++ {
+				if other, taken := published[p]; taken {
+					fault(s, "publishes %d, as %s does", p, other)
+				}
+				published[p] = s.Name
+			}
 		}
 	}
 	return out
+}
+
+// portRange reads 9090 and 9090-9091.
+func portRange(t *testing.T, text string) (first, last int) {
+	t.Helper()
+	from, to, ranged := strings.Cut(text, "-")
+	if !ranged {
+		to = from
+	}
+	first, err := strconv.Atoi(from)
+	require.NoError(t, err)
+	last, err = strconv.Atoi(to)
+	require.NoError(t, err)
+	return first, last
 }
 
 func TestCompose(t *testing.T) {
@@ -100,10 +124,12 @@ func TestCompose(t *testing.T) {
 		"a Dockerfile that is gone":   {"deploy/Dockerfile", "deploy/Dokerfile", "no such file"},
 		"a file that is gone":         {"./deploy/compose/nats.conf", "./deploy/compose/gnats.conf", "no such file"},
 		"a service that is not there": {"args: {SERVICE: router}", "args: {SERVICE: rooter}", "there is no service"},
-		"an option that is not there": {"POSTRIDER_API_RECORDER: recorder-2", "POSTRIDER_API_RECORDERS: recorder-2", "is no option"},
+		"an option that is not there": {"POSTRIDER_API_LOG_URL:", "POSTRIDER_API_LOG_URLS:", "is no option"},
 		"a wait for nobody":           {"redis: {condition: service_healthy}", "reddis: {condition: service_healthy}", "reddis"},
 		"health that nobody checks":   {"redis: {condition: service_healthy}", "otel-collector: {condition: service_healthy}", "which has no check"},
-		"one port twice":              {"127.0.0.1:9091:9090", "127.0.0.1:9090:9090", "publishes 9090"},
+		"one port twice":              {"127.0.0.1:9095:9090", "127.0.0.1:9091:9090", "publishes 9091"},
+		"two replicas at one port":    {"127.0.0.1:9090-9091:9090", "127.0.0.1:9090:9090", "publishes 1 ports for 2 replicas"},
+		"replicas with one file":      {"depends_on: {<<: *stores, postgres", "volumes: [\"postgres:/log\"]\n    depends_on: {<<: *stores, postgres", "replicas share"},
 		"a port for everybody":        {"127.0.0.1:3000:3000", "3000:3000", "others than this machine"},
 	} {
 		t.Run(name, func(t *testing.T) {

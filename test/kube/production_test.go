@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/test/kube/manifest"
@@ -23,6 +24,7 @@ func TestProductionRolls(t *testing.T) {
 		t.Log("  " + line)
 	}
 	w.scrape(t)
+	w.servers(t)
 	l := w.publish(t, pace)
 	require.Eventually(t, func() bool { n, _ := w.receiver.count(); return n > 100 }, patience, 50*time.Millisecond, "nothing arrives")
 
@@ -64,6 +66,28 @@ func (w *world) scrape(t *testing.T) {
 		seen[page.Labels["service"]]++
 	}
 	require.Equal(t, map[string]int{"api": 2, "dispatcher": 2, "ingest": 2, "router": 2, "scheduler": 2}, seen)
+}
+
+// servers holds that the operator of NATS sees all servers and may not touch what is in them, and that
+// its admin does not see them.
+func (w *world) servers(t *testing.T) {
+	t.Helper()
+	const ping = "$SYS.REQ.SERVER.PING"
+	operator := w.stores.Operator(t)
+	inbox := operator.NewRespInbox()
+	answers, err := operator.SubscribeSync(inbox)
+	require.NoError(t, err)
+	require.NoError(t, operator.PublishRequest(ping, inbox, nil))
+	for range w.stores.NATS {
+		_, err := answers.NextMsg(10 * time.Second)
+		require.NoError(t, err, "a server does not answer its operator")
+	}
+	require.NoError(t, operator.LastError())
+	require.NoError(t, operator.Publish("$JS.API.ACCOUNT.PURGE.$G", nil))
+	require.NoError(t, operator.FlushTimeout(10*time.Second))
+	require.ErrorIs(t, operator.LastError(), nats.ErrPermissionViolation)
+	_, err = w.stores.Admin(t).Request(ping, nil, 10*time.Second)
+	require.ErrorIs(t, err, nats.ErrNoResponders)
 }
 
 func (w *world) roll(t *testing.T, deployment string) []pod.Drain {

@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/postrider/postrider/test/kube/manifest"
+	"github.com/postrider/postrider/test/kube/names"
 	"github.com/postrider/postrider/test/kube/pod"
 	"github.com/postrider/postrider/test/kube/sandbox"
 )
@@ -37,7 +38,7 @@ type Options struct {
 
 // Cluster is the objects of an overlay, running.
 type Cluster struct {
-	Names *Names
+	Names *names.Server
 
 	opts Options
 	set  *manifest.Set
@@ -60,12 +61,9 @@ func New(set *manifest.Set, opts Options) (*Cluster, error) {
 	if err := c.expose(); err != nil {
 		return nil, err
 	}
-	names, err := startNames(c.resolve)
-	if err != nil {
-		return nil, err
-	}
-	c.Names = names
-	return c, nil
+	var err error
+	c.Names, err = names.Serve(c.resolve)
+	return c, err
 }
 
 // ports returns the ports of services that are not those of their pods: nobody here translates one
@@ -144,8 +142,19 @@ func (c *Cluster) expose() error {
 	return nil
 }
 
-// resolve is what the name of a service stands for.
-func (c *Cluster) resolve(service, namespace string) []netip.Addr {
+const clusterDomain = ".svc.cluster.local"
+
+// resolve is what a name of the cluster stands for: a headless Service is the pods that are ready
+// behind it, any other has an address of its own.
+func (c *Cluster) resolve(name string) []netip.Addr {
+	inner, ok := strings.CutSuffix(name, clusterDomain)
+	if !ok {
+		return nil
+	}
+	service, namespace, ok := strings.Cut(inner, ".")
+	if !ok {
+		return nil
+	}
 	s, ok := c.set.Services[service]
 	if !ok || s.Metadata.Namespace != namespace {
 		return nil
@@ -281,7 +290,7 @@ func (c *Cluster) Stop(ctx context.Context) error {
 		}
 	}
 	wg.Wait()
-	c.Names.stop()
+	c.Names.Stop()
 	for _, b := range c.balanced {
 		errs = append(errs, b.close())
 	}

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -87,7 +88,7 @@ func files(dir string, cfg Config) error {
 	list := map[string]string{
 		"etc/hostname":    cfg.Name + "\n",
 		"etc/hosts":       "127.0.0.1\tlocalhost\n::1\tlocalhost\n" + cfg.Address.String() + "\t" + cfg.Name + "\n",
-		"etc/resolv.conf": resolver,
+		"etc/resolv.conf": cmp.Or(cfg.Resolver, resolver),
 	}
 	if cfg.Memory > 0 {
 		list["sys/fs/cgroup/memory.max"] = strconv.FormatInt(cfg.Memory, 10) + "\n"

@@ -117,7 +117,9 @@ func NewNetwork(more ...netip.Addr) (*Network, error) {
 	if err := netlink.LinkSetUp(loopback); err != nil {
 		return nil, err
 	}
-	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridgeName}}
+	// With an address of its own, or it would have that of whoever is plugged in, and change it while
+	// others know it.
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridgeName, HardwareAddr: hardware(Gateway)}}
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return nil, fmt.Errorf("make a bridge: %w", err)
 	}
@@ -140,13 +142,20 @@ func address(a netip.Addr, bits int) *netlink.Addr {
 	return &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, 32)}}
 }
 
+// hardware is the one hardware address that an address has: who knew it before finds it when it is
+// back.
+func hardware(a netip.Addr) net.HardwareAddr { return append(net.HardwareAddr{2, 0}, a.AsSlice()...) }
+
 // connect gives the network of a process one end of a cable, with an address and a way out.
 func (n *Network) connect(pid int, addr netip.Addr) error {
 	n.mu.Lock()
 	n.next++
 	near, far := fmt.Sprintf("near%d", n.next), fmt.Sprintf("far%d", n.next)
 	n.mu.Unlock()
-	cable := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: near, MasterIndex: n.bridge.Attrs().Index}, PeerName: far, PeerNamespace: netlink.NsPid(pid)}
+	cable := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: near, MasterIndex: n.bridge.Attrs().Index},
+		PeerName:  far, PeerHardwareAddr: hardware(addr), PeerNamespace: netlink.NsPid(pid),
+	}
 	if err := netlink.LinkAdd(cable); err != nil {
 		return fmt.Errorf("make a cable: %w", err)
 	}

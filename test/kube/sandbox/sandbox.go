@@ -40,6 +40,8 @@ type Config struct {
 	DropCapabilities bool
 	// Memory is the limit in bytes that the process reads of its control group; 0 is none.
 	Memory int64
+	// Resolver is /etc/resolv.conf; empty is that of a pod.
+	Resolver string
 	// Log is the file that the output is appended to.
 	Log string
 }
@@ -60,6 +62,17 @@ type Process struct {
 
 	mu     sync.Mutex
 	result error
+}
+
+// Machine is what a program of this machine needs of it.
+func Machine() []Mount {
+	var out []Mount
+	for _, path := range []string{"/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache"} {
+		if _, err := os.Stat(path); err == nil {
+			out = append(out, Mount{Source: path, Target: path, ReadOnly: true})
+		}
+	}
+	return out
 }
 
 // Start runs a program. Its address answers when it listens.

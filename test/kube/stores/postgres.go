@@ -1,6 +1,7 @@
 package stores
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,8 @@ local all all trust
 
 func (s *Stores) postgres(t testing.TB, network *sandbox.Network) *Server {
 	t.Helper()
-	bin := postgresBin(t)
+	bin, err := PostgresBin()
+	require.NoError(t, err)
 	files := s.certificate(t, pgAddress, "postgres.postgres.svc")
 	files["pg_hba.conf"], files["password"] = hba, s.passwords["postgres"]
 	// initdb asks who it is.
@@ -45,13 +47,16 @@ func (s *Stores) postgres(t testing.TB, network *sandbox.Network) *Server {
 	}, nil, mounts...)
 }
 
-// postgresBin is the folder of the newest PostgreSQL that is installed.
-func postgresBin(t testing.TB) string {
-	t.Helper()
+// PostgresBin is the folder of the newest PostgreSQL that is installed.
+func PostgresBin() (string, error) {
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-	require.NoError(t, err)
-	require.NotEmpty(t, found, "PostgreSQL is not installed")
-	return filepath.Dir(slices.Max(found))
+	if err != nil {
+		return "", err
+	}
+	if len(found) == 0 {
+		return "", errors.New("PostgreSQL is not installed")
+	}
+	return filepath.Dir(slices.Max(found)), nil
 }
 
 // AwaitPostgres returns when PostgreSQL takes connections.

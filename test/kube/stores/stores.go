@@ -25,6 +25,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/postrider/postrider/test/kube/names"
 	"github.com/postrider/postrider/test/kube/plane"
 	"github.com/postrider/postrider/test/kube/sandbox"
 )
@@ -92,7 +93,7 @@ func (s *Stores) Secrets() map[string]string {
 }
 
 // Start runs them and returns when they answer under their names.
-func (s *Stores) Start(t testing.TB, names *plane.Names) {
+func (s *Stores) Start(t testing.TB, names *names.Server) {
 	t.Helper()
 	names.Fix("nats.nats.svc.cluster.local", natsAddresses...)
 	for i, a := range natsAddresses {
@@ -149,17 +150,6 @@ func (s *Server) Down() {
 	}
 }
 
-// host is what a program of this machine needs of it.
-func host() []sandbox.Mount {
-	var out []sandbox.Mount
-	for _, path := range []string{"/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache"} {
-		if _, err := os.Stat(path); err == nil {
-			out = append(out, sandbox.Mount{Source: path, Target: path, ReadOnly: true})
-		}
-	}
-	return out
-}
-
 // files writes a folder that only the store's user can read.
 func (s *Stores) files(t testing.TB, name string, list map[string]string) string {
 	t.Helper()
@@ -190,7 +180,7 @@ func (s *Stores) certificate(t testing.TB, address netip.Addr, names ...string) 
 func (s *Stores) server(network *sandbox.Network, name string, address netip.Addr, path string, args, env []string, mounts ...sandbox.Mount) *Server {
 	return &Server{Address: address, network: network, config: sandbox.Config{
 		Name: name, Address: address, Path: path, Args: args, Env: append([]string{"PATH=/usr/bin:/bin", "LC_ALL=C"}, env...),
-		UID: user, GID: user, Mounts: append(host(), mounts...), NoNewPrivileges: true, DropCapabilities: true,
+		UID: user, GID: user, Mounts: append(sandbox.Machine(), mounts...), NoNewPrivileges: true, DropCapabilities: true,
 		Log: filepath.Join(s.dir, name+".log"),
 	}}
 }
@@ -245,7 +235,20 @@ func (s *Stores) AdminPair(t testing.TB) plane.Pair {
 // Admin is NATS as its admin, until the test ends.
 func (s *Stores) Admin(t testing.TB) *nats.Conn {
 	t.Helper()
-	cert, err := s.AdminPair(t).TLS()
+	return s.connect(t, s.AdminPair(t))
+}
+
+// Operator is NATS as who sees the servers themselves, until the test ends.
+func (s *Stores) Operator(t testing.TB) *nats.Conn {
+	t.Helper()
+	pair, err := s.authority.IssueStore(nil, "operator")
+	require.NoError(t, err)
+	return s.connect(t, pair)
+}
+
+func (s *Stores) connect(t testing.TB, pair plane.Pair) *nats.Conn {
+	t.Helper()
+	cert, err := pair.TLS()
 	require.NoError(t, err)
 	config := s.authority.Trust("nats.nats.svc")
 	config.Certificates = append(config.Certificates, cert)
