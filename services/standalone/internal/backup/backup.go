@@ -232,14 +232,19 @@ func put(ctx context.Context, nc *nats.Conn, dir string, s Stream, more func(int
 	if err != nil {
 		return err
 	}
-	// The server counts when it begins to write an archive. From a work queue things go on to be removed
-	// while it writes.
-	if st.Messages != s.Messages && (!workQueue(s.Name) || st.Messages > s.Messages) {
+	if st.Messages != s.Messages && (!shrinks(s.Name) || st.Messages > s.Messages) {
 		return fmt.Errorf("it has %d messages, the backup has %d", st.Messages, s.Messages)
 	}
 	return nil
 }
 
-func workQueue(stream string) bool {
-	return strings.HasPrefix(stream, "DELIVERIES_") || strings.HasPrefix(stream, "RETRIES_")
+// shrinks says whether an archive may have less than the server counted when it began to write it: from a
+// work queue things go on to be removed, and from a bucket the values that others replace.
+func shrinks(stream string) bool {
+	for _, prefix := range []string{"DELIVERIES_", "RETRIES_", "KV_"} {
+		if strings.HasPrefix(stream, prefix) {
+			return true
+		}
+	}
+	return false
 }
