@@ -135,6 +135,13 @@ bench: build bin/nats-server need/redis ## Measure the whole system against a pl
 bench/packages: need/redis ## Run the packages' benchmarks that match BENCH.
 	@$(go_test) -tags integration -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
 
+.PHONY: bench/profile
+bench/profile: ONLY ?= batch
+bench/profile: TOP ?= 15
+bench/profile: build bin/nats-server need/redis ## Run one configuration (ONLY=batch) short, and print where CPU and allocations go, the TOP (15) functions of each process.
+	@go build -o bin/bench ./test/cmd/bench
+	@scripts/bench-profile '$(ONLY)' '$(TOP)' $(ARGS)
+
 .PHONY: bench/compare
 bench/compare: COUNT ?= 6
 bench/compare: BENCHTIME ?= 1s
