@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/services/standalone/internal/bench"
+)
+
+func (s *shell) benchLoad(t *testing.T, args ...string) *bench.Result {
+	t.Helper()
+	var r bench.Result
+	require.NoError(t, json.Unmarshal([]byte(s.ok(t, append([]string{"bench", "load", "-o", "json"}, args...)...)), &r))
+	return &r
+}
+
+func TestALoadIsMeasuredByEachMethodInBothLoops(t *testing.T) {
+	t.Parallel()
+	s := running(t)
+	for _, method := range benchMethods {
+		for name, rate := range map[string]string{"closed": "0", "open": "200"} {
+			t.Run(method+" "+name, func(t *testing.T) {
+				r := s.benchLoad(t, "--method", method, "--rate", rate, "--duration", "500ms", "--producers", "4", "--batch", "10", "--create-webhook", "--type", "load.it")
+				require.Positive(t, r.Accepted)
+				require.Positive(t, r.AcceptedPerSecond)
+				require.Empty(t, r.Refused)
+				require.Zero(t, r.Unanswered)
+				require.Equal(t, 1024, r.DataBytes)
+				require.Positive(t, r.Ack.P50)
+				require.LessOrEqual(t, r.Ack.P50, r.Ack.P90)
+				require.LessOrEqual(t, r.Ack.P90, r.Ack.P99)
+				require.LessOrEqual(t, r.Ack.P99, r.Ack.Max)
+				require.Equal(t, r.Accepted, r.Delivery.Delivered)
+				require.Zero(t, r.Delivery.Missing)
+				require.Zero(t, r.Delivery.Duplicates)
+				require.Positive(t, r.Delivery.DeliveredPerSecond)
+				require.Positive(t, r.Delivery.Lag.Max)
+				calls := r.Ack.Count
+				if method == bench.Batch {
+					calls *= 10
+				}
+				if rate == "0" {
+					require.Equal(t, r.Accepted, calls)
+					return
+				}
+				if method == bench.Batch {
+					require.Equal(t, r.Accepted+10*r.Behind, calls)
+				} else {
+					require.Equal(t, r.Accepted+r.Behind, calls)
+				}
+				require.EqualValues(t, 100, calls, "as many as are due in half a second")
+			})
+		}
+	}
+	require.Empty(t, list(t, s.json(t, "webhooks", "list"), "webhooks"), "nothing is left")
+}
+
+func TestALoadCreatesNothingUnlessItIsTold(t *testing.T) {
+	t.Parallel()
+	s := running(t)
+	out := s.ok(t, "bench", "load", "--duration", "100ms", "--producers", "2")
+	require.Regexp(t, `(?m)^accepted +\d+ +\d+\.\d/s$`, out)
+	require.Regexp(t, `(?m)^receipt, from the call +\d`, out)
+	require.NotContains(t, out, "delivered")
+	require.Empty(t, list(t, s.json(t, "webhooks", "list"), "webhooks"))
+}
+
+// The receiver fails a share, whose deliveries are tried again.
+func TestALoadIsDeliveredInSpiteOfAFailingReceiver(t *testing.T) {
+	t.Parallel()
+	s := running(t)
+	r := s.background(t, "bench", "receiver", "--fail-share", "0.5", "--status", "503", "-o", "json")
+	r.await(t, "receiving on")
+	w := s.webhook(t, benchURL(r)+"hook", "--events", "*", "--retry-delays", "1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s", "--retry-jitter", "0")
+	sent := s.benchLoad(t, "--duration", "100ms", "--rate", "200")
+	require.EqualValues(t, 20, sent.Accepted)
+	require.Eventually(t, func() bool {
+		return len(list(t, s.json(t, "deliveries", "list", "--webhook", w, "--state", "delivered"), "deliveries")) == 20
+	}, patience, 20*time.Millisecond)
+	r.cancel()
+	end := r.end(t)
+	require.Equal(t, exitOK, end.code, end.err)
+	var got bench.Received
+	require.NoError(t, json.Unmarshal([]byte(end.out), &got))
+	byStatus := map[int]int64{}
+	for _, a := range got.Answers {
+		require.Equal(t, "/hook", a.Path)
+		byStatus[a.Status] = a.Count
+	}
+	require.EqualValues(t, 20, byStatus[200])
+	require.Equal(t, got.Requests-20, byStatus[503])
+}
+
+// A webhook that exists points at the load's own receiver, and another account's never arrive.
+func TestALoadListensForAWebhookThatExists(t *testing.T) {
+	t.Parallel()
+	s := running(t)
+	l := s.background(t, "bench", "load", "--receive", "--duration", "2s", "--rate", "50", "--wait", "2s", "-o", "json")
+	l.await(t, "receiving on")
+	end := l.end(t)
+	require.Equal(t, exitFailure, end.code, "there is no webhook")
+	require.Contains(t, end.err, "100 accepted events had not arrived in the end")
+	var r bench.Result
+	require.NoError(t, json.Unmarshal([]byte(end.out), &r))
+	require.EqualValues(t, 100, r.Delivery.Missing)
+	require.Zero(t, r.Delivery.Delivered)
+
+	l = s.background(t, "bench", "load", "--receive", "--duration", "2s", "--rate", "50", "--type", "some.load", "-o", "json")
+	l.await(t, "receiving on")
+	s.webhook(t, benchURL(l), "--events", "some.*")
+	end = l.end(t)
+	require.NoError(t, json.Unmarshal([]byte(end.out), &r))
+	require.Positive(t, r.Delivery.Delivered)
+	require.EqualValues(t, 100, r.Delivery.Delivered+r.Delivery.Missing)
+}
+
+func TestALoadIsEndedByAnInterruption(t *testing.T) {
+	t.Parallel()
+	s := running(t)
+	l := s.background(t, "bench", "load", "--duration", "1h", "--create-webhook")
+	l.await(t, "publishing, seconds")
+	l.cancel()
+	end := l.end(t)
+	require.Equal(t, exitOK, end.code, end.err)
+	require.Regexp(t, `(?m)^accepted +\d+`, end.out)
+	require.Empty(t, list(t, s.json(t, "webhooks", "list"), "webhooks"))
+}
+
+func TestALoadThatCannotSucceedIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	s := running(t)
+	for _, method := range benchMethods {
+		s.with("POSTRIDER_KEY", "nonsense").fails(t, exitRefused, "", "bench", "load", "--duration", "1h", "--method", method)
+		s.fails(t, exitRefused, "", "bench", "load", "--duration", "1h", "--method", method, "--type", "no type")
+	}
+	for words, args := range map[string][]string{
+		"--method must be":       {"--method", "POST"},
+		"--rate must be":         {"--rate", "-1"},
+		"--size must be":         {"--size", "10"},
+		"--producers must be":    {"--producers", "100000"},
+		"--duration must be":     {"--duration", "0s"},
+		"goes with --create":     {"--receiver-url", "http://example.com"},
+		"none of the others can": {"--receive", "--create-webhook"},
+	} {
+		s.fails(t, exitUsage, words, append([]string{"bench", "load"}, args...)...)
+	}
+	s.fails(t, exitUsage, "no delay", "bench", "receiver", "--delay", "soon")
+	s.fails(t, exitUsage, "no status", "bench", "receiver", "--status", "42")
+	require.Equal(t, []string{"batch"}, s.completes(t, "bench", "load", "--method", "b"))
+}
+
+func TestAReceiverBehavesAsToldAndCounts(t *testing.T) {
+	t.Parallel()
+	s := &shell{}
+	r := s.background(t, "bench", "receiver", "--status", "202")
+	r.await(t, "receiving on")
+	for path, status := range map[string]int{"a": 202, "a?status=429&retry_after=1s": 429} {
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, benchURL(r)+path, strings.NewReader("{}"))
+		require.NoError(t, err)
+		resp, err := http.DefaultClient.Do(q)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, status, resp.StatusCode)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	r.cancel()
+	end := r.end(t)
+	require.Equal(t, exitOK, end.code, end.err)
+	require.Regexp(t, `(?m)^/a +202 +1$`, end.out)
+	require.Regexp(t, `(?m)^/a +429 +1$`, end.out)
+}
+
+// benchURL is where a program that runs receives.
+func benchURL(b *background) string {
+	return regexp.MustCompile(`receiving on (\S+)`).FindStringSubmatch(b.err.String())[1]
+}
