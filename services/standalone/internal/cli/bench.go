@@ -17,7 +17,7 @@ import (
 func (p *program) benchCommand() *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "bench",
-		Short: "Measure a deployment: a load of events, and a receiver that behaves as told",
+		Short: "Measure a deployment: a load of events, a receiver that behaves as told",
 	}, p.benchLoadCommand(), p.benchReceiverCommand())
 }
 
