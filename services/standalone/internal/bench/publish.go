@@ -76,7 +76,7 @@ func (r *Run) batch(ctx context.Context, client postriderv1.EventServiceClient) 
 func (r *Run) failed(ctx context.Context, err error, events int) error {
 	if ctx.Err() != nil {
 		r.lose(events)
-		return nil
+		return nil //nolint:nilerr // interrupted, or stopped by another producer, which says why
 	}
 	wait, err := r.refuse(err, int64(events))
 	if err != nil {
@@ -107,7 +107,7 @@ func (r *Run) stream(ctx context.Context, client postriderv1.EventServiceClient)
 		s := &stream{run: r, window: make(chan struct{}, r.load.Size), open: map[uint64]time.Time{}}
 		err := s.publish(ctx, client)
 		if err == nil || ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // as in failed
 		}
 		if stop := r.failed(ctx, err, 0); stop != nil {
 			return stop

@@ -39,7 +39,7 @@ func (b Behaviour) Check() error {
 		return fmt.Errorf("%d is no status from 200 to 599", b.Status)
 	case b.LeastDelay < 0 || b.MostDelay < b.LeastDelay:
 		return fmt.Errorf("%s-%s is no range of delays", b.LeastDelay, b.MostDelay)
-	case !(b.Share >= 0 && b.Share <= 1): //nolint:staticcheck // so that NaN is refused
+	case !(b.Share >= 0 && b.Share <= 1): // so that NaN is refused
 		return fmt.Errorf("%v is no share from 0 to 1", b.Share)
 	case b.RetryAfter < 0:
 		return fmt.Errorf("%s is no time to wait", b.RetryAfter)

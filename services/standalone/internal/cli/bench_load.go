@@ -98,7 +98,7 @@ func (l *loading) check() error {
 	switch {
 	case !slices.Contains(benchMethods, l.load.Method):
 		return usagef("--method must be unary, batch or stream, not %q", l.load.Method)
-	case !(l.load.Rate >= 0 && l.load.Rate <= 1e6): //nolint:staticcheck // so that NaN is refused
+	case !(l.load.Rate >= 0 && l.load.Rate <= 1e6): // so that NaN is refused
 		return usagef("--rate must be from 0 to 1000000")
 	case l.load.Duration <= 0:
 		return usagef("--duration must be positive")
