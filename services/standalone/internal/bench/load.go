@@ -71,6 +71,7 @@ type Run struct {
 	mu         sync.Mutex
 	took       time.Duration
 	refused    map[string]int64
+	broken     map[string]int64
 	unanswered int64
 	degraded   int64
 	behind     int64
@@ -78,7 +79,7 @@ type Run struct {
 
 // NewRun prepares a run over the clients, which share it evenly. There must be one at least.
 func NewRun(l Load, clients []postriderv1.EventServiceClient) *Run {
-	r := &Run{load: l, clients: clients, marker: []byte("postrider-bench/" + uuid.NewString() + "/"), refused: map[string]int64{}}
+	r := &Run{load: l, clients: clients, marker: []byte("postrider-bench/" + uuid.NewString() + "/"), refused: map[string]int64{}, broken: map[string]int64{}}
 	r.data = append(append([]byte(`{"event":"`), r.marker...), bytes.Repeat([]byte("0"), digits)...)
 	r.data = append(r.data, `","filler":"`...)
 	r.data = append(append(r.data, bytes.Repeat([]byte("x"), max(l.Data-len(r.data)-len(`"}`), 0))...), `"}`...)
@@ -168,8 +169,8 @@ func (r *Run) receipt(n uint64, receipt *postriderv1.Receipt, at time.Time) {
 // retryPause is how long a closed loop waits after a refusal that does not say.
 const retryPause = 100 * time.Millisecond
 
-// refuse notes that n events were refused, and says how long a closed loop should wait. It fails if
-// the refusal will not pass.
+// refuse notes that n events were refused, or, with none, that a stream broke, and says how long a
+// closed loop should wait. It fails if the refusal will not pass.
 func (r *Run) refuse(err error, n int64) (time.Duration, error) {
 	e, ok := fault.As(err)
 	if !ok && status.Code(err) == codes.Internal {
@@ -182,11 +183,13 @@ func (r *Run) refuse(err error, n int64) (time.Duration, error) {
 		return 0, err
 	case fault.Exhausted, fault.Unavailable, fault.Deadline, fault.Aborted, fault.Canceled:
 	}
+	r.mu.Lock()
 	if n > 0 {
-		r.mu.Lock()
 		r.refused[e.Reason] += n
-		r.mu.Unlock()
+	} else {
+		r.broken[e.Reason]++
 	}
+	r.mu.Unlock()
 	if r.pace.every > 0 {
 		return 0, nil // the clock does not wait
 	}

@@ -14,6 +14,8 @@ type Result struct {
 	AcceptedPerSecond float64 `json:"accepted_per_second"`
 	// Refused events by reason. They were published once and not again.
 	Refused map[string]int64 `json:"refused"`
+	// Broken streams by reason; what was open on them is unanswered.
+	Broken map[string]int64 `json:"broken_streams"`
 	// Unanswered events may be stored or not.
 	Unanswered int64 `json:"unanswered"`
 	// Degraded events were accepted without the long window of deduplication.
@@ -50,6 +52,7 @@ func (r *Run) Result(received bool) *Result {
 	out := &Result{
 		Method: r.load.Method, Producers: r.load.Producers, Rate: r.load.Rate, DataBytes: len(r.data), Seconds: r.took.Seconds(),
 		Accepted: accepted, AcceptedPerSecond: perSecond(accepted, r.took.Seconds()), Refused: maps.Clone(r.refused),
+		Broken:     maps.Clone(r.broken),
 		Unanswered: r.unanswered, Degraded: r.degraded, Behind: r.behind, Ack: r.acks.latencies(),
 	}
 	if !received {

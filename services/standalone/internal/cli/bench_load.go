@@ -30,7 +30,7 @@ is missing. That counts one webhook; it has one shard, and by itself 64 attempts
 
 A query on --receiver-url makes the receiver slow or failing: see "postrider bench receiver".
 
-Exit code 1 says that accepted events are missing. Refused events are not published again.`
+Exit code 1 says that accepted events are missing, or that none was accepted. Refused events are not published again.`
 
 // benchMethods are the ways to publish.
 var benchMethods = []string{bench.Unary, bench.Batch, bench.Stream}
@@ -134,7 +134,7 @@ func (p *program) benchLoad(ctx context.Context, cl *client, l *loading) error {
 		if err := p.publishLoad(ctx, run, l); err != nil {
 			return err
 		}
-		return p.showResult(run.Result(false))
+		return p.verdict(ctx, run.Result(false))
 	}
 	err = p.benchServe(ctx, l.at, bench.NewReceiver(bench.Plain(), run.Arrived), func(ctx context.Context, url string) error {
 		if l.create {
@@ -160,12 +160,20 @@ func (p *program) benchLoad(ctx context.Context, cl *client, l *loading) error {
 	if err != nil {
 		return err
 	}
-	result := run.Result(true)
-	if err := p.showResult(result); err != nil {
+	return p.verdict(ctx, run.Result(true))
+}
+
+// verdict shows the result and fails if it is none. After an interruption nobody waited for what is
+// missing.
+func (p *program) verdict(ctx context.Context, r *bench.Result) error {
+	if err := p.showResult(r); err != nil || ctx.Err() != nil {
 		return err
 	}
-	if n := result.Delivery.Missing; n > 0 && ctx.Err() == nil { // nobody waited after an interruption
-		return failf("%d accepted events had not arrived in the end", n)
+	if r.Accepted == 0 {
+		return failf("no event was accepted")
+	}
+	if r.Delivery != nil && r.Delivery.Missing > 0 {
+		return failf("%d accepted events had not arrived in the end", r.Delivery.Missing)
 	}
 	return nil
 }
@@ -204,6 +212,9 @@ func (p *program) showResult(r *bench.Result) error {
 		t.row("accepted", number(r.Accepted), rate(r.AcceptedPerSecond)+"/s")
 		for _, reason := range sortedKeys(r.Refused) {
 			t.row("refused", number(r.Refused[reason]), reason)
+		}
+		for _, reason := range sortedKeys(r.Broken) {
+			t.row("broken streams", number(r.Broken[reason]), reason)
 		}
 		some := func(n int64, name, why string) {
 			if n > 0 {

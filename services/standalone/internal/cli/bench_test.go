@@ -132,6 +132,26 @@ func TestALoadIsEndedByAnInterruption(t *testing.T) {
 	require.Empty(t, list(t, s.json(t, "webhooks", "list"), "webhooks"))
 }
 
+// Trouble that may pass is counted, and the load goes on.
+func TestALoadCountsWhatIsRefused(t *testing.T) {
+	t.Parallel()
+	s := &shell{env: map[string]string{"POSTRIDER_SERVER": "127.0.0.1:1", "POSTRIDER_KEY": "some"}}
+	for _, method := range benchMethods {
+		for _, rate := range []string{"0", "100"} {
+			end := s.fails(t, exitFailure, "no event was accepted", "bench", "load", "--method", method, "--rate", rate, "--duration", "300ms", "-o", "json")
+			var r bench.Result
+			require.NoError(t, json.Unmarshal([]byte(end.out), &r))
+			require.Zero(t, r.Accepted)
+			refused := r.Refused
+			if method == bench.Stream {
+				refused = r.Broken
+			}
+			require.Positive(t, refused["UNAVAILABLE"], "%s: %s", method, end.out)
+			require.Len(t, refused, 1)
+		}
+	}
+}
+
 func TestALoadThatCannotSucceedIsRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	s := running(t)
