@@ -38,7 +38,7 @@ type Delivery struct {
 	Duplicates int64 `json:"duplicates"`
 	// Missing events were accepted and had not arrived in the end.
 	Missing int64 `json:"missing"`
-	// Lag is from the receipt to the first arrival; an event that was there before its receipt has none.
+	// Lag is from the receipt to the first arrival: 0 for an event that was there before its receipt.
 	Lag Latencies `json:"ack_to_arrival"`
 	// Unmeasured events arrived so late that the time of their receipt was forgotten.
 	Unmeasured int64 `json:"unmeasured"`
