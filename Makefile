@@ -135,6 +135,20 @@ bench: build bin/nats-server need/redis ## Measure the whole system against a pl
 bench/packages: need/redis ## Run the packages' benchmarks that match BENCH.
 	@$(go_test) -tags integration -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
 
+.PHONY: bench/profile
+bench/profile: ONLY ?= batch
+bench/profile: TOP ?= 15
+bench/profile: build bin/nats-server need/redis ## Run one configuration (ONLY=batch) short, and print where CPU and allocations go, the TOP (15) functions of each process.
+	@go build -o bin/bench ./test/cmd/bench
+	@scripts/bench-profile '$(ONLY)' '$(TOP)' $(ARGS)
+
+.PHONY: bench/compare
+bench/compare: COUNT ?= 6
+bench/compare: BENCHTIME ?= 1s
+bench/compare: bin/benchstat need/redis ## Compare the packages' benchmarks that match BENCH at BASE with those of the working tree, COUNT (6) runs of BENCHTIME (1s) each.
+	@[ -n "$(BASE)" ] || { echo "say what to compare with: make bench/compare BASE=<revision>" >&2; exit 2; }
+	@scripts/bench-compare '$(BASE)' '$(BENCH)' '$(COUNT)' '$(BENCHTIME)' $(PACKAGES)
+
 .PHONY: bench/log
 bench/log: ATTEMPTS ?= 1000000
 bench/log: build bin/nats-server need/redis ## Measure both stores of the delivery log with ATTEMPTS (1 000 000) in them: questions, pages, recording, deliveries without a log.
@@ -283,6 +297,7 @@ bin/$(1): tools/$(2)/go.mod tools/$(2)/go.sum
 endef
 
 $(eval $(call tool,actionlint,actionlint,github.com/rhysd/actionlint/cmd/actionlint))
+$(eval $(call tool,benchstat,benchstat,golang.org/x/perf/cmd/benchstat))
 $(eval $(call tool,buf,buf,github.com/bufbuild/buf/cmd/buf))
 $(eval $(call tool,gofumpt,format,mvdan.cc/gofumpt))
 $(eval $(call tool,goimports,format,golang.org/x/tools/cmd/goimports))

@@ -34,11 +34,15 @@ import (
 	"github.com/postrider/postrider/pkg/stream/topology"
 	"github.com/postrider/postrider/pkg/telemetry"
 	"github.com/postrider/postrider/services/dispatcher"
+	"github.com/postrider/postrider/test/fixture/budget"
 	"github.com/postrider/postrider/test/fixture/logtest"
 	"github.com/postrider/postrider/test/fixture/natstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	budget.Serve()
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long a test waits for what must happen. Nothing is measured by it.
 const patience = 30 * time.Second
@@ -75,7 +79,15 @@ func newWorld(t testing.TB) *world {
 
 func newWorldWith(t testing.TB, retries retrystream.Config) *world {
 	t.Helper()
-	w := &world{server: natstest.Start(t), log: logtest.New(t), account: string(postrider.NewAccountID()), secret: signature.GenerateHMAC()}
+	w := newWorldOn(t, natstest.Start(t), retries)
+	w.ledger = newLedger(t, w)
+	return w
+}
+
+// newWorldOn is a world on a server, without a reader of the journal.
+func newWorldOn(t testing.TB, server *natstest.Server, retries retrystream.Config) *world {
+	t.Helper()
+	w := &world{server: server, log: logtest.New(t), account: string(postrider.NewAccountID()), secret: signature.GenerateHMAC()}
 	w.nc = w.server.Connect(t)
 	cfg := stream.Default()
 	cfg.Shards = shards
@@ -109,7 +121,6 @@ func newWorldWith(t testing.TB, retries retrystream.Config) *world {
 	w.scheduler = &smallScheduler{retries: w.retries}
 	t.Cleanup(w.scheduler.stop)
 	w.disabler = &disabler{store: w.store}
-	w.ledger = newLedger(t, w)
 	return w
 }
 

@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"testing"
 	"time"
@@ -21,11 +22,15 @@ import (
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/services/ingest"
+	"github.com/postrider/postrider/test/fixture/budget"
 	"github.com/postrider/postrider/test/fixture/logtest"
 	"github.com/postrider/postrider/test/fixture/natstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	budget.Serve()
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	soon = 60 * time.Second
@@ -38,6 +43,7 @@ const (
 // account with a key that may publish and read.
 type bench struct {
 	server  *natstest.Server
+	log     *slog.Logger
 	streams stream.Config
 	limits  eventstream.Config
 	events  *eventstream.Stream
@@ -48,7 +54,13 @@ type bench struct {
 
 func setup(t testing.TB, change ...func(*stream.Config, *eventstream.Config)) *bench {
 	t.Helper()
-	b := &bench{server: natstest.Start(t), streams: stream.Default(), limits: eventstream.Default()}
+	return setupOn(t, natstest.Start(t), change...)
+}
+
+// setupOn is setup on a server.
+func setupOn(t testing.TB, server *natstest.Server, change ...func(*stream.Config, *eventstream.Config)) *bench {
+	t.Helper()
+	b := &bench{server: server, log: logtest.New(t), streams: stream.Default(), limits: eventstream.Default()}
 	for _, c := range change {
 		c(&b.streams, &b.limits)
 	}
@@ -106,13 +118,13 @@ func (b *bench) start(t testing.TB, keys ingest.Dedup, change ...func(*ingest.Co
 	require.NoError(t, err)
 	svc, err := ingest.New(cfg, ingest.Deps{
 		Streams: client, Events: events, Dedup: keys, AdminKey: adminKey,
-		Instance: t.Name(), Logger: logtest.New(t), Telemetry: telemetry.Noop(),
+		Instance: t.Name(), Logger: b.log, Telemetry: telemetry.Noop(),
 	})
 	require.NoError(t, err)
 	require.NoError(t, svc.Start(t.Context()))
 
 	listener, option := rpc.InMemory()
-	server, err := rpc.NewServer(rpc.ServerConfig{}, logtest.New(t), append(svc.Guards(), rpc.WithListener(listener))...)
+	server, err := rpc.NewServer(rpc.ServerConfig{}, b.log, append(svc.Guards(), rpc.WithListener(listener))...)
 	require.NoError(t, err)
 	svc.Register(server.Registrar())
 	require.NoError(t, server.Start(t.Context()))

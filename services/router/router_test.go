@@ -25,11 +25,15 @@ import (
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/services/router"
+	"github.com/postrider/postrider/test/fixture/budget"
 	"github.com/postrider/postrider/test/fixture/logtest"
 	"github.com/postrider/postrider/test/fixture/natstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	budget.Serve()
+	goleak.VerifyTestMain(m)
+}
 
 const patience = 20 * time.Second
 
@@ -56,11 +60,17 @@ func (away) ScheduleRetry(context.Context, *schedulerv1.ScheduleRetryRequest, ..
 
 func setup(t *testing.T, change ...func(*eventstream.Config)) *bench {
 	t.Helper()
+	return setupOn(t, natstest.Start(t), change...)
+}
+
+// setupOn is setup on a server.
+func setupOn(t *testing.T, server *natstest.Server, change ...func(*eventstream.Config)) *bench {
+	t.Helper()
 	cfg := eventstream.Default()
 	for _, c := range change {
 		c(&cfg)
 	}
-	b := &bench{server: natstest.Start(t), account: postrider.NewAccountID()}
+	b := &bench{server: server, account: postrider.NewAccountID()}
 	var err error
 	b.client, err = stream.New(b.server.Connect(t), stream.Default())
 	require.NoError(t, err)

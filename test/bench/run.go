@@ -27,7 +27,7 @@ type Options struct {
 	Raw         time.Duration // how long each plain loop posts
 	Budget      time.Duration // after it, nothing is repeated any more
 	Only        []string      // names of configurations; empty: all
-	Profiles    string        // folder for CPU profiles of the services, taken during the first repetition
+	Profiles    string        // folder for profiles of the services, taken during the first repetition
 	Log         io.Writer     // tells what is going on
 
 	api map[string]string // added to the environment of the api

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -283,27 +284,30 @@ func (s *system) parked(ctx context.Context) (sum int, err error) {
 	return sum, nil
 }
 
-// profiles fetches a CPU profile of the next d from every process that serves one.
+// profiled is what profiles are fetched: by the ends of their files' names, the paths that serve them.
+// Of allocations, those of the time that is asked for.
+var profiled = map[string]string{"cpu": "profile", "allocs": "allocs"}
+
+// profiles fetches profiles of the next d, which is at least a second, from every process that serves
+// them.
 func (s *system) profiles(ctx context.Context, dir, name string, d time.Duration) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	var first firstError
-	done := make(chan struct{}, len(s.metrics))
+	var fetching sync.WaitGroup
 	for service, page := range s.metrics {
-		go func() {
-			first.set(fetchProfile(ctx, page, filepath.Join(dir, name+"-"+service+".pprof"), d))
-			done <- struct{}{}
-		}()
+		for kind, path := range profiled {
+			url := fmt.Sprintf("%s/debug/pprof/%s?seconds=%d", strings.TrimSuffix(page, "/metrics"), path, int(d.Seconds()))
+			file := filepath.Join(dir, name+"-"+service+"."+kind+".pprof")
+			fetching.Go(func() { first.set(fetchProfile(ctx, url, file)) })
+		}
 	}
-	for range s.metrics {
-		<-done
-	}
+	fetching.Wait()
 	return first.get()
 }
 
-func fetchProfile(ctx context.Context, page, path string, d time.Duration) error {
-	url := fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", strings.TrimSuffix(page, "/metrics"), int(d.Seconds()))
+func fetchProfile(ctx context.Context, url, path string) error {
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return err
@@ -313,6 +317,9 @@ func fetchProfile(ctx context.Context, page, path string, d time.Duration) error
 		return fmt.Errorf("profile: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("profile: %s: %s", url, resp.Status)
+	}
 	file, err := os.Create(path)
 	if err != nil {
 		return err

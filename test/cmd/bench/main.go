@@ -35,7 +35,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	flags.DurationVar(&opts.Load, "load", 6*time.Second, "how long each run publishes")
 	flags.DurationVar(&opts.Raw, "raw", 2*time.Second, "how long the plain loop runs before and after each run")
 	flags.DurationVar(&opts.Budget, "budget", 7*time.Minute, "time after which nothing is repeated any more")
-	flags.StringVar(&opts.Profiles, "profiles", "", "folder for CPU profiles of the services under load")
+	flags.StringVar(&opts.Profiles, "profiles", "", "folder for profiles of the services under load: of CPU, and of allocations")
 	only := flags.String("only", "", "configurations to run, separated by commas; empty: all")
 	isolation := flags.Bool("isolation", false, "measure what one account's flood, and receivers that hang, cost the others, and nothing else")
 	quick := flags.Bool("quick", false, "one short run of each configuration")

@@ -110,6 +110,7 @@ func TestEveryCommandPrintsJSON(t *testing.T) {
 		{"dead-letters", "summary"},
 		{"dead-letters", "redrive", letter, "--dry-run"},
 		{"replays", "list"},
+		{"bench", "load", "--duration", "50ms", "--type", "none.bench"},
 		{"ledger"},
 		{"ledger", "--all"},
 		{"recorder", "status"},
@@ -141,6 +142,7 @@ func TestEveryCommandPrintsJSON(t *testing.T) {
 	}
 	walk((&program{lookup: func(string) (string, bool) { return "", false }}).root())
 	require.ElementsMatch(t, []string{
+		"postrider bench receiver",     // TestAReceiverBehavesAsToldAndCounts
 		"postrider listen",             // TestListen...
 		"postrider webhooks handshake", // TestReceiversAreAskedForTheirVerdictAndConsent
 		"postrider deliveries expunge", // two minutes after the last attempt

@@ -100,7 +100,9 @@ func (p *program) listen(ctx context.Context, l *listener) (err error) {
 	from = cmp.Or(from, here) // before the first request is looked at
 	p.note("listening on %s", here)
 	if l.create {
-		created, err := p.createFor(ctx, l, here)
+		created, err := p.createTemporary(ctx, &postriderv1.Webhook{
+			Url: from, EventTypes: l.events, Profile: l.profile, DisplayName: "postrider listen",
+		})
 		if err != nil {
 			return err
 		}
@@ -126,31 +128,25 @@ func originOf(text string) string {
 	return scheme + "://" + authority
 }
 
-// temporary is a webhook that lives as long as the listener.
+// temporary is a webhook that lives as long as this program.
 type temporary struct {
 	p      *program
 	id     string
 	secret string
 }
 
-// createFor makes a webhook that points to the listener.
-func (p *program) createFor(ctx context.Context, l *listener, here string) (*temporary, error) {
+// createTemporary makes a webhook that points to this program.
+func (p *program) createTemporary(ctx context.Context, w *postriderv1.Webhook) (*temporary, error) {
 	cl, err := p.connect()
 	if err != nil {
 		return nil, err
 	}
 	defer cl.close()
-	url := l.url
-	if url == "" {
-		url = here
-	}
-	resp, err := cl.webhooks.CreateWebhook(ctx, &postriderv1.CreateWebhookRequest{AccountId: cl.account, Webhook: &postriderv1.Webhook{
-		Url: url, EventTypes: l.events, Profile: l.profile, DisplayName: "postrider listen",
-	}})
+	resp, err := cl.webhooks.CreateWebhook(ctx, &postriderv1.CreateWebhookRequest{AccountId: cl.account, Webhook: w})
 	if err != nil {
 		return nil, err
 	}
-	p.note("webhook %s wants %s and is deleted in the end", resp.GetWebhook().GetId(), strings.Join(l.events, ","))
+	p.note("webhook %s wants %s and is deleted in the end", resp.GetWebhook().GetId(), strings.Join(w.GetEventTypes(), ","))
 	return &temporary{p: p, id: resp.GetWebhook().GetId(), secret: resp.GetSecret()}, nil
 }
 
