@@ -166,13 +166,13 @@ func (p *Prepared) Discard() {
 	}
 }
 
-// Send sends a prepared attempt and judges the answer.
-func (m *Maker) Send(ctx context.Context, p *Prepared) *Result {
+// Send sends a prepared attempt, which began when that was decided, and judges the answer.
+func (m *Maker) Send(ctx context.Context, p *Prepared, began time.Time) *Result {
 	answer := m.client.Do(ctx, &egress.Request{
 		Method: p.rendered.Method, URL: p.url, Header: p.rendered.Header, Body: p.rendered.Body, Timeout: p.ready.Timeout,
 	})
 	end := answer.Start.Add(answer.Duration)
-	r := &Result{Start: answer.Start, End: end, Aborted: answer.Aborted}
+	r := &Result{Start: began, End: end, Aborted: answer.Aborted}
 	r.Verdict = outcome.Classify(answer.Status, answer.Class, answer.Header.Get("Retry-After"), end)
 	r.Record = m.describe(p, r, &answer)
 	m.endSpan(p, r, answer.Status)

@@ -76,7 +76,7 @@ func (b *bench) run(t *testing.T, w *registry.Webhook, number int32, data string
 	prepared, result, err := b.maker.Prepare(t.Context(), in)
 	require.NoError(t, err)
 	if prepared != nil {
-		result = b.maker.Send(t.Context(), prepared)
+		result = b.maker.Send(t.Context(), prepared, time.Now())
 	}
 	_, err = proto.Marshal(result.Record)
 	require.NoError(t, err)
@@ -215,7 +215,7 @@ func traceparent(ctx context.Context, t *testing.T, b *bench, w *registry.Webhoo
 	in := &attempt.Input{Delivery: delivery(), Webhook: w, Data: []byte("{}"), Number: number, Trigger: attempt.TriggerSchedule}
 	prepared, _, err := b.maker.Prepare(ctx, in)
 	require.NoError(t, err)
-	b.maker.Send(ctx, prepared)
+	b.maker.Send(ctx, prepared, time.Now())
 	value := b.receiver.Next(t).Header.Get("Traceparent")
 	if value == "" {
 		return "", ""
@@ -271,7 +271,7 @@ func TestAnInvalidTraceparentBeginsANewTrace(t *testing.T) {
 		d.Traceparent = bad
 		p, _, err := b.maker.Prepare(t.Context(), &attempt.Input{Delivery: d, Webhook: b.webhook(t, nil), Data: []byte("{}"), Number: 1})
 		require.NoError(t, err)
-		b.maker.Send(t.Context(), p)
+		b.maker.Send(t.Context(), p, time.Now())
 		value := b.receiver.Next(t).Header.Get("Traceparent")
 		require.Regexp(t, `^00-[0-9a-f]{32}-[0-9a-f]{16}-00$`, value)
 		require.NotContains(t, value, accepted[3:35])

@@ -76,7 +76,7 @@ func (s *station) send(t *testing.T, d *recordv1.Delivery, data string) *attempt
 	prepared, result, err := s.maker.Prepare(t.Context(), s.input(d, data))
 	require.NoError(t, err)
 	if prepared != nil {
-		result = s.maker.Send(t.Context(), prepared)
+		result = s.maker.Send(t.Context(), prepared, time.Now())
 	}
 	_, err = proto.Marshal(result.Record)
 	require.NoError(t, err)
@@ -218,8 +218,10 @@ func TestTheAccountsKeysInForceSign(t *testing.T) {
 	require.ErrorIs(t, err, profile.ErrNoSigner, "no key, and our own trouble")
 	before := s.registry.Account("acc_1")
 	s.registry.Handlers().Account(account, 2)
-	require.False(t, s.registry.Begin(s.registry.Webhook("wh_1"), before, "dlv_1"), "the account was changed")
-	require.True(t, s.registry.Begin(s.registry.Webhook("wh_1"), s.registry.Account("acc_1"), "dlv_1"))
+	_, ok := s.registry.Begin(s.registry.Webhook("wh_1"), before, "dlv_1")
+	require.False(t, ok, "the account was changed")
+	_, ok = s.registry.Begin(s.registry.Webhook("wh_1"), s.registry.Account("acc_1"), "dlv_1")
+	require.True(t, ok)
 
 	r := s.send(t, delivery(), `{"id":"1"}`)
 	require.Equal(t, postrider.Succeeded, r.Outcome)

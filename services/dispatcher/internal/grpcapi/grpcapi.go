@@ -84,7 +84,7 @@ func (s *Server) SendTest(ctx context.Context, req *dispatcherv1.SendTestRequest
 		return nil, err
 	}
 	if prepared != nil {
-		result = s.deps.Maker.Send(ctx, prepared)
+		result = s.deps.Maker.Send(ctx, prepared, time.Now())
 	}
 	if result.Aborted {
 		return nil, fmt.Errorf("send test for %s: %w", d.GetWebhookId(), context.Cause(ctx))

@@ -147,8 +147,10 @@ func (s *Server) retry(ctx context.Context, d *recordv1.Delivery, data []byte) (
 		if err != nil || result != nil {
 			return result, err
 		}
-		if s.deps.Mirror.Fresh() && s.deps.Registry.Begin(w, in.Account, d.GetId(), registry.EventMark(d)) {
-			return s.deps.Maker.Send(ctx, prepared), nil
+		if s.deps.Mirror.Fresh() {
+			if began, ok := s.deps.Registry.Begin(w, in.Account, d.GetId(), registry.EventMark(d)); ok {
+				return s.deps.Maker.Send(ctx, prepared, began), nil
+			}
 		}
 		prepared.Discard()
 	}

@@ -143,12 +143,13 @@ func (s *shard) try(j *job, w *registry.Webhook) (done bool) {
 		}
 		return false
 	}
-	if !s.p.deps.Registry.Begin(w, in.Account, j.delivery.GetId(), registry.EventMark(j.delivery)) {
+	began, ok := s.p.deps.Registry.Begin(w, in.Account, j.delivery.GetId(), registry.EventMark(j.delivery))
+	if !ok {
 		prepared.Discard()
 		return false
 	}
 	j.lane.Sending(time.Now())
-	result := s.p.deps.Maker.Send(s.p.ctx, prepared)
+	result := s.p.deps.Maker.Send(s.p.ctx, prepared, began)
 	if result.Aborted { // The process ends, and the lane with it.
 		s.giveBack(j)
 		return true

@@ -4,6 +4,7 @@ package registry
 
 import (
 	"sync"
+	"time"
 
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
@@ -153,14 +154,15 @@ func EventMark(d *recordv1.Delivery) string {
 
 // Begin says whether an attempt of the delivery, prepared with w and a, may begin now: they are
 // still how webhook and account are configured, and the delivery is not cancelled. Ask last, and
-// begin at once. Marks are as for Find.
-func (r *Registry) Begin(w *Webhook, a *Account, marks ...string) bool {
+// begin at once: the attempt began at the time that is returned, which is before whatever changes them
+// has answered. Marks are as for Find.
+func (r *Registry) Begin(w *Webhook, a *Account, marks ...string) (began time.Time, ok bool) {
 	r.gate.RLock()
 	defer r.gate.RUnlock()
-	if r.webhooks[w.Config.GetId()] != w || r.accounts[w.Config.GetAccountId()] != a || w.gone.Load() {
-		return false
+	if r.webhooks[w.Config.GetId()] != w || r.accounts[w.Config.GetAccountId()] != a || w.gone.Load() || r.marked(marks) {
+		return time.Time{}, false
 	}
-	return !r.marked(marks)
+	return time.Now(), true
 }
 
 // Size is how many webhooks there are.
