@@ -147,13 +147,13 @@ func TestDeliveriesAreHeldWhileTheirWebhookIs(t *testing.T) {
 	w := r.Webhook("wh_1")
 	_, held := w.Held()
 	require.False(t, held)
-	require.True(t, begins(r, w, nil, "dlv_1"))
+	require.True(t, begins(r, w, "dlv_1"))
 	require.True(t, w.MarkGone())
 	require.False(t, w.MarkGone())
 	reason, held := w.Held()
 	require.True(t, held)
 	require.Equal(t, "gone", reason)
-	require.False(t, begins(r, w, nil, "dlv_1"))
+	require.False(t, begins(r, w, "dlv_1"))
 	h.Webhook(record(nil), 3)
 	_, held = r.Webhook("wh_1").Held()
 	require.False(t, held, "the mark belongs to the revision")
@@ -164,29 +164,29 @@ func TestNothingBeginsOnWhatWasReplaced(t *testing.T) {
 	r, h := newRegistry()
 	h.Webhook(record(nil), 1)
 	w := r.Webhook("wh_1")
-	require.True(t, begins(r, w, nil, "dlv_1"))
+	require.True(t, begins(r, w, "dlv_1"))
 
 	h.Cancelled("acc_1", "dlv_1", 2)
-	require.False(t, begins(r, w, nil, "dlv_1"))
+	require.False(t, begins(r, w, "dlv_1"))
 	_, cancelled := r.Find("wh_1", "dlv_1")
 	require.True(t, cancelled)
-	require.True(t, begins(r, w, nil, "dlv_2"))
+	require.True(t, begins(r, w, "dlv_2"))
 	h.CancelExpired("acc_1", "dlv_1", 3)
-	require.True(t, begins(r, w, nil, "dlv_1"))
+	require.True(t, begins(r, w, "dlv_1"))
 
 	h.Webhook(record(nil), 4)
-	require.False(t, begins(r, w, nil, "dlv_1"))
+	require.False(t, begins(r, w, "dlv_1"))
 	w = r.Webhook("wh_1")
 	h.WebhookDeleted("acc_1", "wh_1", 5)
-	require.False(t, begins(r, w, nil, "dlv_1"))
+	require.False(t, begins(r, w, "dlv_1"))
 	require.Nil(t, r.Webhook("wh_1"))
 
 	h.Webhook(record(func(w *postriderv1.Webhook) { w.State = postriderv1.WebhookState_WEBHOOK_STATE_DELETED }), 6)
 	require.Nil(t, r.Webhook("wh_1"))
 }
 
-func begins(r *registry.Registry, w *registry.Webhook, a *registry.Account, marks ...string) bool {
-	_, ok := r.Begin(w, a, marks...)
+func begins(r *registry.Registry, w *registry.Webhook, marks ...string) bool {
+	_, ok := r.Begin(w, nil, marks...)
 	return ok
 }
 
@@ -210,7 +210,7 @@ func TestAChangeAndBeginningsAreOrdered(t *testing.T) {
 	for revision := uint64(2); revision < 200; revision++ {
 		before := r.Webhook("wh_1")
 		h.Webhook(record(nil), revision)
-		require.False(t, begins(r, before, nil, "dlv_1"))
+		require.False(t, begins(r, before, "dlv_1"))
 	}
 	h.WebhookDeleted("acc_1", "wh_1", 200)
 	workers.Wait()
