@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	ids "github.com/postrider/postrider/pkg/postrider"
@@ -64,6 +66,8 @@ func TestRecordsOutliveTheirServers(t *testing.T) {
 
 // records puts and releases records, and takes what is due.
 type records struct {
+	client     *stream.Client
+	js         jetstream.JetStream
 	streams    *retrystream.Streams
 	released   atomic.Int64
 	superseded atomic.Int64
@@ -83,7 +87,9 @@ func openRecords(t *testing.T, c *cluster.Cluster) *records {
 	client, err := stream.New(nc, cfg)
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
-	r := &records{taken: map[string]chan uint64{}}
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	r := &records{client: client, js: js, taken: map[string]chan uint64{}}
 	r.streams, err = retrystream.Ensure(t.Context(), client, retrystream.Default())
 	require.NoError(t, err)
 	t.Cleanup(r.streams.Close)
@@ -139,13 +145,14 @@ func (r *records) cycle(ctx context.Context, t *testing.T, n int) {
 			DueTime: timestamppb.New(time.Now().Add(time.Hour)),
 		}
 		record := r.put(whole, t, retry)
-		r.release(whole, t, record)
+		answers := r.release(whole, t, record)
 		select {
 		case follows = <-r.due(retry.GetReason()):
 			r.released.Add(1)
 		case <-time.After(2 * time.Minute):
 			r.lost.Add(1)
-			t.Errorf("the record %s of %s was stored as %d, after %d, and never became due", retry.GetReason(), d.GetId(), record.Sequence, follows)
+			t.Errorf("the record %s of %s was stored as %d, after %d, and never became due; its release was answered by %v; it is %s",
+				retry.GetReason(), d.GetId(), record.Sequence, follows, answers, r.where(whole, record))
 			return
 		}
 		r.mu.Lock()
@@ -180,8 +187,8 @@ func (r *records) put(ctx context.Context, t *testing.T, retry *recordv1.Retry) 
 	}
 }
 
-// release releases a record, as often as it takes, as a scheduler does.
-func (r *records) release(ctx context.Context, t *testing.T, record retrystream.Record) {
+// release releases a record, as often as it takes, as a scheduler does, and returns what each try came to.
+func (r *records) release(ctx context.Context, t *testing.T, record retrystream.Record) (answers []string) {
 	t.Helper()
 	for {
 		fates := make(chan error, 1)
@@ -189,9 +196,29 @@ func (r *records) release(ctx context.Context, t *testing.T, record retrystream.
 		if err == nil {
 			err = <-fates
 		}
+		answers = append(answers, fmt.Sprintf("%s: %v", time.Now().Format("15:04:05.000"), err))
 		if err == nil || errors.Is(err, retrystream.ErrGone) {
-			return
+			return answers
 		}
 		pause(ctx, 50*time.Millisecond)
 	}
+}
+
+// where says what its stream has of a record, and how far the stream's consumer is.
+func (r *records) where(ctx context.Context, record retrystream.Record) string {
+	name := "RETRIES_" + strconv.Itoa(record.Shard)
+	found := "in no message of " + name
+	err := r.client.Scan(ctx, name, stream.Scan{}, func(m *stream.Stored) error {
+		retry := &recordv1.Retry{}
+		if proto.Unmarshal(m.Data, retry) == nil && retry.GetReason() == record.Retry.GetReason() {
+			found = fmt.Sprintf("in message %d on %s", m.Sequence, m.Subject)
+		}
+		return nil
+	})
+	con, err2 := r.js.Consumer(ctx, name, "dispatcher")
+	if err := errors.Join(err, err2); err != nil {
+		return found + " (" + err.Error() + ")"
+	}
+	info := con.CachedInfo()
+	return fmt.Sprintf("%s, whose consumer has delivered up to %d and was acknowledged up to %d", found, info.Delivered.Stream, info.AckFloor.Stream)
 }

@@ -66,8 +66,11 @@ func (b *Bucket) Wait(now time.Time, ahead int) time.Duration {
 	if seconds >= math.MaxInt64/float64(time.Second) {
 		return math.MaxInt64
 	}
-	// Rounded up, or a token would be a rounding error short when the wait is over.
-	return time.Duration(math.Ceil(seconds * float64(time.Second)))
+	wait := time.Duration(math.Ceil(seconds * float64(time.Second)))
+	if b.tokens+wait.Seconds()*b.rate < float64(ahead)+1 {
+		wait++ // the token would be a rounding error short
+	}
+	return wait
 }
 
 func (b *Bucket) fill(now time.Time) {
