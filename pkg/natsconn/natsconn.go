@@ -70,10 +70,13 @@ func validateURL(list string) error {
 	return nil
 }
 
+// warnEvery is how often it is said that the servers cannot be reached.
+const warnEvery = 5 * time.Second
+
 // Connect opens a connection under a name that the server's monitoring shows. While the servers
-// cannot be reached it tries again until ConnectTimeout has passed: in a cluster everything starts
-// at once. What waiting cannot mend, such as a refused credential, fails at once.
-func Connect(cfg Config, name string, log *slog.Logger) (*nats.Conn, error) {
+// cannot be reached it tries again until ConnectTimeout has passed or ctx has ended: in a cluster
+// everything starts at once. What waiting cannot mend, such as a refused credential, fails at once.
+func Connect(ctx context.Context, cfg Config, name string, log *slog.Logger) (*nats.Conn, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
@@ -86,6 +89,7 @@ func Connect(cfg Config, name string, log *slog.Logger) (*nats.Conn, error) {
 
 	deadline := time.NewTimer(cfg.ConnectTimeout)
 	defer deadline.Stop()
+	var warned time.Time
 	for {
 		nc, err := nats.Connect(cfg.URL, opts...)
 		if err == nil {
@@ -94,10 +98,16 @@ func Connect(cfg Config, name string, log *slog.Logger) (*nats.Conn, error) {
 		if !passing(err) {
 			return nil, fmt.Errorf("connect to NATS: %w", err)
 		}
-		log.Warn("NATS cannot be reached yet", slog.Any("error", err))
+		if time.Since(warned) > warnEvery {
+			log.WarnContext(ctx, "NATS cannot be reached yet", slog.Any("error", err))
+			warned = time.Now()
+		}
 		pause := time.NewTimer(cfg.ReconnectWait)
 		select {
 		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, fmt.Errorf("connect to NATS: %w: %w", ctx.Err(), err)
 		case <-deadline.C:
 			pause.Stop()
 			return nil, fmt.Errorf("connect to NATS within %s: %w", cfg.ConnectTimeout, err)

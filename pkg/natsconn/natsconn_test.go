@@ -43,7 +43,7 @@ func TestReconnects(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	log, records := logtest.Recorder(t)
-	nc, err := natsconn.Connect(fast(s.URL), "reconnects", log)
+	nc, err := natsconn.Connect(t.Context(), fast(s.URL), "reconnects", log)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	roundTrip(t, nc)
@@ -66,7 +66,7 @@ func TestWaitsForTheFirstServer(t *testing.T) {
 	}
 	connected := make(chan result, 1)
 	go func() {
-		nc, err := natsconn.Connect(fast(s.URL), "waits", log)
+		nc, err := natsconn.Connect(t.Context(), fast(s.URL), "waits", log)
 		connected <- result{nc, err}
 	}()
 	require.Eventually(t, func() bool { return len(records.Find("NATS cannot be reached yet")) > 0 }, 20*time.Second, 5*time.Millisecond)
@@ -84,8 +84,27 @@ func TestGivesUp(t *testing.T) {
 	s.Stop()
 	cfg := fast(s.URL)
 	cfg.ConnectTimeout = 50 * time.Millisecond
-	_, err := natsconn.Connect(cfg, "gives up", logtest.New(t))
+	_, err := natsconn.Connect(t.Context(), cfg, "gives up", logtest.New(t))
 	require.ErrorContains(t, err, "connect to NATS within 50ms")
+}
+
+// Whoever is told to stop does not wait for a server any more.
+func TestGivesUpWithItsContext(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	s.Stop()
+	log, records := logtest.Recorder(t)
+	cfg := fast(s.URL)
+	cfg.ConnectTimeout = time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	gave := make(chan error, 1)
+	go func() {
+		_, err := natsconn.Connect(ctx, cfg, "gives up", log)
+		gave <- err
+	}()
+	require.Eventually(t, func() bool { return len(records.Find("NATS cannot be reached yet")) > 0 }, 20*time.Second, 5*time.Millisecond)
+	cancel()
+	require.ErrorIs(t, <-gave, context.Canceled)
 }
 
 // A refused credential is not waited for, and does not show in the error.
@@ -95,7 +114,7 @@ func TestRefusedCredentialFailsAtOnce(t *testing.T) {
 	cfg := fast("nats://u:wrong-one@" + s.URL[len("nats://"):])
 	cfg.ConnectTimeout = time.Hour
 	log, records := logtest.Recorder(t)
-	_, err := natsconn.Connect(cfg, "refused", log)
+	_, err := natsconn.Connect(t.Context(), cfg, "refused", log)
 	require.ErrorIs(t, err, nats.ErrAuthorization)
 	require.NotContains(t, err.Error(), "wrong-one")
 	require.False(t, records.Contains("wrong-one"))
@@ -117,7 +136,7 @@ func TestInProcess(t *testing.T) {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	nc, err := natsconn.Connect(fast(s.URL), "drain/1", logtest.New(t))
+	nc, err := natsconn.Connect(t.Context(), fast(s.URL), "drain/1", logtest.New(t))
 	require.NoError(t, err)
 	require.Regexp(t, `^_INBOX\.drain\.[^.]+$`, nc.NewInbox(), "replies are the service's own")
 	handling, release := make(chan struct{}), make(chan struct{})
@@ -140,7 +159,7 @@ func TestDrain(t *testing.T) {
 func TestDrainWhileDown(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
-	nc, err := natsconn.Connect(fast(s.URL), "down", logtest.New(t))
+	nc, err := natsconn.Connect(t.Context(), fast(s.URL), "down", logtest.New(t))
 	require.NoError(t, err)
 	s.Stop()
 	require.Eventually(t, nc.IsReconnecting, 10*time.Second, time.Millisecond)
@@ -178,7 +197,7 @@ func TestConfigFaults(t *testing.T) {
 			}
 			require.ErrorContains(t, err, tt.want)
 			require.NotContains(t, err.Error(), "hush")
-			_, err = natsconn.Connect(cfg, "x", logtest.New(t))
+			_, err = natsconn.Connect(t.Context(), cfg, "x", logtest.New(t))
 			require.ErrorContains(t, err, tt.want)
 		})
 	}
@@ -199,7 +218,7 @@ func TestMissingFiles(t *testing.T) {
 			cfg := natsconn.Default()
 			cfg.ConnectTimeout = time.Hour // it is not waited for
 			change(&cfg)
-			_, err := natsconn.Connect(cfg, "x", logtest.New(t))
+			_, err := natsconn.Connect(t.Context(), cfg, "x", logtest.New(t))
 			require.ErrorContains(t, err, none)
 		})
 	}

@@ -92,7 +92,8 @@ func Main(name string, args []string, lookup func(string) (string, bool), stdout
 	log, level := telemetry.Logger(common.Telemetry, stderr)
 	log = log.With("service", name, "instance", common.Instance)
 	telemetry.TakeOver(log)
-	ctx := context.Background()
+	ctx, end := service.UntilSignal(context.Background(), log)
+	defer end()
 	if err := run(ctx, name, log, level, *common, build); err != nil {
 		log.ErrorContext(ctx, "ended", "error", err)
 		return ExitFailure
@@ -110,9 +111,9 @@ func run(ctx context.Context, name string, log *slog.Logger, level *slog.LevelVa
 		return err
 	}
 	defer flush(ctx, tel, log)
-	nc, err := natsconn.Connect(cfg.NATS, name+"/"+cfg.Instance, log)
+	nc, err := natsconn.Connect(ctx, cfg.NATS, name+"/"+cfg.Instance, log)
 	if err != nil {
-		return err
+		return service.Unstarted(ctx, log, err)
 	}
 	defer func() { err = errors.Join(err, leave(ctx, nc)) }()
 	streams, err := stream.New(nc, cfg.Streams, stream.WithTracer(tel.Tracer("postrider/stream")))
@@ -120,8 +121,13 @@ func run(ctx context.Context, name string, log *slog.Logger, level *slog.LevelVa
 		return err
 	}
 	defer streams.Close()
-	if _, err := topology.Ensure(ctx, streams); err != nil {
-		return err
+	// What is built may keep the context that it was built under, so a signal ends this one only until then.
+	building, abandon := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer abandon(nil)
+	built := context.AfterFunc(ctx, func() { abandon(context.Cause(ctx)) })
+	defer built()
+	if _, err := topology.Ensure(building, streams); err != nil {
+		return service.Unstarted(ctx, log, err)
 	}
 	base := &Base{Config: cfg, Logger: log, Telemetry: tel, NATS: nc, Streams: streams}
 	if base.Admin, err = service.NewAdmin(cfg.Admin, tel.Handler(), log); err != nil {
@@ -138,9 +144,10 @@ func run(ctx context.Context, name string, log *slog.Logger, level *slog.LevelVa
 		return nil
 	})
 	base.Group.Add(base.Admin)
-	if err := build(ctx, base); err != nil {
-		return fmt.Errorf("build %s: %w", name, err)
+	if err := build(building, base); err != nil {
+		return service.Unstarted(ctx, log, fmt.Errorf("build %s: %w", name, err))
 	}
+	built()
 	return service.Run(ctx, log, cfg.Admin.StopGrace, &base.Group)
 }
 

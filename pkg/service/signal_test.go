@@ -34,7 +34,10 @@ func TestChild(t *testing.T) {
 		}
 		return nil
 	}))
-	err := service.Run(t.Context(), slog.New(slog.DiscardHandler), time.Minute, &g)
+	log := slog.New(slog.DiscardHandler)
+	ctx, end := service.UntilSignal(t.Context(), log)
+	defer end()
+	err := service.Run(ctx, log, time.Minute, &g)
 	say(fmt.Sprintf("ended %v", err))
 }
 

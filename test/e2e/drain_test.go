@@ -19,6 +19,26 @@ import (
 	"github.com/postrider/postrider/test/system"
 )
 
+// A service that is told to stop while it still waits for NATS ends well, at once, and says so.
+func TestAServiceThatIsToldToStopBeforeItHasStartedEndsWell(t *testing.T) {
+	c, _ := system.StartCluster(t, cluster.Options{})
+	for _, service := range cluster.Services {
+		for _, p := range c.Of(service) {
+			p.Terminate()
+			require.NoError(t, p.Wait(t.Context()), "%s\n%s", p.Name, p.Tail(20))
+		}
+	}
+	require.NoError(t, c.Of("nats")[0].Stop(system.Patience))
+	for _, service := range cluster.Services {
+		p := c.Of(service)[0]
+		require.NoError(t, p.Start())
+		require.Eventually(t, func() bool { return strings.Contains(p.Tail(1), "NATS cannot be reached yet") }, system.Patience, 5*time.Millisecond, p.Name)
+		p.Terminate()
+		require.NoError(t, p.Wait(t.Context()), "%s\n%s", p.Name, p.Tail(20))
+		require.Contains(t, p.Tail(1), "stopped before everything had started", p.Name)
+	}
+}
+
 // producers is how many publish at once while processes are asked to stop.
 const producers = 4
 

@@ -98,7 +98,10 @@ func retried[T any](ctx context.Context, b *Bucket, ask func(context.Context) (T
 		try, done := context.WithTimeout(ctx, b.cfg.PublishTimeout)
 		v, err := ask(try)
 		done()
-		if again, _ := classify(err); err == nil || !again || !pause(ctx, retryPause) {
+		again, _ := classify(err)
+		// The leader of a bucket that was just made may not know it yet.
+		again = again || errors.Is(err, jetstream.ErrStreamNotFound)
+		if err == nil || !again || !pause(ctx, retryPause) {
 			return v, err
 		}
 	}

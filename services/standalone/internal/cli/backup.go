@@ -58,7 +58,7 @@ func (p *program) natsCommand(c *cobra.Command, do func(context.Context, *nats.C
 	c.Args = cobra.ExactArgs(1)
 	c.RunE = p.local(func(ctx context.Context, args []string) error {
 		log, _ := telemetry.Logger(telemetry.Config{LogLevel: "warn", LogFormat: telemetry.FormatText}, p.Err)
-		nc, err := natsconn.Connect(cfg, "postrider/"+c.Name(), log)
+		nc, err := natsconn.Connect(ctx, cfg, "postrider/"+c.Name(), log)
 		if err != nil {
 			return err
 		}

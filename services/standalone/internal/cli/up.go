@@ -102,6 +102,8 @@ func (p *program) up(ctx context.Context, cmd *cobra.Command, args []string) err
 		_, err := fmt.Fprint(p.Out, banner(&cfg, svc, time.Since(begin)))
 		return err
 	}, nil))
+	ctx, end := service.UntilSignal(ctx, log)
+	defer end()
 	return service.Run(ctx, log, cfg.Admin.StopGrace, &all)
 }
 

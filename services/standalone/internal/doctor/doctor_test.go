@@ -161,7 +161,7 @@ func TestACopyThatIsAway(t *testing.T) {
 	t.Parallel()
 	cluster := natstest.StartCluster(t, 3)
 	g := lay(t)
-	nc, err := natsconn.Connect(natsconn.Config{URL: cluster.URL, ConnectTimeout: patience, ReconnectWait: time.Second, PingInterval: time.Second}, "doctor/test", logtest.New(t))
+	nc, err := natsconn.Connect(t.Context(), natsconn.Config{URL: cluster.URL, ConnectTimeout: patience, ReconnectWait: time.Second, PingInterval: time.Second}, "doctor/test", logtest.New(t))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)

@@ -36,7 +36,7 @@ func (r *Report) nats(ctx context.Context, cfg *Config, consumer string) {
 	defer cancel()
 	to := cfg.Process.NATS
 	to.ConnectTimeout = min(to.ConnectTimeout, connectPatience)
-	nc, err := natsconn.Connect(to, "postrider/doctor", quiet)
+	nc, err := natsconn.Connect(ctx, to, "postrider/doctor", quiet)
 	if err != nil {
 		mend := "start NATS, or set POSTRIDER_NATS_URL to where it is"
 		if errors.Is(err, nats.ErrAuthorization) {
