@@ -100,6 +100,14 @@ func (g *grants) consume(durable string, streams ...string) *grants {
 	return g
 }
 
+// remake is to make a durable consumer anew.
+func (g *grants) remake(durable string, streams ...string) *grants {
+	for _, s := range g.each(streams) {
+		g.may("$JS.API.CONSUMER.DELETE." + s + "." + durable)
+	}
+	return g
+}
+
 func (g *grants) write(buckets ...string) *grants {
 	for _, b := range buckets {
 		g.may("$KV." + b + ".>")
@@ -148,7 +156,7 @@ func Users(shards int) []User {
 		ensure("EVENTS", "DELIVERIES_", "RETRIES_", "JOURNAL", "DEADLETTERS", "KV_shards").
 		read("EVENTS", "DELIVERIES_", "RETRIES_", "JOURNAL", "DEADLETTERS", "KV_shards", "KV_cancellations", "KV_webhooks").
 		follow("accounts", "cancellations", "webhooks", "shards").
-		consume("dispatcher", "DELIVERIES_", "RETRIES_").
+		consume("dispatcher", "DELIVERIES_", "RETRIES_").remake("dispatcher", "DELIVERIES_", "RETRIES_").
 		write("shards").purge("KV_shards").
 		may("retries.>", "journal.>", "deadletters.>").
 		remove("DELIVERIES_", "RETRIES_", "DEADLETTERS") // of the first, what it acknowledged and a full disk kept

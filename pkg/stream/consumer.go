@@ -155,11 +155,33 @@ func (c *Consumer) exists(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-// EnsureConsumer makes a durable, or brings what can be changed of it to the configuration. It is
-// for the owner of a stream.
+// EnsureConsumer makes a durable, or brings it to the configuration. It is for the owner of a stream.
+// One whose state is kept elsewhere than wanted is made anew, and begins where its configuration says.
 func (c *Client) EnsureConsumer(ctx context.Context, stream string, cfg jetstream.ConsumerConfig) error {
 	_, err := c.js.CreateOrUpdateConsumer(ctx, stream, cfg)
+	if _, refused := errors.AsType[*jetstream.APIError](err); !refused {
+		return err
+	}
+	standing, err2 := c.js.Consumer(ctx, stream, cfg.Durable)
+	if err2 != nil || standing.CachedInfo().Config.MemoryStorage == cfg.MemoryStorage {
+		return err
+	}
+	if err := c.js.DeleteConsumer(ctx, stream, cfg.Durable); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return err
+	}
+	_, err = c.js.CreateOrUpdateConsumer(ctx, stream, cfg)
 	return err
+}
+
+// QueueConsumer completes the configuration of a work queue's consumer: if the stream has several
+// replicas, its state is kept in memory. Such a stream holds what is not acknowledged and nothing else,
+// so that state which is lost, or behind, costs a message that comes again. State on disk cost messages:
+// a server that restarts takes what was removed from the stream meanwhile for acknowledged, refuses the
+// newer state that it is sent by its peers for that, and when it leads, removes what it was never told
+// of (nats-server 2.15, ADR 0023).
+func (c *Client) QueueConsumer(cfg jetstream.ConsumerConfig) jetstream.ConsumerConfig {
+	cfg.MemoryStorage = c.cfg.Replicas > 1
+	return cfg
 }
 
 // permanent reports whether an error of the API will not pass by itself.

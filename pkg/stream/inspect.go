@@ -88,6 +88,7 @@ func (c *Client) InspectConsumer(ctx context.Context, stream string, cfg jetstre
 	want := info.Config // what the server filled in stays
 	want.AckPolicy, want.AckWait, want.MaxAckPending = cfg.AckPolicy, cfg.AckWait, cfg.MaxAckPending
 	want.MaxDeliver, want.FilterSubject, want.InactiveThreshold = cfg.MaxDeliver, cfg.FilterSubject, cfg.InactiveThreshold
+	want.MemoryStorage = cfg.MemoryStorage
 	r.Differs = differences(info.Config, want)
 	r.Replicas, r.InStep, r.Pending = info.Config.Replicas, inStep(info.Cluster), info.NumPending
 	return r, nil

@@ -71,7 +71,7 @@ func Inspect(ctx context.Context, c *stream.Client, cfg Config) ([]stream.Report
 	var all []stream.Report
 	for shard := range c.Config().Shards {
 		s, err1 := c.InspectStream(ctx, streamConfig(shard, cfg))
-		con, err2 := c.InspectConsumer(ctx, name(shard), consumerConfig())
+		con, err2 := c.InspectConsumer(ctx, name(shard), consumerConfig(c))
 		if err := errors.Join(err1, err2); err != nil {
 			return all, err
 		}
@@ -114,7 +114,7 @@ func (s *Streams) Publish(ctx context.Context, d *recordv1.Delivery, done func(e
 // server five to nine times as much for each message.
 func (s *Streams) Consumer(ctx context.Context, shard int) (*stream.Consumer, error) {
 	return s.c.NewConsumer(ctx, name(shard), durable, func(ctx context.Context) error {
-		return s.c.EnsureConsumer(ctx, name(shard), consumerConfig())
+		return s.c.EnsureConsumer(ctx, name(shard), consumerConfig(s.c))
 	})
 }
 
@@ -144,11 +144,11 @@ func BacklogOf(ctx context.Context, c *stream.Client) (Backlog, error) {
 	return sum, nil
 }
 
-func consumerConfig() jetstream.ConsumerConfig {
-	return jetstream.ConsumerConfig{
+func consumerConfig(c *stream.Client) jetstream.ConsumerConfig {
+	return c.QueueConsumer(jetstream.ConsumerConfig{
 		Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: stream.AckWait,
 		MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
-	}
+	})
 }
 
 // Scan gives every delivery that a shard held when the scan began to fn, those in a dispatcher's

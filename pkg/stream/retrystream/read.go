@@ -175,15 +175,15 @@ func entry(shard int, m *stream.Stored) (Entry, error) {
 // consumed, since acknowledging one would remove a schedule.
 func (s *Streams) Due(ctx context.Context, shard int) (*stream.Consumer, error) {
 	return s.c.NewConsumer(ctx, name(shard), durable, func(ctx context.Context) error {
-		return s.c.EnsureConsumer(ctx, name(shard), dueConfig(shard))
+		return s.c.EnsureConsumer(ctx, name(shard), dueConfig(s.c, shard))
 	})
 }
 
-func dueConfig(shard int) jetstream.ConsumerConfig {
-	return jetstream.ConsumerConfig{
+func dueConfig(c *stream.Client, shard int) jetstream.ConsumerConfig {
+	return c.QueueConsumer(jetstream.ConsumerConfig{
 		Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, AckWait: stream.AckWait, FilterSubject: duePrefix(shard) + ">",
 		MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
-	}
+	})
 }
 
 // DecodeDue reads a due message. Fired says that the server turned the record into it, late by

@@ -140,7 +140,7 @@ func Inspect(ctx context.Context, c *stream.Client) ([]stream.Report, error) {
 	var all []stream.Report
 	for shard := range c.Config().Shards {
 		s, err1 := c.InspectStream(ctx, streamConfig(shard))
-		con, err2 := c.InspectConsumer(ctx, name(shard), dueConfig(shard))
+		con, err2 := c.InspectConsumer(ctx, name(shard), dueConfig(c, shard))
 		if err := errors.Join(err1, err2); err != nil {
 			return all, err
 		}
