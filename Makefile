@@ -262,7 +262,7 @@ gameday: kube/binaries build/postrider bin/nats-server need/redis ## Let four th
 	@GOWORK=off go -C test/alerts test -tags gameday -count 1 -v -run '^TestGameDay$$' .
 
 .PHONY: check/kube
-check/kube: bin/kube-apiserver bin/kubectl bin/etcd ## Ask a real API server whether it takes both overlays. Needs root, and minutes to build it.
+check/kube: bin/kube-apiserver bin/kubectl bin/etcd ## Ask a real API server whether it takes both overlays and the commands of the runbooks. Needs root, and minutes to build it.
 	@$(in_deploy) run ./cmd/schemas -crds '$(CURDIR)/var/kube/crds'
 	@GOWORK=off go -C test/kube test -count 1 -v -timeout 20m ./apiserver
 
