@@ -199,6 +199,27 @@ func TestAlertsFire(t *testing.T) {
 				up{job="nats",instance="c"} 0x60
 				postrider_ingest_events_total{outcome="rejected",reason="RECORD_UNAVAILABLE"} 0+10x60`, end: 20 * time.Minute, fire: []string{"NatsDown", "NatsNoQuorum"},
 		},
+		"NATS servers whose exporters live": {
+			load: `up{job="nats",instance="a"} 1x60
+				up{job="nats",instance="b"} 1x60
+				up{job="nats",instance="c"} 1x60
+				jetstream_server_max_storage{job="nats",instance="a"} 1x60
+				jetstream_server_max_storage{job="nats",instance="b"} 1x5 _x55
+				jetstream_server_max_storage{job="nats",instance="c"} 1x5 _x55
+				postrider_ingest_events_total{outcome="rejected",reason="RECORD_UNAVAILABLE"} 0+10x60`, end: 20 * time.Minute, fire: []string{"NatsDown", "NatsNoQuorum"},
+		},
+		"no NATS server at all": {
+			load: `up{job="nats",instance="a"} 0x60
+				up{job="nats",instance="b"} 0x60
+				up{job="nats",instance="c"} 0x60
+				postrider_ingest_events_total{outcome="rejected",reason="RECORD_UNAVAILABLE"} 0+10x60`, end: 20 * time.Minute, fire: []string{"NatsDown", "NatsNoQuorum"},
+		},
+		"NATS servers whose exporters do not ask JetStream": {
+			load: `up{job="nats",instance="a"} 1x60
+				up{job="nats",instance="b"} 1x60
+				up{job="nats",instance="c"} 1x60
+				postrider_ingest_events_total{outcome="rejected",reason="RECORD_UNAVAILABLE"} 0+10x60`, end: 20 * time.Minute, quiet: []string{"NatsDown", "NatsNoQuorum"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
