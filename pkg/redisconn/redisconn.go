@@ -79,6 +79,9 @@ func Open(cfg Config, log *slog.Logger) (*Client, error) {
 	log.Info("using Redis", slog.Any("addresses", opts.Addrs), slog.Bool("cluster", opts.IsClusterMode), slog.Bool("tls", opts.TLSConfig != nil))
 	// The library has one logger per process and writes a line for every refused connection.
 	redis.SetLogger(libraryLog{log: log})
+	if cfg.Cluster {
+		return &Client{universal: openCluster(opts.Cluster(), log)}, nil
+	}
 	universal := redis.NewUniversalClient(opts)
 	universal.AddHook(&watch{log: log})
 	return &Client{universal: universal}, nil
