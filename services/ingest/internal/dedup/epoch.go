@@ -29,21 +29,29 @@ type slotView struct {
 	brokenAt string
 }
 
-// gap is when this replica published without the index: those keys are in EVENTS alone. It is
+// gap is when this replica published without a slot of the index: those keys are in EVENTS alone. It is
 // this replica's own to mend, because nobody else knows of it. If it dies first, repeats of those
 // events are seen only within EVENTS' own window, until the next rebuild of their slots.
 type gap struct {
 	since, last time.Time
 }
 
-// noteBlind widens the gap.
-func (r *Redis) noteBlind(now time.Time) {
+// noteBlind widens the gaps of slots.
+func (r *Redis) noteBlind(now time.Time, blind *[slots]bool) {
+	if *blind == ([slots]bool{}) {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gap.since.IsZero() {
-		r.gap.since = now
+	for s := range blind {
+		if !blind[s] {
+			continue
+		}
+		if r.gaps[s].since.IsZero() {
+			r.gaps[s].since = now
+		}
+		r.gaps[s].last = now
 	}
-	r.gap.last = now
 }
 
 // viewsNow is what is known at this moment. A reading that is asked for afterwards is compared
@@ -70,7 +78,7 @@ func (r *Redis) observeAll(before *[slots]slotView, touched *[slots]*redis.Slice
 			continue
 		}
 		was := r.views[s].broken
-		degraded[s] = r.views[s].observe(&before[s], generation, counter) || !r.gap.since.IsZero()
+		degraded[s] = r.views[s].observe(&before[s], generation, counter) || !r.gaps[s].since.IsZero()
 		broke = broke || (r.views[s].broken && !was)
 	}
 	r.mu.Unlock()
@@ -142,10 +150,6 @@ func (r *Redis) beat(ctx context.Context) {
 	if !r.readBeats(ctx) {
 		return
 	}
-	r.refused.Store(false)
-	if r.away.Swap(false) {
-		r.log.InfoContext(ctx, "deduplication index is back")
-	}
 	if r.mendDue(time.Now()) && r.healing.CompareAndSwap(false, true) {
 		r.work.Go(func() {
 			defer r.healing.Store(false)
@@ -154,21 +158,40 @@ func (r *Redis) beat(ctx context.Context) {
 	}
 }
 
-// readBeats runs the beat script on every slot; ok is false if Redis is away.
+// readBeats runs the beat script on every slot; ok is false if none answered.
 func (r *Redis) readBeats(ctx context.Context) (ok bool) {
 	before, calls := r.beatCalls()
 	bounded, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
-	if err := runScripts(bounded, r.client, calls); err != nil {
-		if ctx.Err() == nil {
-			r.failed("beat", err, 0)
-		}
+	err := runScripts(bounded, r.client, calls)
+	if err != nil && ctx.Err() != nil {
 		return false
 	}
-	return r.takeBeats(&before, calls)
+	if err == nil {
+		r.refused.Store(false)
+	}
+	causes := failures(calls)
+	r.failed("beat", causes, 0)
+	if !r.takeBeats(&before, calls) {
+		return false
+	}
+	back := 0
+	for s, err := range causes {
+		if err != nil {
+			continue
+		}
+		ok = true
+		if r.away[s].Swap(false) {
+			back++
+		}
+	}
+	if back > 0 {
+		r.log.InfoContext(ctx, "deduplication index is back", slog.Int("slots", back))
+	}
+	return ok
 }
 
-// takeBeats takes in what the beats of every slot read, after before was the view. An unsound
+// takeBeats takes in what the beats of the slots that answered read, after before was the view. An unsound
 // generation breaks a slot only while it is the one in view: a rebuild of our own may have sealed
 // the slot between the reading and now.
 func (r *Redis) takeBeats(before *[slots]slotView, calls []call) (ok bool) {
@@ -176,7 +199,10 @@ func (r *Redis) takeBeats(before *[slots]slotView, calls []call) (ok bool) {
 	defer r.mu.Unlock()
 	for s := range calls {
 		reply, err := calls[s].cmd.Slice()
-		if err != nil || len(reply) != 3 {
+		if err != nil {
+			continue
+		}
+		if len(reply) != 3 {
 			return false
 		}
 		generation, _ := reply[0].(string)
@@ -199,10 +225,10 @@ func (r *Redis) beatCalls() (before [slots]slotView, calls []call) {
 	calls = make([]call, slots)
 	for s := range calls {
 		generation := r.views[s].generation
-		if r.views[s].broken || !r.gap.since.IsZero() {
+		if r.views[s].broken || !r.gaps[s].since.IsZero() {
 			generation = ""
 		}
-		calls[s] = call{script: beatScript, keys: []string{epochKey(s)}, args: []any{generation, r.views[s].counter}}
+		calls[s] = call{script: beatScript, slot: s, keys: []string{epochKey(s)}, args: []any{generation, r.views[s].counter}}
 	}
 	return r.views, calls
 }
@@ -210,19 +236,13 @@ func (r *Redis) beatCalls() (before [slots]slotView, calls []call) {
 // mendDue reports whether keys are missing that a scan of EVENTS would find now. A gap is left
 // alone until its last event has arrived in EVENTS or never will.
 func (r *Redis) mendDue(now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for s := range r.views {
-		if r.views[s].broken {
-			return true
-		}
-	}
-	return !r.gap.since.IsZero() && now.Sub(r.gap.last) >= r.cfg.Settle
+	broken, gaps := r.missing(now)
+	return len(broken) > 0 || !earliest(gaps).IsZero()
 }
 
 // Degraded says why the window is not whole.
 func (r *Redis) Degraded() (reason string, ok bool) {
-	if r.away.Load() {
+	if r.awayNow() != ([slots]bool{}) {
 		return "away", true
 	}
 	r.mu.Lock()
@@ -232,7 +252,7 @@ func (r *Redis) Degraded() (reason string, ok bool) {
 			return "rebuilding", true
 		}
 	}
-	if !r.gap.since.IsZero() {
+	if !earliest(r.gaps).IsZero() {
 		return "catching_up", true
 	}
 	return "", false
@@ -245,28 +265,43 @@ func (r *Redis) sealed(slot int, generation string, counter int64) {
 	r.views[slot] = slotView{generation: generation, counter: counter}
 }
 
-// closeGap ends a gap if no blind publish has come since it was looked at.
-func (r *Redis) closeGap(seen gap) {
+// closeGaps ends those gaps into which no blind publish has come since they were looked at.
+func (r *Redis) closeGaps(seen [slots]gap) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gap == seen {
-		r.gap = gap{}
+	for s := range seen {
+		if r.gaps[s] == seen[s] {
+			r.gaps[s] = gap{}
+		}
 	}
 }
 
-// missing is what a rebuild has to mend now.
-func (r *Redis) missing(now time.Time) (broken []int, g gap) {
+// missing is what a rebuild has to mend now, of the slots that can be reached.
+func (r *Redis) missing(now time.Time) (broken []int, gaps [slots]gap) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for s := range r.views {
+		if r.away[s].Load() {
+			continue
+		}
 		if r.views[s].broken {
 			broken = append(broken, s)
 		}
+		if g := r.gaps[s]; !g.since.IsZero() && now.Sub(g.last) >= r.cfg.Settle {
+			gaps[s] = g
+		}
 	}
-	if !r.gap.since.IsZero() && now.Sub(r.gap.last) >= r.cfg.Settle {
-		g = r.gap
+	return broken, gaps
+}
+
+// earliest is when the first of the gaps began, or zero if there are none.
+func earliest(gaps [slots]gap) (since time.Time) {
+	for _, g := range gaps {
+		if !g.since.IsZero() && (since.IsZero() || g.since.Before(since)) {
+			since = g.since
+		}
 	}
-	return broken, g
+	return since
 }
 
 func (r *Redis) logHealed(ctx context.Context, began time.Time, slotsMended, keys int) {

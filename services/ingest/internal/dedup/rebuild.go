@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -62,18 +63,19 @@ func (c Config) finishedOf(ev *recordv1.Event, seq uint64, now time.Time) (f Fin
 // a publish that set its key itself.
 func (r *Redis) heal(ctx context.Context) {
 	began := time.Now()
-	broken, g := r.missing(began)
-	if (len(broken) == 0 && g.since.IsZero()) || began.Before(r.healAfter) {
+	broken, gaps := r.missing(began)
+	if (len(broken) == 0 && earliest(gaps).IsZero()) || began.Before(r.healAfter) {
 		return
 	}
-	lock := NewToken()
+	away := r.awayNow()
+	lock := rebuildLock{key: rebuildLockKey(max(slices.Index(away[:], false), 0)), token: NewToken()}
 	held, err := r.lockRebuild(ctx, lock)
 	if err == nil && !held {
 		return // another replica is at it; its seal ends the matter for the broken slots
 	}
 	if err == nil {
 		defer r.unlockRebuild(ctx, lock)
-		err = r.rebuild(ctx, began, broken, g, lock)
+		err = r.rebuild(ctx, began, broken, gaps, lock)
 	}
 	if err == nil || ctx.Err() != nil {
 		r.healFails = 0
@@ -88,11 +90,17 @@ func (r *Redis) heal(ctx context.Context) {
 	r.log.WarnContext(ctx, "deduplication window not rebuilt yet", slog.Any("error", err), slog.Duration("again_in", pause))
 }
 
+// rebuildLock is the lock of one rebuild.
+type rebuildLock struct {
+	key   string
+	token Token
+}
+
 // lockRebuild takes the lock that spares replicas the same work; nothing else depends on it.
-func (r *Redis) lockRebuild(ctx context.Context, token Token) (bool, error) {
+func (r *Redis) lockRebuild(ctx context.Context, lock rebuildLock) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
-	err := r.client.SetArgs(ctx, rebuildLockKey(), lockValue(token), redis.SetArgs{Mode: "NX", TTL: lockLife}).Err()
+	err := r.client.SetArgs(ctx, lock.key, lockValue(lock.token), redis.SetArgs{Mode: "NX", TTL: lockLife}).Err()
 	if err == redis.Nil { //nolint:errorlint // go-redis returns the value itself
 		return false, nil
 	}
@@ -107,27 +115,27 @@ func lockValue(token Token) string {
 	return string([]byte{valueVersion, statePending}) + string(token[:])
 }
 
-func (r *Redis) unlockRebuild(ctx context.Context, token Token) {
+func (r *Redis) unlockRebuild(ctx context.Context, lock rebuildLock) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.Timeout)
 	defer cancel()
 	// If it fails, the lock goes by itself.
-	_ = runScripts(ctx, r.client, []call{{script: releaseScript, keys: []string{rebuildLockKey()}, args: []any{string(token[:])}}})
+	_ = runScripts(ctx, r.client, []call{{script: releaseScript, keys: []string{lock.key}, args: []any{string(lock.token[:])}}})
 }
 
 // rebuild marks the broken slots, scans, and seals what was not lost again in the meantime.
-func (r *Redis) rebuild(ctx context.Context, began time.Time, broken []int, g gap, token Token) error {
-	marks, from, err := r.markSlots(ctx, began, broken, g, token)
+func (r *Redis) rebuild(ctx context.Context, began time.Time, broken []int, gaps [slots]gap, lock rebuildLock) error {
+	marks, from, err := r.markSlots(ctx, began, broken, earliest(gaps), lock.token)
 	if err != nil {
 		return err
 	}
 	var wanted [slots]bool
 	for s := range wanted {
-		wanted[s] = !g.since.IsZero()
+		wanted[s] = !gaps[s].since.IsZero()
 	}
 	for _, s := range broken {
 		wanted[s] = true
 	}
-	b := restorer{r: r, in: incarnationOf(r.events.Incarnation()), renewed: began}
+	b := restorer{r: r, lock: lock.key, in: incarnationOf(r.events.Incarnation()), renewed: began}
 	err = r.events.Scan(ctx, from, func(seq uint64, ev *recordv1.Event) error {
 		f, ok := r.cfg.finishedOf(ev, seq, time.Now())
 		if ok && wanted[slotOf(f.Key)] {
@@ -144,10 +152,10 @@ func (r *Redis) rebuild(ctx context.Context, began time.Time, broken []int, g ga
 	if err != nil {
 		return fmt.Errorf("rebuild the deduplication window: %w", err)
 	}
-	if err := r.sealSlots(ctx, began, broken, marks, token); err != nil {
+	if err := r.sealSlots(ctx, began, broken, marks, lock.token); err != nil {
 		return err
 	}
-	r.closeGap(g)
+	r.closeGaps(gaps)
 	r.logHealed(ctx, began, len(broken), b.count)
 	return nil
 }
@@ -164,7 +172,7 @@ func reaches(ctx context.Context, events Events, from time.Time) error {
 
 // markSlots says in each broken slot that a rebuild has begun. It returns the server process that
 // holds each slot, and the time from which EVENTS has to be read.
-func (r *Redis) markSlots(ctx context.Context, began time.Time, broken []int, g gap, token Token) (runs []string, from time.Time, err error) {
+func (r *Redis) markSlots(ctx context.Context, began time.Time, broken []int, gap time.Time, token Token) (runs []string, from time.Time, err error) {
 	calls := make([]call, len(broken))
 	for i, s := range broken {
 		calls[i] = call{script: markScript, keys: []string{epochKey(s)}, args: []any{string(token[:])}}
@@ -177,8 +185,8 @@ func (r *Redis) markSlots(ctx context.Context, began time.Time, broken []int, g 
 		}
 	}
 	from = began
-	if !g.since.IsZero() {
-		from = began.Add(-began.Sub(g.since)) // by the monotonic clock: the other may have been stepped since
+	if !gap.IsZero() {
+		from = began.Add(-began.Sub(gap)) // by the monotonic clock: the other may have been stepped since
 	}
 	runs = make([]string, len(broken))
 	for i := range calls {
@@ -241,6 +249,7 @@ func (r *Redis) sealSlots(ctx context.Context, began time.Time, broken []int, ru
 // restorer collects finished keys and sets those that are absent.
 type restorer struct {
 	r       *Redis
+	lock    string // its key
 	in      [8]byte
 	pending []Finished
 	count   int
@@ -251,7 +260,7 @@ type restorer struct {
 func (b *restorer) flush(ctx context.Context, atLeast int) error {
 	if now := time.Now(); now.Sub(b.renewed) > lockLife/3 {
 		b.renewed = now
-		_ = b.r.client.PExpire(ctx, rebuildLockKey(), lockLife).Err() // see lockRebuild
+		_ = b.r.client.PExpire(ctx, b.lock, lockLife).Err() // see lockRebuild
 	}
 	if len(b.pending) < atLeast || len(b.pending) == 0 {
 		return nil

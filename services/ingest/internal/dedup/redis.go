@@ -35,8 +35,9 @@ func redisKey(k Key) string { return slotTags[slotOf(k)] + string(k[:]) }
 
 func epochKey(slot int) string { return slotTags[slot] + "epoch" }
 
-// rebuildLockKey keeps replicas from rebuilding the same window side by side.
-func rebuildLockKey() string { return slotTags[0] + "rebuild" }
+// rebuildLockKey keeps replicas from rebuilding the same window side by side. It is in the first
+// slot that can be reached.
+func rebuildLockKey(slot int) string { return slotTags[slot] + "rebuild" }
 
 // RedisConfig is what the Redis index needs beside the common configuration.
 type RedisConfig struct {
@@ -63,14 +64,15 @@ func DefaultRedis() RedisConfig {
 //
 // Each answer on the path of a publish takes one round trip of bounded time. The first that fails
 // shuts the path off (away): publishes then go on blind at no cost, and only the beat, which runs
-// beside them, tries Redis again.
+// beside them, tries Redis again. In a cluster that is so for the slots of the node that failed;
+// those of the others know nothing of it.
 type Redis struct {
 	client redis.UniversalClient
 	cfg    RedisConfig
 	events Events
 	log    *slog.Logger
 
-	away    atomic.Bool
+	away    [slots]atomic.Bool
 	refused atomic.Bool   // it was logged that Redis refuses
 	wake    chan struct{} // asks for a beat now
 	cancel  context.CancelFunc
@@ -82,7 +84,7 @@ type Redis struct {
 
 	mu    sync.Mutex
 	views [slots]slotView
-	gap   gap
+	gaps  [slots]gap
 }
 
 var _ Index = (*Redis)(nil)
@@ -106,39 +108,36 @@ func NewRedis(client redis.UniversalClient, cfg RedisConfig, events Events, log 
 // read last, so that a flush in between makes an answer degraded and never passes for a whole
 // window.
 func (r *Redis) Claim(ctx context.Context, claims []Claim, results []Result) {
-	if r.away.Load() {
-		r.blind(claims, results)
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
+	away := r.awayNow()
 	before := r.viewsNow()
 	in := incarnationOf(r.events.Incarnation())
-	again := r.claimAgain(ctx, claims, in)
+	again := r.claimAgain(ctx, claims, in, &away)
 	first := make([]*redis.StatusCmd, len(claims))
 	var touched [slots]*redis.SliceCmd
 	pipe := r.client.Pipeline()
 	for i := range claims {
-		if c := &claims[i]; !c.Again {
+		if c := &claims[i]; !c.Again && !away[slotOf(c.Key)] {
 			fresh := pendingValue(c, in, r.cfg.Takeover)
 			first[i] = pipe.SetArgs(ctx, redisKey(c.Key), fresh.encode(), redis.SetArgs{Mode: "NX", Get: true, TTL: c.Window})
 		}
 	}
 	for i := range claims {
-		if s := slotOf(claims[i].Key); touched[s] == nil {
+		if s := slotOf(claims[i].Key); touched[s] == nil && !away[s] {
 			touched[s] = pipe.HMGet(ctx, epochKey(s), "g", "c")
 		}
 	}
 	_, _ = pipe.Exec(ctx) // each command holds its own error
 	degraded := r.observeAll(&before, &touched)
-	r.readAnswers(claims, results, first, again, in, degraded)
+	r.readAnswers(claims, results, first, again, in, degraded, &away)
 }
 
 // claimAgain runs the claim script for the claims that were pending before.
-func (r *Redis) claimAgain(ctx context.Context, claims []Claim, in [8]byte) []call {
+func (r *Redis) claimAgain(ctx context.Context, claims []Claim, in [8]byte, away *[slots]bool) []call {
 	var calls []call
 	for i := range claims {
-		if c := &claims[i]; c.Again {
+		if c := &claims[i]; c.Again && !away[slotOf(c.Key)] {
 			fresh := pendingValue(c, in, r.cfg.Takeover)
 			calls = append(calls, call{script: claimScript, keys: []string{redisKey(c.Key)}, args: []any{
 				fresh.encode(), c.Window.Milliseconds(), r.cfg.Takeover.Milliseconds(),
@@ -152,12 +151,19 @@ func (r *Redis) claimAgain(ctx context.Context, claims []Claim, in [8]byte) []ca
 }
 
 // readAnswers turns replies into results; a claim without a reply is blind.
-func (r *Redis) readAnswers(claims []Claim, results []Result, first []*redis.StatusCmd, again []call, in [8]byte, degraded *[slots]bool) {
-	var cause error
-	blind := 0
-	next := 0
+func (r *Redis) readAnswers(
+	claims []Claim, results []Result, first []*redis.StatusCmd, again []call, in [8]byte, degraded, away *[slots]bool,
+) {
+	var blind [slots]bool
+	var causes [slots]error
+	failed, next := 0, 0
 	for i := range claims {
-		c := &claims[i]
+		c, s := &claims[i], slotOf(claims[i].Key)
+		if away[s] {
+			results[i] = Result{Outcome: Blind, Event: c.Event, Degraded: true}
+			blind[s] = true
+			continue
+		}
 		var err error
 		if c.Again {
 			results[i], err = scriptAnswer(again[next].cmd, c, in)
@@ -167,14 +173,14 @@ func (r *Redis) readAnswers(claims []Claim, results []Result, first []*redis.Sta
 		}
 		if err != nil {
 			results[i] = Result{Outcome: Blind, Event: c.Event}
-			cause = err
-			blind++
+			blind[s], causes[s] = true, err
+			failed++
 		}
-		results[i].Degraded = degraded[slotOf(c.Key)] || err != nil
+		results[i].Degraded = degraded[s] || err != nil
 	}
-	if cause != nil {
-		r.noteBlind(time.Now())
-		r.failed("claim", cause, blind)
+	r.noteBlind(time.Now(), &blind)
+	if failed > 0 {
+		r.failed("claim", &causes, failed)
 	}
 }
 
@@ -219,13 +225,6 @@ func scriptAnswer(cmd *redis.Cmd, c *Claim, in [8]byte) (Result, error) {
 	return v.answer(c, in), nil
 }
 
-func (r *Redis) blind(claims []Claim, results []Result) {
-	for i := range claims {
-		results[i] = Result{Outcome: Blind, Event: claims[i].Event, Degraded: true}
-	}
-	r.noteBlind(time.Now())
-}
-
 // Finish turns pending keys into finished ones, one script call for each slot.
 func (r *Redis) Finish(ctx context.Context, done []Finished) error {
 	in := incarnationOf(r.events.Incarnation())
@@ -256,39 +255,81 @@ func (r *Redis) settle(ctx context.Context, what string, script *redis.Script, b
 	if n == 0 {
 		return nil
 	}
-	if r.away.Load() {
-		return ErrAway
-	}
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
+	var left error
 	calls := make([]call, 0, slots)
-	for i := range bySlot {
-		if len(bySlot[i].keys) > 0 {
-			bySlot[i].script = script
-			calls = append(calls, bySlot[i])
+	for s := range bySlot {
+		switch {
+		case len(bySlot[s].keys) == 0:
+		case r.away[s].Load():
+			left = ErrAway
+		default:
+			bySlot[s].script, bySlot[s].slot = script, s
+			calls = append(calls, bySlot[s])
 		}
 	}
-	if err := runScripts(ctx, r.client, calls); err != nil {
-		r.failed(what, err, n)
+	if len(calls) == 0 {
+		return left
+	}
+	err := runScripts(ctx, r.client, calls)
+	if cut := oneByOne(calls); cut != nil {
+		calls = cut
+		err = runScripts(ctx, r.client, calls)
+	}
+	if err != nil {
+		r.failed(what, failures(calls), n)
 		return errors.Join(ErrAway, err)
 	}
-	return nil
+	return left
 }
 
-// failed notes that Redis did not do what was asked. A server that answers with an error of its
-// own (out of memory, say) is not away: asking it costs no time, and other keys may succeed.
-func (r *Redis) failed(what string, err error, n int) {
-	if answered(err) {
-		if r.refused.Swap(true) {
-			return
+// failed notes that Redis did not do what was asked, by slot. A server that answers with an error of
+// its own (out of memory, say) is not away: asking it costs no time, and other keys may succeed.
+func (r *Redis) failed(what string, causes *[slots]error, n int) {
+	for s, err := range causes {
+		switch {
+		case err == nil:
+		case answered(err):
+			if !r.refused.Swap(true) {
+				r.log.Warn("deduplication index refused", slog.String("operation", what), slog.Int("keys", n), slog.Any("error", err))
+			}
+		default:
+			if left := r.leave(s); left > 0 {
+				r.log.Warn("deduplication index is away; publishing goes on under the record's own window",
+					slog.String("operation", what), slog.Int("keys", n), slog.Int("slots", left), slog.Any("error", err))
+			}
 		}
-		r.log.Warn("deduplication index refused", slog.String("operation", what), slog.Int("keys", n), slog.Any("error", err))
-		return
 	}
-	if !r.away.Swap(true) {
-		r.log.Warn("deduplication index is away; publishing goes on under the record's own window",
-			slog.String("operation", what), slog.Int("keys", n), slog.Any("error", err))
+}
+
+// leave marks a slot as away, and with it the others of its node, so that not each of them costs a
+// publish the timeout. It returns how many were not away before.
+func (r *Redis) leave(slot int) (left int) {
+	cluster, _ := r.client.(*redis.ClusterClient)
+	for s := range slots {
+		if (s == slot || cluster == nil || sameNode(cluster, s, slot)) && !r.away[s].Swap(true) {
+			left++
+		}
 	}
+	return left
+}
+
+// sameNode reports whether two slots are on one node, as far as the client knows without asking.
+func sameNode(c *redis.ClusterClient, a, b int) bool {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // it knows, or it would have to ask
+	one, err1 := c.MasterForKey(ctx, epochKey(a))
+	other, err2 := c.MasterForKey(ctx, epochKey(b))
+	return err1 == nil && err2 == nil && one == other
+}
+
+// awayNow is which slots cannot be asked at this moment.
+func (r *Redis) awayNow() (away [slots]bool) {
+	for s := range away {
+		away[s] = r.away[s].Load()
+	}
+	return away
 }
 
 // answered reports whether err is the server's own reply and one that the next command may not get.

@@ -67,6 +67,7 @@ var sealScript = redis.NewScript(sealLua)
 // call is one script run within a pipeline.
 type call struct {
 	script *redis.Script
+	slot   int // of the keys; who reads failures sets it
 	keys   []string
 	args   []any
 	cmd    *redis.Cmd
@@ -103,4 +104,39 @@ func runScripts(ctx context.Context, client redis.UniversalClient, calls []call)
 		}
 	}
 	return nil
+}
+
+// failures are the errors of calls, by slot.
+func failures(calls []call) *[slots]error {
+	var causes [slots]error
+	for i := range calls {
+		if err := calls[i].cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			causes[calls[i].slot] = err
+		}
+	}
+	return &causes
+}
+
+// oneByOne cuts the calls that failed into one for each key if that is why they failed: while a slot
+// of the cluster moves, the keys of one call may be on two nodes. The others stay as they are. It
+// returns nothing if there are none to cut.
+func oneByOne(calls []call) (cut []call) {
+	found := false
+	for _, c := range calls {
+		switch err := c.cmd.Err(); {
+		case err == nil, errors.Is(err, redis.Nil):
+		case redis.HasErrorPrefix(err, "TRYAGAIN"):
+			found = true
+			each := len(c.args) / len(c.keys)
+			for i := range c.keys {
+				cut = append(cut, call{script: c.script, slot: c.slot, keys: c.keys[i : i+1], args: c.args[i*each : (i+1)*each]})
+			}
+		default:
+			cut = append(cut, c)
+		}
+	}
+	if !found {
+		return nil
+	}
+	return cut
 }
