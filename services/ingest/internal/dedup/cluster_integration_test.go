@@ -3,7 +3,9 @@
 package dedup
 
 import (
+	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,11 +18,14 @@ import (
 )
 
 // connectCluster opens a client as a service does.
-func connectCluster(t testing.TB, c *redistest.Cluster) redis.UniversalClient {
+func connectCluster(t testing.TB, c *redistest.Cluster, change ...func(*redisconn.Config)) redis.UniversalClient {
 	t.Helper()
 	cfg := redisconn.Default()
 	cfg.URL, cfg.Cluster = c.Nodes[0].URL, true
 	cfg.Nodes = c.Addrs()[1:]
+	for _, ch := range change {
+		ch(&cfg)
+	}
 	client, err := redisconn.Open(cfg, logtest.New(t))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, client.Close()) })
@@ -240,4 +245,32 @@ func TestClusterMasterThatHangs(t *testing.T) {
 	require.Equal(t, want, r.awayNow(), "the path is shut for all slots of the node, and no others")
 	hangs.Continue(t)
 	require.Eventually(t, func() bool { r.beat(t.Context()); return r.awayNow() == [slots]bool{} }, soon, tick)
+}
+
+// The user of production may do what a cluster asks of it.
+func TestClusterTakesTheUserOfProduction(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t)
+	text, err := os.ReadFile("../../../../deploy/redis/users.acl")
+	require.NoError(t, err)
+	for line := range strings.Lines(string(text)) {
+		if rules, ok := strings.CutPrefix(strings.TrimSpace(line), "user ingest "); ok {
+			cluster.SetUser(t, "ingest", strings.Fields(strings.ReplaceAll(rules, "#INGEST_PASSWORD_SHA256", ">sesame"))...)
+		}
+	}
+	client := connectCluster(t, cluster, func(c *redisconn.Config) { c.Username, c.Password = "ingest", "sesame" })
+	require.ErrorContains(t, client.Set(t.Context(), "another", "1", 0).Err(), "NOPERM")
+	events := &recordOf{}
+	r := newRedisOf(t, client, events)
+	start(t, r)
+	c := claimOf(same, one)
+	require.Equal(t, Result{Outcome: Claimed, Event: c.Event}, claimOne(t, r, c))
+	from := cluster.MasterOf(t, redisKey(c.Key))
+	for _, to := range cluster.Masters(t) {
+		if to != from {
+			cluster.MoveSlot(t, redisKey(c.Key), to, func() { finish(t, r, c, 7) })
+			break
+		}
+	}
+	require.Equal(t, Duplicate, ask(t, r, claimOf(same, one)).Outcome)
 }

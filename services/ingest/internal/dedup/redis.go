@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/postrider/postrider/pkg/redisconn"
 )
 
 // keyspace is where all keys stand. The braces are the hash tag that keeps a slot's keys on one
@@ -306,22 +308,12 @@ func (r *Redis) failed(what string, causes *[slots]error, n int) {
 // leave marks a slot as away, and with it the others of its node, so that not each of them costs a
 // publish the timeout. It returns how many were not away before.
 func (r *Redis) leave(slot int) (left int) {
-	cluster, _ := r.client.(*redis.ClusterClient)
 	for s := range slots {
-		if (s == slot || cluster == nil || sameNode(cluster, s, slot)) && !r.away[s].Swap(true) {
+		if (s == slot || redisconn.Together(r.client, epochKey(s), epochKey(slot))) && !r.away[s].Swap(true) {
 			left++
 		}
 	}
 	return left
-}
-
-// sameNode reports whether two slots are on one node, as far as the client knows without asking.
-func sameNode(c *redis.ClusterClient, a, b int) bool {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel() // it knows, or it would have to ask
-	one, err1 := c.MasterForKey(ctx, epochKey(a))
-	other, err2 := c.MasterForKey(ctx, epochKey(b))
-	return err1 == nil && err2 == nil && one == other
 }
 
 // awayNow is which slots cannot be asked at this moment.
