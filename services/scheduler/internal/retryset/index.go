@@ -18,6 +18,21 @@ import (
 // process began. It is cleared by a rebuild and by nothing else.
 var ErrEpochLost = errors.New("the retry index lost its contents")
 
+// NotAddedError says which members an Add did not, or not certainly, put into the index. It put the
+// others there.
+type NotAddedError struct {
+	Members []Member
+	// Away are the slots of the servers that failed. Another Add to them costs time and fails.
+	Away Slots
+	Err  error
+}
+
+// Error is the cause's.
+func (e *NotAddedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *NotAddedError) Unwrap() error { return e.Err }
+
 // Member names a waiting retry by the place of its record. The delivery is not part of it:
 // the record names it, and a record that is not due is never released because of a member.
 type Member struct {
@@ -50,7 +65,8 @@ type Claimed struct {
 // repeated.
 type Index interface {
 	// Add puts entries into the index. Entries that are there already keep the later of the
-	// two times, so that repeating an Add takes no lease away.
+	// two times, so that repeating an Add takes no lease away. If the index is spread over servers
+	// of which some are away, the error is a NotAddedError.
 	Add(ctx context.Context, entries ...Entry) error
 	// Claim leases members that are due at now, at most about limit of them. A member that is
 	// neither dropped nor moved before its lease ends is due again at that moment. Members are
@@ -107,6 +123,7 @@ type Rebuild struct {
 // rebuildSlot is what a rebuild must remember of a slot to declare it whole.
 type rebuildSlot struct {
 	begun  int64  // microseconds: the generation the slot will have
+	run    int64  // the process of the server that it began in
 	doubts uint64 // what was distrusted before the begin
 }
 

@@ -18,8 +18,8 @@ const slotCount = 16
 // Slots is a set of slots.
 type Slots uint16
 
-// allSlots is the whole index.
-const allSlots Slots = 1<<slotCount - 1
+// AllSlots is the whole index.
+const AllSlots Slots = 1<<slotCount - 1
 
 // Has reports whether the slot is in the set.
 func (s Slots) Has(slot int) bool { return s&(1<<slot) != 0 }
@@ -29,6 +29,9 @@ func (s Slots) With(slot int) Slots { return s | 1<<slot }
 
 // Count is how many slots are in the set.
 func (s Slots) Count() int { return bits.OnesCount16(uint16(s)) }
+
+// Slot is the part of the index that the member is in.
+func (m Member) Slot() int { return slotOf(m) }
 
 // slotOf is the slot of a member. Sequences are handed out one by one, so that neighbours
 // fall into different slots and all slots fill alike.

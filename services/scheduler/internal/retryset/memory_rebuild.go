@@ -15,7 +15,7 @@ func (x *Memory) BeginRebuild(context.Context) (*Rebuild, error) {
 		return r, nil
 	}
 	x.build = r.token
-	r.Slots = allSlots
+	r.Slots = AllSlots
 	r.slots[0].doubts = x.doubts
 	return r, nil
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/postrider/postrider/pkg/redisconn"
 )
 
 // maxClaim bounds how many members one run of the claim script leases.
@@ -24,9 +26,8 @@ const addChunk = 512
 type Redis struct {
 	client redis.UniversalClient
 
-	mu      sync.Mutex
-	started bool
-	slots   [slotCount]slotState
+	mu    sync.Mutex
+	slots [slotCount]slotState
 }
 
 var _ Index = (*Redis)(nil)
@@ -46,7 +47,7 @@ func slotKeys(suffix string) (keys [slotCount]string) {
 }
 
 // NewRedis returns the index in the Redis that the client reaches. It is lost until it is
-// rebuilt by this process, or by another after this one's first claim.
+// rebuilt by this process, or by another after this one's first claim of the slot.
 func NewRedis(client redis.UniversalClient) *Redis {
 	return &Redis{client: client}
 }
@@ -74,10 +75,36 @@ func (x *Redis) Add(ctx context.Context, entries ...Entry) error {
 		// GT: a member that is there and leased keeps its lease.
 		zadd(ctx, pipe, slot, list, redis.ZAddArgs{GT: true})
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return fmt.Errorf("index %d retries: %w", len(entries), err)
+	cmds, err := pipe.Exec(ctx)
+	if err == nil {
+		return nil
 	}
-	return nil
+	members, away := x.notAdded(cmds, entries)
+	return &NotAddedError{Members: members, Away: away, Err: fmt.Errorf("index %d retries: %w", len(entries), err)}
+}
+
+// notAdded are the members of the slots that were not added to, and all slots of their servers.
+func (x *Redis) notAdded(cmds []redis.Cmder, entries []Entry) (members []Member, away Slots) {
+	failed := make(map[string]bool)
+	for _, cmd := range cmds {
+		if cmd.Err() != nil {
+			key, _ := cmd.Args()[1].(string)
+			failed[key] = true
+		}
+	}
+	for _, e := range entries {
+		if failed[dueKeys[slotOf(e.Member)]] {
+			members = append(members, e.Member)
+		}
+	}
+	for slot, key := range dueKeys {
+		for other := range failed {
+			if key == other || redisconn.Together(x.client, key, other) {
+				away = away.With(slot)
+			}
+		}
+	}
+	return members, away
 }
 
 // Move implements Index.
@@ -175,9 +202,6 @@ func (x *Redis) Count(ctx context.Context) (int64, error) {
 // Claim implements Index. All slots are claimed in one round trip; a slot whose node does not
 // answer keeps the others from nothing.
 func (x *Redis) Claim(ctx context.Context, now time.Time, lease time.Duration, limit int) (Claimed, error) {
-	if err := x.start(ctx); err != nil {
-		return Claimed{}, err
-	}
 	each := strconv.Itoa(min(max(limit/slotCount, 1), maxClaim))
 	at := strconv.FormatInt(now.UnixMilli(), 10)
 	until := strconv.FormatInt(score(now.Add(lease)), 10)
@@ -204,7 +228,7 @@ func (x *Redis) Claim(ctx context.Context, now time.Time, lease time.Duration, l
 		if reply.next >= 0 && (got.Next.IsZero() || reply.next < got.Next.UnixMilli()) {
 			got.Next = time.UnixMilli(reply.next)
 		}
-		vanished, needsRebuild := x.observe(slot, sent[slot], reply.epoch)
+		vanished, needsRebuild := x.observe(slot, sent[slot], reply)
 		if vanished {
 			got.Vanished++
 		}
@@ -222,32 +246,6 @@ func (x *Redis) Claim(ctx context.Context, now time.Time, lease time.Duration, l
 	return got, errors.Join(errs...)
 }
 
-// start remembers when this process began, by the clock of Redis: a slot that was rebuilt
-// after that moment needs no rebuild by this process.
-func (x *Redis) start(ctx context.Context) error {
-	x.mu.Lock()
-	started := x.started
-	x.mu.Unlock()
-	if started {
-		return nil
-	}
-	now, err := x.client.Time(ctx).Result()
-	if err != nil {
-		return fmt.Errorf("read the time of redis: %w", err)
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.started {
-		return nil
-	}
-	x.started = true
-	for slot := range x.slots {
-		x.slots[slot].generation = now.UnixMicro()
-		x.slots[slot].lost = true
-	}
-	return nil
-}
-
 func (x *Redis) snapshot() (sent [slotCount]epoch) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -257,10 +255,13 @@ func (x *Redis) snapshot() (sent [slotCount]epoch) {
 	return sent
 }
 
-func (x *Redis) observe(slot int, sent, found epoch) (vanished, lost bool) {
+func (x *Redis) observe(slot int, sent epoch, reply claimReply) (vanished, lost bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	vanished = x.slots[slot].observe(sent, found)
+	if x.slots[slot].begin(reply.time) {
+		sent = x.slots[slot].epoch
+	}
+	vanished = x.slots[slot].observe(sent, reply.epoch, reply.sound == 1)
 	return vanished, x.slots[slot].needsRebuild()
 }
 

@@ -43,6 +43,8 @@ type claimReply struct {
 	epoch
 
 	next    int64
+	sound   int64
+	time    int64 // microseconds
 	members []Member
 }
 
@@ -51,20 +53,20 @@ func parseClaim(cmd *redis.Cmd) (claimReply, error) {
 	if err != nil {
 		return claimReply{}, err
 	}
-	if len(values) != 4 {
+	if len(values) != 6 {
 		return claimReply{}, fmt.Errorf("%w: %d values", errReply, len(values))
 	}
 	var reply claimReply
-	for i, to := range []*int64{&reply.generation, &reply.count, &reply.next} {
+	for i, to := range []*int64{&reply.generation, &reply.count, &reply.next, &reply.sound, &reply.time} {
 		n, ok := values[i].(int64)
 		if !ok {
 			return claimReply{}, fmt.Errorf("%w: %T for a number", errReply, values[i])
 		}
 		*to = n
 	}
-	names, ok := values[3].([]any)
+	names, ok := values[5].([]any)
 	if !ok {
-		return claimReply{}, fmt.Errorf("%w: %T for the members", errReply, values[3])
+		return claimReply{}, fmt.Errorf("%w: %T for the members", errReply, values[5])
 	}
 	reply.members = make([]Member, 0, len(names))
 	for _, v := range names {

@@ -16,9 +16,6 @@ const rebuildLock = 15 * time.Second
 
 // BeginRebuild implements Index.
 func (x *Redis) BeginRebuild(ctx context.Context) (*Rebuild, error) {
-	if err := x.start(ctx); err != nil {
-		return nil, err
-	}
 	r := &Rebuild{token: rand.Text()}
 	var want []int
 	x.mu.Lock()
@@ -46,7 +43,7 @@ func (x *Redis) BeginRebuild(ctx context.Context) (*Rebuild, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i, slot := range want {
-		reply, err := parseNumbers(calls[i].reply, 2)
+		reply, err := parseNumbers(calls[i].reply, 3)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("begin to rebuild slot %d: %w", slot, err))
 			continue
@@ -55,7 +52,7 @@ func (x *Redis) BeginRebuild(ctx context.Context) (*Rebuild, error) {
 			continue
 		}
 		r.Slots = r.Slots.With(slot)
-		r.slots[slot].begun = reply[0]
+		r.slots[slot].begun, r.slots[slot].run = reply[0], reply[2]
 		x.slots[slot].seen = reply[1]
 	}
 	if r.Slots != 0 {
@@ -124,7 +121,7 @@ func (x *Redis) finishCalls(r *Rebuild) (slots []int, calls []call, generations 
 		generations = append(generations, generation)
 		calls = append(calls, call{
 			keys: []string{dueKeys[slot], lockKeys[slot]},
-			args: []any{r.token, generation, x.slots[slot].seen},
+			args: []any{r.token, generation, x.slots[slot].seen, r.slots[slot].run},
 		})
 	}
 	return slots, calls, generations
