@@ -32,7 +32,11 @@ import (
 	"github.com/postrider/postrider/test/fixture/natstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// While a Redis is away its pool of connections tries it once a second, and looks only then
+	// whether it has been closed.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // patience is how long a test waits for what must happen. Nothing is measured by it.
 const patience = 2 * time.Minute

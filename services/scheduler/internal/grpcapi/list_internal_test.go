@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/postrider/postrider/services/scheduler/internal/retryset"
 )
 
 func TestPageTokenIsReadAsItWasWritten(t *testing.T) {
@@ -32,15 +34,19 @@ func FuzzPageToken(f *testing.F) {
 	})
 }
 
-func TestGateLeavesAnIndexAloneThatDidNotAnswer(t *testing.T) {
+func TestGateLeavesSlotsAloneThatDidNotAnswer(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
+	var slots retryset.Slots
 	var g gate
-	require.True(t, g.open(now))
-	require.True(t, g.shut(now), "the first failure of a row")
-	require.False(t, g.open(now))
-	require.False(t, g.shut(now), "the second")
-	require.True(t, g.open(now.Add(gateTime)), "what came while it was shut keeps it shut no longer")
+	require.Zero(t, g.shutNow(now))
+	g.shut(now, slots.With(3))
+	require.True(t, g.first(), "the first failure of a row")
+	require.Equal(t, slots.With(3), g.shutNow(now))
+	g.shut(now.Add(gateTime/2), slots.With(5))
+	require.False(t, g.first(), "the second")
+	require.Equal(t, slots.With(3).With(5), g.shutNow(now.Add(gateTime/2)))
+	require.Zero(t, g.shutNow(now.Add(gateTime)), "what came while it was shut keeps it shut no longer")
 	g.passed()
-	require.True(t, g.shut(now.Add(gateTime)))
+	require.True(t, g.first())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,28 +160,17 @@ func (s *Server) index(ctx context.Context, entries []retryset.Entry) {
 	if len(entries) == 0 {
 		return
 	}
-	err := errAway
-	if s.gate.open(s.deps.Now()) {
-		call, end := context.WithTimeout(ctx, indexTimeout)
-		if err = s.deps.Index.Add(call, entries...); err != nil && call.Err() == nil {
-			// A connection that broke while nobody used it fails once.
-			err = s.deps.Index.Add(call, entries...)
+	entries, left, err := s.add(ctx, entries)
+	if len(left) > 0 {
+		s.deps.Index.Distrust(left...)
+		s.deps.Metrics.notIndexed(ctx, len(left))
+		if s.gate.first() {
+			s.deps.Logger.WarnContext(ctx, "retries stored but not indexed: their slots will be rebuilt", "retries", len(left), "error", err)
 		}
-		end()
 	}
-	if err != nil {
-		members := make([]retryset.Member, 0, len(entries))
-		for _, e := range entries {
-			members = append(members, e.Member)
-		}
-		s.deps.Index.Distrust(members...)
-		s.deps.Metrics.notIndexed(ctx, len(entries))
-		if s.gate.shut(s.deps.Now()) {
-			s.deps.Logger.WarnContext(ctx, "retries stored but not indexed: their slots will be rebuilt", "retries", len(entries), "error", err)
-		}
+	if len(entries) == 0 {
 		return
 	}
-	s.gate.passed()
 	first := entries[0].Due
 	for _, e := range entries {
 		if e.Due.Before(first) {
@@ -190,24 +180,77 @@ func (s *Server) index(ctx context.Context, entries []retryset.Entry) {
 	s.deps.Wake(first)
 }
 
-// errAway says that the index did not answer a moment ago.
+// add adds entries to the slots of the index that are not away. It returns the entries that are in
+// and the members that are not, and why.
+func (s *Server) add(ctx context.Context, entries []retryset.Entry) (in []retryset.Entry, left []retryset.Member, err error) {
+	shut := s.gate.shutNow(s.deps.Now())
+	for _, e := range entries {
+		if shut.Has(e.Slot()) {
+			left, err = append(left, e.Member), errAway
+		} else {
+			in = append(in, e)
+		}
+	}
+	if len(in) == 0 {
+		return nil, left, err
+	}
+	call, end := context.WithTimeout(ctx, indexTimeout)
+	defer end()
+	failed := s.deps.Index.Add(call, in...)
+	if failed != nil && call.Err() == nil {
+		// A connection that broke while nobody used it fails once.
+		failed = s.deps.Index.Add(call, in...)
+	}
+	if failed == nil {
+		if len(left) == 0 {
+			s.gate.passed()
+		}
+		return in, left, err
+	}
+	part := &retryset.NotAddedError{Away: retryset.AllSlots}
+	if !errors.As(failed, &part) {
+		for _, e := range in {
+			part.Members = append(part.Members, e.Member)
+		}
+	}
+	s.gate.shut(s.deps.Now(), part.Away)
+	in = slices.DeleteFunc(in, func(e retryset.Entry) bool { return slices.Contains(part.Members, e.Member) })
+	return in, append(left, part.Members...), failed
+}
+
+// errAway says that a part of the index did not answer a moment ago.
 var errAway = errors.New("the index did not answer a moment ago")
 
-// gate keeps callers from waiting, one after the other, for an index that is away.
+// gate leaves the slots of the index alone that did not answer, for a moment.
 type gate struct {
-	until  atomic.Int64 // Unix milliseconds
+	mu     sync.Mutex
+	slots  retryset.Slots
+	until  time.Time
 	logged atomic.Bool
 }
 
-func (g *gate) open(now time.Time) bool { return now.UnixMilli() >= g.until.Load() }
-
-// shut leaves the index alone for a moment; first is true for the first of a row of failures.
-func (g *gate) shut(now time.Time) (first bool) {
-	if g.open(now) {
-		g.until.Store(now.Add(gateTime).UnixMilli())
+// shutNow is which slots are left alone at this moment.
+func (g *gate) shutNow(now time.Time) retryset.Slots {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !now.Before(g.until) {
+		g.slots = 0
 	}
-	return !g.logged.Swap(true)
+	return g.slots
 }
+
+// shut leaves slots alone until the moment is over that the first of them began.
+func (g *gate) shut(now time.Time, slots retryset.Slots) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !now.Before(g.until) {
+		g.slots, g.until = 0, now.Add(gateTime)
+	}
+	g.slots |= slots
+}
+
+// first is true for the first of a row of failures, which is logged.
+func (g *gate) first() bool { return !g.logged.Swap(true) }
 
 func (g *gate) passed() { g.logged.Store(false) }
 
