@@ -122,6 +122,25 @@ func TestClusterSendsNothingTwice(t *testing.T) {
 	require.Equal(t, "1", client.Get(t.Context(), key).Val())
 }
 
+// The doctor learns of one node, whichever answers, also while another is away.
+func TestClusterIsInspected(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t)
+	cfg := redisconn.Default()
+	cfg.URL, cfg.Cluster, cfg.Nodes = cluster.Nodes[0].URL, true, cluster.Addrs()[1:]
+	cluster.Nodes[0].Down(t) // the one that is asked first
+	c, err := redisconn.Open(cfg, logtest.New(t))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	var info redisconn.Info
+	require.Eventually(t, func() bool {
+		info, err = c.Inspect(t.Context())
+		return err == nil
+	}, soon, 10*time.Millisecond)
+	require.NotEmpty(t, info.Version)
+	require.Equal(t, "noeviction", info.Policy)
+}
+
 // A slot that moves while it is used fails no command.
 func TestClusterSlotMovesUnderPipelines(t *testing.T) {
 	t.Parallel()
