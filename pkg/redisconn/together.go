@@ -6,15 +6,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Together reports whether two keys are on one server, as far as the client knows without asking:
-// whoever finds one of them away need not try the other.
-func Together(c redis.UniversalClient, a, b string) bool {
+// Together reports whether two keys are on one server, as far as the client knows: whoever finds one
+// of them away need not try the other. It asks nobody once the client has connected.
+func Together(ctx context.Context, c redis.UniversalClient, a, b string) bool {
 	cluster, ok := c.(*redis.ClusterClient)
 	if !ok {
 		return true
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel() // it knows, or it would have to ask
 	one, err1 := cluster.MasterForKey(ctx, a)
 	other, err2 := cluster.MasterForKey(ctx, b)
 	return err1 == nil && err2 == nil && one == other

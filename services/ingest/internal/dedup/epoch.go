@@ -171,7 +171,7 @@ func (r *Redis) readBeats(ctx context.Context) (ok bool) {
 		r.refused.Store(false)
 	}
 	causes := failures(calls)
-	r.failed("beat", causes, 0)
+	r.failed(ctx, "beat", causes, 0)
 	if !r.takeBeats(&before, calls) {
 		return false
 	}

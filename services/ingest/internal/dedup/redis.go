@@ -132,7 +132,7 @@ func (r *Redis) Claim(ctx context.Context, claims []Claim, results []Result) {
 	}
 	_, _ = pipe.Exec(ctx) // each command holds its own error
 	degraded := r.observeAll(&before, &touched)
-	r.readAnswers(claims, results, first, again, in, degraded, &away)
+	r.readAnswers(ctx, claims, results, first, again, in, degraded, &away)
 }
 
 // claimAgain runs the claim script for the claims that were pending before.
@@ -154,7 +154,7 @@ func (r *Redis) claimAgain(ctx context.Context, claims []Claim, in [8]byte, away
 
 // readAnswers turns replies into results; a claim without a reply is blind.
 func (r *Redis) readAnswers(
-	claims []Claim, results []Result, first []*redis.StatusCmd, again []call, in [8]byte, degraded, away *[slots]bool,
+	ctx context.Context, claims []Claim, results []Result, first []*redis.StatusCmd, again []call, in [8]byte, degraded, away *[slots]bool,
 ) {
 	var blind [slots]bool
 	var causes [slots]error
@@ -182,7 +182,7 @@ func (r *Redis) readAnswers(
 	}
 	r.noteBlind(time.Now(), &blind)
 	if failed > 0 {
-		r.failed("claim", &causes, failed)
+		r.failed(ctx, "claim", &causes, failed)
 	}
 }
 
@@ -280,7 +280,7 @@ func (r *Redis) settle(ctx context.Context, what string, script *redis.Script, b
 		err = runScripts(ctx, r.client, calls)
 	}
 	if err != nil {
-		r.failed(what, failures(calls), n)
+		r.failed(ctx, what, failures(calls), n)
 		return errors.Join(ErrAway, err)
 	}
 	return left
@@ -288,17 +288,17 @@ func (r *Redis) settle(ctx context.Context, what string, script *redis.Script, b
 
 // failed notes that Redis did not do what was asked, by slot. A server that answers with an error of
 // its own (out of memory, say) is not away: asking it costs no time, and other keys may succeed.
-func (r *Redis) failed(what string, causes *[slots]error, n int) {
+func (r *Redis) failed(ctx context.Context, what string, causes *[slots]error, n int) {
 	for s, err := range causes {
 		switch {
 		case err == nil:
 		case answered(err):
 			if !r.refused.Swap(true) {
-				r.log.Warn("deduplication index refused", slog.String("operation", what), slog.Int("keys", n), slog.Any("error", err))
+				r.log.WarnContext(ctx, "deduplication index refused", slog.String("operation", what), slog.Int("keys", n), slog.Any("error", err))
 			}
 		default:
-			if left := r.leave(s); left > 0 {
-				r.log.Warn("deduplication index is away; publishing goes on under the record's own window",
+			if left := r.leave(ctx, s); left > 0 {
+				r.log.WarnContext(ctx, "deduplication index is away; publishing goes on under the record's own window",
 					slog.String("operation", what), slog.Int("keys", n), slog.Int("slots", left), slog.Any("error", err))
 			}
 		}
@@ -307,9 +307,9 @@ func (r *Redis) failed(what string, causes *[slots]error, n int) {
 
 // leave marks a slot as away, and with it the others of its node, so that not each of them costs a
 // publish the timeout. It returns how many were not away before.
-func (r *Redis) leave(slot int) (left int) {
+func (r *Redis) leave(ctx context.Context, slot int) (left int) {
 	for s := range slots {
-		if (s == slot || redisconn.Together(r.client, epochKey(s), epochKey(slot))) && !r.away[s].Swap(true) {
+		if (s == slot || redisconn.Together(ctx, r.client, epochKey(s), epochKey(slot))) && !r.away[s].Swap(true) {
 			left++
 		}
 	}

@@ -79,12 +79,12 @@ func (x *Redis) Add(ctx context.Context, entries ...Entry) error {
 	if err == nil {
 		return nil
 	}
-	members, away := x.notAdded(cmds, entries)
+	members, away := x.notAdded(ctx, cmds, entries)
 	return &NotAddedError{Members: members, Away: away, Err: fmt.Errorf("index %d retries: %w", len(entries), err)}
 }
 
 // notAdded are the members of the slots that were not added to, and all slots of their servers.
-func (x *Redis) notAdded(cmds []redis.Cmder, entries []Entry) (members []Member, away Slots) {
+func (x *Redis) notAdded(ctx context.Context, cmds []redis.Cmder, entries []Entry) (members []Member, away Slots) {
 	failed := make(map[string]bool)
 	for _, cmd := range cmds {
 		if cmd.Err() != nil {
@@ -99,7 +99,7 @@ func (x *Redis) notAdded(cmds []redis.Cmder, entries []Entry) (members []Member,
 	}
 	for slot, key := range dueKeys {
 		for other := range failed {
-			if key == other || redisconn.Together(x.client, key, other) {
+			if key == other || redisconn.Together(ctx, x.client, key, other) {
 				away = away.With(slot)
 			}
 		}
