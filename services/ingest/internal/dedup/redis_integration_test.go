@@ -174,6 +174,8 @@ func TestACounterThatWentBackIsSeenByTheNextClaim(t *testing.T) {
 	require.NoError(t, r.Start(t.Context()))
 	t.Cleanup(func() { require.NoError(t, r.Stop(t.Context())) })
 	whole(t, r)
+	// The rebuild at the start gives its lock up after it has sealed; until then no other one begins.
+	require.Eventually(t, func() bool { return !r.healing.Load() }, soon, tick)
 	c := claimOf(same, one)
 	require.False(t, claimOne(t, r, c).Degraded)
 	require.NoError(t, server.Client(t).HSet(t.Context(), epochKey(slotOf(c.Key)), "c", "0").Err())
