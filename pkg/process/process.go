@@ -70,10 +70,15 @@ const (
 
 // Main runs a service and returns its exit code. cfg is the service's whole configuration,
 // holding the defaults, and common is the part of it that is this package's; build composes the
-// service on the base.
+// service on the base. With "health" before the options it asks the process that has the same ones
+// whether it is ready, and runs nothing.
 func Main(name string, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer,
 	cfg conf.Validator, common *Config, build func(context.Context, *Base) error,
 ) int {
+	asked := len(args) > 0 && args[0] == healthCommand
+	if asked {
+		args = args[1:]
+	}
 	err := conf.Load(name, cfg, args, lookup, stdout)
 	if errors.Is(err, conf.ErrHelp) {
 		return ExitOK
@@ -81,6 +86,9 @@ func Main(name string, args []string, lookup func(string) (string, bool), stdout
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, err)
 		return ExitBadUsage
+	}
+	if asked {
+		return askHealth(context.Background(), common.Admin, stdout, stderr)
 	}
 	TuneMemory(lookup)
 	// The names of the other services are their pods, and a rollout replaces them all within a minute.

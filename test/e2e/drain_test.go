@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -36,6 +37,27 @@ func TestAServiceThatIsToldToStopBeforeItHasStartedEndsWell(t *testing.T) {
 		p.Terminate()
 		require.NoError(t, p.Wait(t.Context()), "%s\n%s", p.Name, p.Tail(20))
 		require.Contains(t, p.Tail(1), "stopped before everything had started", p.Name)
+	}
+}
+
+// Every binary asks the process beside it whether it is ready, by that process's own configuration.
+func TestABinarySaysWhetherItsProcessIsReady(t *testing.T) {
+	c, _ := system.StartCluster(t, cluster.Options{})
+	for _, service := range cluster.Services {
+		p := c.Of(service)[0]
+		ask := func() (string, error) {
+			cmd := exec.CommandContext(t.Context(), p.Path, "health")
+			cmd.Env = p.Env
+			out, err := cmd.CombinedOutput()
+			return string(out), err
+		}
+		out, err := ask()
+		require.NoError(t, err, "%s: %s", service, out)
+		require.Equal(t, "ready\n", out)
+		p.Kill()
+		out, err = ask()
+		require.Error(t, err, service)
+		require.Contains(t, out, "connection refused", service)
 	}
 }
 
