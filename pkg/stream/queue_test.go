@@ -2,7 +2,6 @@ package stream_test
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"testing"
 
@@ -115,7 +114,7 @@ func TestAReplicatedQueueOutlivesAllItsServers(t *testing.T) {
 	})
 	missing := map[string]bool{}
 	for i := range 50 {
-		missing[fmt.Sprint(2*i)] = true
+		missing[strconv.Itoa(2*i)] = true
 	}
 	for len(missing) > 0 {
 		body := receive(t, got)
