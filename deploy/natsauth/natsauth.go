@@ -43,8 +43,9 @@ func service(name string, shards int) *grants {
 	for _, bucket := range configuration {
 		g.ensure("KV_" + bucket)
 	}
-	g.ensure("KV_topology", "KV_checkpoints").read("KV_topology", "KV_checkpoints")
-	// Who is first writes down how many shards there are, and which incarnation of EVENTS this is.
+	g.ensure("KV_topology", "KV_checkpoints").read("KV_topology", "KV_checkpoints").follow("topology")
+	// Who is first writes down how many shards there are, and which incarnation of EVENTS this is. A
+	// scheduler writes down that a change of their number is finished.
 	return g.write("members", "topology", "checkpoints").purge("KV_members")
 }
 
@@ -158,8 +159,8 @@ func Users(shards int) []User {
 		follow("accounts", "cancellations", "webhooks", "shards").
 		consume("dispatcher", "DELIVERIES_", "RETRIES_").remake("dispatcher", "DELIVERIES_", "RETRIES_").
 		write("shards").purge("KV_shards").
-		may("retries.>", "journal.>", "deadletters.>").
-		remove("DELIVERIES_", "RETRIES_", "DEADLETTERS") // of the first, what it acknowledged and a full disk kept
+		may("deliveries.>", "retries.>", "journal.>", "deadletters.>"). // of the first, what is on another shard's stream
+		remove("DELIVERIES_", "RETRIES_", "DEADLETTERS")                // of the first, what it acknowledged and a full disk kept
 	scheduler := service("scheduler", shards).
 		ensure("EVENTS", "RETRIES_", "JOURNAL").
 		read("EVENTS", "RETRIES_", "JOURNAL", "KV_cancellations", "KV_webhooks").

@@ -57,6 +57,7 @@ type Base struct {
 	Telemetry *telemetry.Telemetry
 	NATS      *nats.Conn
 	Streams   *stream.Client
+	Topology  *topology.Topology
 	Admin     *service.Admin
 	Group     service.Group
 }
@@ -134,10 +135,11 @@ func run(ctx context.Context, name string, log *slog.Logger, level *slog.LevelVa
 	defer abandon(nil)
 	built := context.AfterFunc(ctx, func() { abandon(context.Cause(ctx)) })
 	defer built()
-	if _, err := topology.Ensure(building, streams); err != nil {
+	shards, err := topology.Ensure(building, streams)
+	if err != nil {
 		return service.Unstarted(ctx, log, err)
 	}
-	base := &Base{Config: cfg, Logger: log, Telemetry: tel, NATS: nc, Streams: streams}
+	base := &Base{Config: cfg, Logger: log, Telemetry: tel, NATS: nc, Streams: streams, Topology: shards}
 	if base.Admin, err = service.NewAdmin(cfg.Admin, tel.Handler(), log); err != nil {
 		return err
 	}
@@ -151,7 +153,7 @@ func run(ctx context.Context, name string, log *slog.Logger, level *slog.LevelVa
 		}
 		return nil
 	})
-	base.Group.Add(base.Admin)
+	base.Group.Add(base.Admin, service.Loop("topology", func(ctx context.Context) error { return shards.Follow(ctx, log) }))
 	if err := build(building, base); err != nil {
 		return service.Unstarted(ctx, log, fmt.Errorf("build %s: %w", name, err))
 	}

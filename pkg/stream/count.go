@@ -41,3 +41,18 @@ func (c *Client) LastSequence(ctx context.Context, stream string) (last uint64, 
 	}
 	return last, nil
 }
+
+// Messages asks the leader how many messages a stream holds.
+func (c *Client) Messages(ctx context.Context, stream string) (n uint64, err error) {
+	err = c.retry(ctx, func(ctx context.Context) error {
+		s, err := c.js.Stream(ctx, stream)
+		if err == nil {
+			n = s.CachedInfo().State.Msgs
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count messages of %s: %w", stream, err)
+	}
+	return n, nil
+}

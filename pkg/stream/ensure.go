@@ -41,6 +41,28 @@ func (c *Client) OpenStream(ctx context.Context, cfg jetstream.StreamConfig) (je
 	return s, nil
 }
 
+// CopyStream makes a stream with the configuration of another one, changed, if it is not there. It is
+// for the owner of both, where the configuration of the services is not known.
+func (c *Client) CopyStream(ctx context.Context, from string, change func(*jetstream.StreamConfig)) error {
+	err := c.retry(ctx, func(ctx context.Context) error {
+		s, err := c.js.Stream(ctx, from)
+		if err != nil {
+			return err
+		}
+		cfg := s.CachedInfo().Config
+		change(&cfg)
+		_, err = c.js.Stream(ctx, cfg.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			_, err = c.js.CreateStream(ctx, cfg)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("copy stream %s: %w", from, err)
+	}
+	return nil
+}
+
 // complete fills in what all streams have in common.
 func (c *Client) complete(cfg jetstream.StreamConfig) jetstream.StreamConfig {
 	cfg.Replicas = c.cfg.Replicas

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -25,7 +26,7 @@ import (
 // Config is what all streams have in common.
 type Config struct {
 	Replicas        int           `conf:"replicas" help:"copies of every stream and bucket; 1 in development, 3 in production"`
-	Shards          int           `conf:"shards" help:"delivery streams, each with a retry stream; fixed once messages are stored"`
+	Shards          int           `conf:"shards" help:"delivery streams, each with a retry stream, of a new system; postrider shards changes those of one that stands"`
 	DuplicateWindow time.Duration `conf:"duplicate-window" help:"how long a stream remembers message ids"`
 	PublishTimeout  time.Duration `conf:"publish-timeout" help:"how long to wait for an acknowledgement before publishing again under the same id"`
 	PublishBudget   time.Duration `conf:"publish-budget" help:"how long to go on publishing the same message in all"`
@@ -72,6 +73,7 @@ type Client struct {
 	js     jetstream.JetStream
 	cfg    Config
 	tracer trace.Tracer
+	layout atomic.Pointer[postrider.Layout]
 
 	mu         sync.Mutex
 	publishers []*Publisher
@@ -95,6 +97,7 @@ func New(nc *nats.Conn, cfg Config, opts ...Option) (*Client, error) {
 		return nil, fmt.Errorf("open jetstream: %w", err)
 	}
 	c := &Client{nc: nc, js: js, cfg: cfg, tracer: noop.NewTracerProvider().Tracer("")}
+	c.layout.Store(&postrider.Layout{Shards: cfg.Shards, Streams: cfg.Shards})
 	for _, opt := range opts {
 		opt(c)
 	}
@@ -103,6 +106,13 @@ func New(nc *nats.Conn, cfg Config, opts ...Option) (*Client, error) {
 
 // Config is the client's configuration.
 func (c *Client) Config() Config { return c.cfg }
+
+// Layout is into how many shards deliveries are split: as configured, until package topology has read
+// what is stored, and what that says from then on.
+func (c *Client) Layout() postrider.Layout { return *c.layout.Load() }
+
+// SetLayout is for package topology.
+func (c *Client) SetLayout(l postrider.Layout) { c.layout.Store(&l) }
 
 // JetStream is for the owners of streams and buckets only.
 func (c *Client) JetStream() jetstream.JetStream { return c.js }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 )
@@ -49,7 +50,7 @@ func TestEachTermOfTheLedgerIsCountedWhereItIs(t *testing.T) {
 		stored := make(chan error, 1)
 		require.NoError(t, r.retries.Put(t.Context(), &recordv1.Retry{Kind: kind, DueTime: timestamppb.New(time.Now().Add(time.Hour)), Delivery: &recordv1.Delivery{
 			Id: made[i+1].GetDeliveryId(), AccountId: r.account, WebhookId: made[i+1].GetWebhookId(),
-		}}, func(_ uint64, err error) { stored <- err }))
+		}}, func(_ retrystream.Place, err error) { stored <- err }))
 		require.NoError(t, <-stored)
 	}
 	delivered := make(chan error, 1)

@@ -101,7 +101,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure dispatcher: %w", err)
 	}
-	leases, err := shardlease.New(deps.Streams, deps.Instance, deps.Deliveries.Shards(), shardlease.Default(), deps.Logger)
+	leases, err := shardlease.New(deps.Streams, deps.Instance, deps.Deliveries.Layout, shardlease.Default(), deps.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("configure dispatcher: %w", err)
 	}
@@ -109,7 +109,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	tracer := deps.Telemetry.Tracer("postrider/dispatcher")
 	s.registry = registry.New(registry.Options{
 		Opener: deps.Sealer, RetryScale: cfg.RetryTimeScale, DefaultTimeout: cfg.AttemptTimeout, DefaultMaxInFlight: cfg.MaxInFlight,
-		Shards: deps.Deliveries.Shards(),
+		Layout: deps.Deliveries.Layout,
 	})
 	s.mirror = config.NewMirror(deps.Streams, deps.Instance, s.registry.Handlers(), deps.Logger)
 	s.writer = deps.Journal.NewWriter("dispatcher")
@@ -125,7 +125,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	})
 	s.api = grpcapi.New(grpcapi.Deps{
 		Mirror: s.mirror, Registry: s.registry, Maker: maker, Journal: s.writer, Meters: counts,
-		Records: deps.Retries, Letters: deps.DeadLetters, Events: deps.Events, Lanes: s.pipeline, Logger: deps.Logger, Shards: deps.Deliveries.Shards(), Slots: cfg.TestSlots,
+		Records: deps.Retries, Letters: deps.DeadLetters, Events: deps.Events, Lanes: s.pipeline, Logger: deps.Logger, Layout: deps.Deliveries.Layout, Slots: cfg.TestSlots,
 	})
 	s.shards = service.Loop("shards", func(ctx context.Context) error { return leases.Run(ctx, s.pipeline.RunShard) })
 	if s.unmeter, err = meters.Observe(meter, s.gauges()); err != nil {
@@ -141,7 +141,7 @@ func (s *Service) gauges() meters.Gauges {
 		Unsettled:      s.pipeline.Unsettled,
 		Storing:        func() int64 { return int64(s.settler.Storing()) },
 		Shards:         s.pipeline.Shards,
-		AllShards:      func() int64 { return int64(s.deps.Deliveries.Shards()) },
+		AllShards:      func() int64 { return int64(s.deps.Deliveries.Layout().Streams) },
 		Lanes:          s.pipeline.Lanes,
 		Webhooks:       func() int64 { return int64(s.registry.Size()) },
 		ConnectsOpened: s.client.Dialled,

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 
@@ -87,7 +88,7 @@ func TestARecordThatIsWrittenBackKeepsWhatALaterVersionWrote(t *testing.T) {
 	record := &recordv1.Retry{Delivery: d, Kind: waitingKind, DueTime: timestamppb.New(time.Now().Add(time.Hour)), Reason: "http_status"}
 	record.ProtoReflect().SetUnknown(later)
 	stored := make(chan error, 1)
-	require.NoError(t, w.retries.Put(t.Context(), record, func(_ uint64, err error) { stored <- err }))
+	require.NoError(t, w.retries.Put(t.Context(), record, func(_ retrystream.Place, err error) { stored <- err }))
 	require.NoError(t, <-stored)
 	w.dispatch(t, testConfig())
 	w.release(t, d.GetId(), hook)

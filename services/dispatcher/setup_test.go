@@ -70,6 +70,7 @@ type world struct {
 	scheduler *smallScheduler
 	disabler  *disabler
 	ledger    *ledger
+	topology  *topology.Topology
 }
 
 func newWorld(t testing.TB) *world {
@@ -95,7 +96,7 @@ func newWorldOn(t testing.TB, server *natstest.Server, retries retrystream.Confi
 	w.client, err = stream.New(w.nc, cfg)
 	require.NoError(t, err)
 	t.Cleanup(w.client.Close)
-	_, err = topology.Ensure(t.Context(), w.client)
+	w.topology, err = topology.Ensure(t.Context(), w.client)
 	require.NoError(t, err)
 	w.store, err = config.Ensure(t.Context(), w.client)
 	require.NoError(t, err)
@@ -282,7 +283,7 @@ func (w *world) send(t testing.TB, hook *postriderv1.Webhook, n int) []string {
 func (w *world) put(t testing.TB, r *recordv1.Retry) {
 	t.Helper()
 	stored := make(chan error, 1)
-	require.NoError(t, w.retries.Put(t.Context(), r, func(_ uint64, err error) { stored <- err }))
+	require.NoError(t, w.retries.Put(t.Context(), r, func(_ retrystream.Place, err error) { stored <- err }))
 	require.NoError(t, <-stored)
 }
 
@@ -310,7 +311,7 @@ func (w *world) release(t testing.TB, d string, hook *postriderv1.Webhook) {
 // settled waits until nothing is left in the delivery and due streams.
 func (w *world) settled(t testing.TB) {
 	t.Helper()
-	for shard := range shards {
+	for shard := range w.client.Layout().Streams {
 		first, err := w.deliveries.Consumer(t.Context(), shard)
 		require.NoError(t, err)
 		due, err := w.retries.Due(t.Context(), shard)
@@ -368,45 +369,44 @@ func (s *smallScheduler) ScheduleRetry(ctx context.Context, in *schedulerv1.Sche
 		return nil, fault.New(fault.Unavailable, "AWAY", "the scheduler is away")
 	}
 	type result struct {
-		i        int
-		sequence uint64
-		err      error
+		i   int
+		at  retrystream.Place
+		err error
 	}
 	results := make(chan result, len(in.GetRetries()))
 	for i, r := range in.GetRetries() {
-		if err := s.retries.Put(ctx, r, func(sequence uint64, err error) { results <- result{i, sequence, err} }); err != nil {
+		if err := s.retries.Put(ctx, r, func(at retrystream.Place, err error) { results <- result{i, at, err} }); err != nil {
 			return nil, err
 		}
 	}
 	res := &schedulerv1.ScheduleRetryResponse{Results: make([]*schedulerv1.ScheduleResult, len(in.GetRetries()))}
 	for range in.GetRetries() {
 		r := <-results
-		out := &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED, Sequence: r.sequence}
+		out := &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED, Sequence: r.at.Sequence}
 		switch {
 		case errors.Is(r.err, retrystream.ErrSuperseded):
 			out.Status = schedulerv1.ScheduleStatus_SCHEDULE_STATUS_SUPERSEDED
 		case r.err != nil:
 			out.Status, out.Error = schedulerv1.ScheduleStatus_SCHEDULE_STATUS_FAILED, r.err.Error()
 		default:
-			s.later(context.WithoutCancel(ctx), in.GetRetries()[r.i], r.sequence)
+			s.later(context.WithoutCancel(ctx), in.GetRetries()[r.i], r.at)
 		}
 		res.Results[r.i] = out
 	}
 	return res, nil
 }
 
-func (s *smallScheduler) later(ctx context.Context, r *recordv1.Retry, sequence uint64) {
+func (s *smallScheduler) later(ctx context.Context, r *recordv1.Retry, at retrystream.Place) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stored = append(s.stored, r)
 	if r.GetKind() == recordv1.RetryKind_RETRY_KIND_HELD || s.idle || s.stopped {
 		return
 	}
-	shard := postrider.ShardOf(postrider.WebhookID(r.GetDelivery().GetWebhookId()), shards)
 	s.wg.Add(1)
 	s.timers = append(s.timers, time.AfterFunc(time.Until(r.GetDueTime().AsTime()), func() {
 		defer s.wg.Done()
-		rec, err := s.retries.Get(ctx, shard, sequence)
+		rec, err := s.retries.Get(ctx, at.Shard, at.Sequence)
 		if err != nil {
 			return
 		}

@@ -45,7 +45,7 @@ func (d *delays) store(ctx context.Context, retries []*recordv1.Retry) error {
 	sent := 0
 	var errs error
 	for _, r := range retries {
-		err := d.retries.Put(ctx, r, func(_ uint64, err error) { results <- err })
+		err := d.retries.Put(ctx, r, func(_ retrystream.Place, err error) { results <- err })
 		if err != nil {
 			errs = errors.Join(errs, err)
 			break

@@ -21,6 +21,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
+	"github.com/postrider/postrider/pkg/stream/topology"
 	"github.com/postrider/postrider/pkg/telemetry"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	routerv1 "github.com/postrider/postrider/proto/gen/go/postrider/router/v1"
@@ -101,7 +102,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("configure router: %w", err)
 	}
 	s.trim, err = trim.New(cfg.Trim, trim.Deps{
-		Events: deps.Events, Deliveries: s.walkDeliveries, Retries: s.walkRetries, Logger: deps.Logger, Meter: meter,
+		Events: deps.Events, Deliveries: s.walkDeliveries, Retries: s.walkRetries, Layout: s.layout, Logger: deps.Logger, Meter: meter,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configure router: %w", err)
@@ -181,9 +182,14 @@ func (s *Service) checkpoint(ctx context.Context, events *stream.Consumer) error
 	}
 }
 
+// layout is into how many shards deliveries are split, as stored.
+func (s *Service) layout(ctx context.Context) (postrider.Layout, error) {
+	return topology.Inspect(ctx, s.deps.Streams)
+}
+
 // walkDeliveries gives every delivery of DELIVERIES to fn.
 func (s *Service) walkDeliveries(ctx context.Context, fn func(*recordv1.Delivery)) error {
-	for shard := range s.deps.Deliveries.Shards() {
+	for shard := range s.deps.Streams.Layout().Streams {
 		err := deliverystream.Walk(ctx, s.deps.Streams, shard, func(_ uint64, d *recordv1.Delivery) error {
 			fn(d)
 			return nil
@@ -197,7 +203,7 @@ func (s *Service) walkDeliveries(ctx context.Context, fn func(*recordv1.Delivery
 
 // walkRetries gives every delivery of RETRIES to fn.
 func (s *Service) walkRetries(ctx context.Context, fn func(*recordv1.Delivery)) error {
-	for shard := range s.deps.Retries.Shards() {
+	for shard := range s.deps.Streams.Layout().Streams {
 		err := retrystream.WalkToEnd(ctx, s.deps.Streams, shard, func(st retrystream.Standing) error {
 			fn(st.Retry.GetDelivery())
 			return nil

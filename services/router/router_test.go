@@ -20,6 +20,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
+	"github.com/postrider/postrider/pkg/stream/topology"
 	"github.com/postrider/postrider/pkg/telemetry"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
@@ -78,6 +79,8 @@ func setupOn(t *testing.T, server *natstest.Server, change ...func(*eventstream.
 	b.store, err = config.Ensure(t.Context(), b.client)
 	require.NoError(t, err)
 	b.events, err = eventstream.Ensure(t.Context(), b.client, cfg)
+	require.NoError(t, err)
+	_, err = topology.Ensure(t.Context(), b.client)
 	require.NoError(t, err)
 	b.deliveries, err = deliverystream.Ensure(t.Context(), b.client, deliverystream.Default())
 	require.NoError(t, err)

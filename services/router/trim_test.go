@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
+	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	"github.com/postrider/postrider/services/router"
 )
@@ -59,7 +60,7 @@ func TestAnEventThatADeliveryRefersToIsKept(t *testing.T) {
 				t.Helper()
 				stored := make(chan error, 1)
 				record := &recordv1.Retry{Delivery: d, Kind: recordv1.RetryKind_RETRY_KIND_WAITING, DueTime: timestamppb.New(time.Now().Add(time.Hour))}
-				require.NoError(t, b.retries.Put(t.Context(), record, func(_ uint64, err error) { stored <- err }))
+				require.NoError(t, b.retries.Put(t.Context(), record, func(_ retrystream.Place, err error) { stored <- err }))
 				require.NoError(t, <-stored)
 				b.take(t, 1)
 			},

@@ -232,11 +232,11 @@ func TestReleaseAgainstReplacement(t *testing.T) {
 	later.Delivery.Progress.Attempts = 2
 	close(s.release.open) // the next line races the release on purpose: both orders are right
 	sequence := make(chan uint64, 1)
-	require.NoError(t, w.retries.Put(t.Context(), later, func(n uint64, err error) {
+	require.NoError(t, w.retries.Put(t.Context(), later, func(at retrystream.Place, err error) {
 		if err != nil {
-			n = 0
+			at.Sequence = 0
 		}
-		sequence <- n
+		sequence <- at.Sequence
 	}))
 	n := <-sequence
 	require.NotZero(t, n)

@@ -18,12 +18,15 @@ import (
 
 	"github.com/postrider/postrider/pkg/conf"
 	"github.com/postrider/postrider/pkg/config"
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/redisconn"
 	"github.com/postrider/postrider/pkg/service"
 	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
+	"github.com/postrider/postrider/pkg/stream/topology"
 	"github.com/postrider/postrider/pkg/telemetry"
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
 	"github.com/postrider/postrider/services/scheduler/internal/cancel"
@@ -33,6 +36,7 @@ import (
 	"github.com/postrider/postrider/services/scheduler/internal/marks"
 	"github.com/postrider/postrider/services/scheduler/internal/rebuild"
 	"github.com/postrider/postrider/services/scheduler/internal/release"
+	"github.com/postrider/postrider/services/scheduler/internal/reshard"
 	"github.com/postrider/postrider/services/scheduler/internal/retryset"
 	"github.com/postrider/postrider/services/scheduler/internal/sweep"
 	"github.com/postrider/postrider/services/scheduler/internal/webhooks"
@@ -54,6 +58,7 @@ type Deps struct {
 	Retries   *retrystream.Streams
 	Journal   *journal.Journal
 	Config    *config.Store
+	Topology  *topology.Topology
 	Index     Index
 	Instance  string // unique among the schedulers that run
 	Logger    *slog.Logger
@@ -73,6 +78,7 @@ type Service struct {
 	loop    *release.Loop
 	rebuild *rebuild.Rebuilder
 	sweep   *sweep.Sweeper
+	reshard *reshard.Mover
 	entries metric.Int64Gauge
 	loops   service.Group
 	loaded  atomic.Bool
@@ -151,6 +157,7 @@ func (s *Service) wire() error {
 		Records: d.Retries, Index: d.Index, Hold: s.hold, Cancel: canceller, Marks: cancelled, Registry: registry, Wake: s.loop.Wake,
 		Metrics: sweeps, Logger: d.Logger, Now: time.Now,
 	})
+	s.reshard = reshard.New(reshard.Deps{Records: d.Retries, Topology: d.Topology, Index: d.Index, Astray: s.astray, Logger: d.Logger})
 	s.server = grpcapi.New(grpcapi.Deps{
 		Records: d.Retries, Index: d.Index, Journal: log, Hold: s.hold, Cancel: canceller, Marks: cancelled, Registry: registry,
 		Wake: s.loop.Wake, Metrics: calls, Logger: d.Logger, Now: time.Now,
@@ -169,6 +176,7 @@ func (s *Service) Start(ctx context.Context) error {
 		service.Loop("hold", s.hold.Run),
 		service.Loop("release", s.loop.Run),
 		service.Loop("sweep", s.sweep.Run),
+		service.Loop("reshard", s.reshard.Run),
 		service.Loop("count", s.count),
 	)
 	if err := s.loops.Start(ctx); err != nil {
@@ -176,6 +184,13 @@ func (s *Service) Start(ctx context.Context) error {
 	}
 	s.loaded.Store(true)
 	return nil
+}
+
+// astray is how many deliveries of a shard, due or before their first attempt, have another home.
+func (s *Service) astray(ctx context.Context, shard int, l postrider.Layout) (uint64, error) {
+	first, err1 := deliverystream.CountAstray(ctx, s.deps.Streams, shard, l)
+	due, err2 := retrystream.CountAstray(ctx, s.deps.Streams, shard, l)
+	return first + due, errors.Join(err1, err2)
 }
 
 // Stop stops claiming, waits for what is claimed, and then stops following the configuration.

@@ -303,7 +303,7 @@ func (w *world) put(retries ...*recordv1.Retry) []uint64 {
 	results := make([]chan result, len(retries))
 	for i, r := range retries {
 		results[i] = make(chan result, 1)
-		require.NoError(w.t, w.retries.Put(w.t.Context(), r, func(sequence uint64, err error) { results[i] <- result{sequence, err} }))
+		require.NoError(w.t, w.retries.Put(w.t.Context(), r, func(at retrystream.Place, err error) { results[i] <- result{at.Sequence, err} }))
 	}
 	sequences := make([]uint64, len(retries))
 	for i := range retries {
@@ -318,7 +318,7 @@ func (w *world) put(retries ...*recordv1.Retry) []uint64 {
 func (h *hook) records() []retrystream.Record {
 	h.w.t.Helper()
 	var list []retrystream.Record
-	err := h.w.retries.Scan(h.w.t.Context(), h.shard(), retrystream.Filter{Account: h.account(), Webhook: h.id()}, 0, func(r retrystream.Record) error {
+	err := h.w.retries.ScanWebhook(h.w.t.Context(), h.account(), h.id(), retrystream.Place{}, func(r retrystream.Record) error {
 		list = append(list, r)
 		return nil
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
+	"github.com/postrider/postrider/pkg/stream/topology"
 	apiv1 "github.com/postrider/postrider/proto/gen/go/postrider/api/v1"
 	dispatcherv1 "github.com/postrider/postrider/proto/gen/go/postrider/dispatcher/v1"
 	routerv1 "github.com/postrider/postrider/proto/gen/go/postrider/router/v1"
@@ -31,6 +32,7 @@ import (
 type stores struct {
 	instance    string
 	streams     *stream.Client
+	topology    *topology.Topology
 	config      *config.Store
 	events      *eventstream.Stream
 	deliveries  *deliverystream.Streams
@@ -44,6 +46,9 @@ func (s *Service) openStores(ctx context.Context, b *base, name string) (*stores
 	st := &stores{instance: s.instance + "-" + name}
 	var err error
 	if st.streams, err = s.connect(ctx, b, st.instance); err != nil {
+		return nil, err
+	}
+	if st.topology, err = topology.Ensure(ctx, st.streams); err != nil {
 		return nil, err
 	}
 	var errs [6]error
@@ -138,7 +143,7 @@ func (s *Service) makeScheduler(ctx context.Context, b *base, _ *links) error {
 		return err
 	}
 	s.parts.scheduler, err = scheduler.New(s.cfg.Scheduler, scheduler.Deps{
-		Streams: st.streams, Events: st.events, Retries: st.retries, Journal: st.journal, Config: st.config,
+		Streams: st.streams, Events: st.events, Retries: st.retries, Journal: st.journal, Config: st.config, Topology: st.topology,
 		Index: b.retryIndex(), Instance: st.instance, Logger: b.log.With("service", "scheduler"), Telemetry: b.telemetry,
 	})
 	return err

@@ -31,7 +31,6 @@ import (
 	"github.com/postrider/postrider/pkg/service"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/shardlease"
-	"github.com/postrider/postrider/pkg/stream/topology"
 	"github.com/postrider/postrider/pkg/telemetry"
 )
 
@@ -196,11 +195,7 @@ func (s *Service) clear(ctx context.Context, b *base) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(shardlease.Forget(ctx, streams), config.ForgetMembers(ctx, streams)); err != nil {
-		return err
-	}
-	_, err = topology.Ensure(ctx, streams)
-	return err
+	return errors.Join(shardlease.Forget(ctx, streams), config.ForgetMembers(ctx, streams))
 }
 
 // openRedis opens a client if there is a Redis.

@@ -125,11 +125,7 @@ func strike(
 	var err error
 	m.unrouted, err = s.unrouted(ctx)
 	require.NoError(t, err)
-	all := make([]int, shards)
-	for i := range all {
-		all[i] = i
-	}
-	m.unacked, err = s.unacked(ctx, all)
+	m.unacked, err = s.unacked(ctx, s.all())
 	require.NoError(t, err)
 	m.records, err = s.waiting(ctx)
 	require.NoError(t, err)

@@ -198,7 +198,7 @@ func choose(t *testing.T, d dice, c *cluster.Cluster, s *streams, service string
 			}
 			taken += len(held)
 		}
-		return taken == shards
+		return taken == s.shards
 	})
 	return holders[0]
 }

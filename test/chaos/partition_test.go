@@ -81,7 +81,7 @@ func TestServicesPartedFromNATSUnderLoad(t *testing.T) {
 			name: "all services parted from NATS, " + manner(hole),
 			strike: func(context.Context) {
 				n.part(hole, everyone...)
-				counted(allShards())
+				counted(s.all())
 			},
 			down: d.between(lease, 4*lease),
 			mend: func(ctx context.Context) {

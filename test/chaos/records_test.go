@@ -170,7 +170,7 @@ func (r *records) put(ctx context.Context, t *testing.T, retry *recordv1.Retry) 
 			err      error
 		}
 		fates := make(chan fate, 1)
-		err := r.streams.Put(ctx, retry, func(sequence uint64, err error) { fates <- fate{sequence, err} })
+		err := r.streams.Put(ctx, retry, func(at retrystream.Place, err error) { fates <- fate{at.Sequence, err} })
 		f := fate{err: err}
 		if err == nil {
 			f = <-fates

@@ -24,8 +24,9 @@ import (
 // streams looks at the deployment's streams from outside, as an operator does with the nats
 // command line; it writes nothing.
 type streams struct {
-	js jetstream.JetStream
-	kv jetstream.KeyValue // of shard leases; nil until it is asked for
+	js     jetstream.JetStream
+	kv     jetstream.KeyValue // of shard leases; nil until it is asked for
+	shards int                // that have streams
 }
 
 func watchStreams(t *testing.T, c *cluster.Cluster) *streams {
@@ -35,7 +36,7 @@ func watchStreams(t *testing.T, c *cluster.Cluster) *streams {
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
-	return &streams{js: js}
+	return &streams{js: js, shards: shards}
 }
 
 // held is the shards whose lease a replica holds: the value of shard.<n> is the name of the
@@ -49,7 +50,7 @@ func (s *streams) held(ctx context.Context, instance string) ([]int, error) {
 		s.kv = kv
 	}
 	var out []int
-	for n := range shards {
+	for n := range s.shards {
 		e, err := s.kv.Get(ctx, "shard."+strconv.Itoa(n))
 		if errors.Is(err, jetstream.ErrKeyNotFound) {
 			continue // nobody's yet
@@ -62,6 +63,15 @@ func (s *streams) held(ctx context.Context, instance string) ([]int, error) {
 		}
 	}
 	return out, nil
+}
+
+// all is every shard that has streams.
+func (s *streams) all() []int {
+	all := make([]int, s.shards)
+	for i := range all {
+		all[i] = i
+	}
+	return all
 }
 
 // unacked is how many messages of some shards were given to a dispatcher and not acknowledged,
@@ -127,7 +137,7 @@ func (s *streams) recorder(ctx context.Context, instance string) (string, error)
 // waiting is how many records of retries there are, with those that are due.
 func (s *streams) waiting(ctx context.Context) (int, error) {
 	sum := 0
-	for n := range shards {
+	for n := range s.shards {
 		held, err := s.messages(ctx, "RETRIES_"+strconv.Itoa(n))
 		if err != nil {
 			return 0, err
@@ -158,7 +168,7 @@ func (s *streams) unfinished(ctx context.Context) (uint64, error) {
 		return 0, fmt.Errorf("look at the router's consumer: %w", err)
 	}
 	sum := c.CachedInfo().NumPending + uint64(c.CachedInfo().NumAckPending)
-	for n := range shards {
+	for n := range s.shards {
 		for _, name := range []string{"DELIVERIES_", "RETRIES_"} {
 			held, err := s.messages(ctx, name+strconv.Itoa(n))
 			if err != nil {

@@ -87,19 +87,11 @@ func meet(ctx context.Context, w *world, s *streams) (m met, err error) {
 	if m.unrouted, err = s.unrouted(ctx); err != nil {
 		return m, err
 	}
-	if m.unacked, err = s.unacked(ctx, allShards()); err != nil {
+	if m.unacked, err = s.unacked(ctx, s.all()); err != nil {
 		return m, err
 	}
 	m.records, err = s.waiting(ctx)
 	return m, err
-}
-
-func allShards() []int {
-	all := make([]int, shards)
-	for i := range all {
-		all[i] = i
-	}
-	return all
 }
 
 // conclude waits for the end of everything that was accepted, and holds the ledger, the logs and
@@ -133,7 +125,7 @@ func conclude(t *testing.T, w *world, s *streams, r *row, p *producer) {
 // left is what work queues hold and what their consumers make of it, of those that hold anything.
 func (s *streams) left(ctx context.Context) string {
 	var text strings.Builder
-	for n := range shards {
+	for n := range s.shards {
 		for _, name := range []string{"DELIVERIES_", "RETRIES_"} {
 			st, err := s.js.Stream(ctx, name+strconv.Itoa(n))
 			if err != nil {

@@ -7,7 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -28,10 +31,16 @@ const (
 
 // Streams are the delivery streams of all shards. They are safe for use by many goroutines.
 type Streams struct {
-	c          *stream.Client
-	shards     int
-	prefixes   []string // of the subjects, by shard
-	publishers []*stream.Publisher
+	c *stream.Client
+
+	mu     sync.Mutex              // held by the one that adds a shard
+	shards atomic.Pointer[[]shard] // by number; replaced, never changed
+}
+
+// shard is one stream.
+type shard struct {
+	prefix    string // of the subjects
+	publisher *stream.Publisher
 }
 
 // Config is what the streams may hold.
@@ -46,15 +55,41 @@ func Default() Config { return Config{MaxBytes: -1} }
 
 // Ensure creates the streams, or brings their limits to the configuration.
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Streams, error) {
-	s := &Streams{c: c, shards: c.Config().Shards}
-	for shard := range s.shards {
-		if _, err := c.EnsureStream(ctx, streamConfig(shard, cfg)); err != nil {
+	s := &Streams{c: c}
+	s.shards.Store(&[]shard{})
+	for n := range c.Layout().Streams {
+		if _, err := c.EnsureStream(ctx, streamConfig(n, cfg)); err != nil {
 			return nil, err
 		}
-		s.prefixes = append(s.prefixes, prefix(shard))
-		s.publishers = append(s.publishers, c.NewPublisher(name(shard), 0))
 	}
 	return s, nil
+}
+
+// Grow makes the streams of shards that are not there, up to so many, like those of the first. Whoever
+// changes the number of shards calls it before.
+func Grow(ctx context.Context, c *stream.Client, shards int) error {
+	for n := 1; n < shards; n++ {
+		err := c.CopyStream(ctx, name(0), func(cfg *jetstream.StreamConfig) { cfg.Name, cfg.Subjects = name(n), []string{prefix(n) + "*.*"} })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// at is a shard's stream. There may be more than there were at the start.
+func (s *Streams) at(n int) shard {
+	if now := *s.shards.Load(); n < len(now) {
+		return now[n]
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := slices.Clone(*s.shards.Load())
+	for k := len(next); k <= n; k++ {
+		next = append(next, shard{prefix: prefix(k), publisher: s.c.NewPublisher(name(k), 0)})
+	}
+	s.shards.Store(&next)
+	return next[n]
 }
 
 func streamConfig(shard int, cfg Config) jetstream.StreamConfig {
@@ -69,7 +104,7 @@ func streamConfig(shard int, cfg Config) jetstream.StreamConfig {
 // changes nothing.
 func Inspect(ctx context.Context, c *stream.Client, cfg Config) ([]stream.Report, error) {
 	var all []stream.Report
-	for shard := range c.Config().Shards {
+	for shard := range c.Layout().Streams {
 		s, err1 := c.InspectStream(ctx, streamConfig(shard, cfg))
 		con, err2 := c.InspectConsumer(ctx, name(shard), consumerConfig(c))
 		if err := errors.Join(err1, err2); err != nil {
@@ -83,8 +118,8 @@ func Inspect(ctx context.Context, c *stream.Client, cfg Config) ([]stream.Report
 func name(shard int) string   { return "DELIVERIES_" + strconv.Itoa(shard) }
 func prefix(shard int) string { return "deliveries." + strconv.Itoa(shard) + "." }
 
-// Shards is how many there are.
-func (s *Streams) Shards() int { return s.shards }
+// Layout is into how many shards deliveries are split now.
+func (s *Streams) Layout() postrider.Layout { return s.c.Layout() }
 
 // Publish stores a delivery under its id on its webhook's shard, so that routing twice within the
 // duplicate window yields one. See stream.Publisher.Publish for when done is called.
@@ -92,6 +127,20 @@ func (s *Streams) Shards() int { return s.shards }
 // The id of a delivery that was acknowledged before a restart of the server may be forgotten. Then
 // a repeat is stored again, and the dispatcher finds it ended.
 func (s *Streams) Publish(ctx context.Context, d *recordv1.Delivery, done func(error)) error {
+	return s.publish(ctx, d, d.GetId(), done)
+}
+
+// Forward stores a delivery that was met on a shard that its webhook has left on the one that is its
+// home, once for each message that it was met in. That message is acknowledged when done was called
+// without an error. See stream.Publisher.Publish for when it is.
+//
+// The id of the delivery cannot be the message's: the shard that it goes to may have had it before, and
+// would take it for a repeat.
+func (s *Streams) Forward(ctx context.Context, d *recordv1.Delivery, from int, sequence uint64, done func(error)) error {
+	return s.publish(ctx, d, d.GetId()+"@"+strconv.Itoa(from)+"."+strconv.FormatUint(sequence, 36), done)
+}
+
+func (s *Streams) publish(ctx context.Context, d *recordv1.Delivery, id string, done func(error)) error {
 	if err := stream.CheckTokens(d.GetAccountId(), d.GetWebhookId()); err != nil {
 		return fmt.Errorf("subject of delivery %s: %w", d.GetId(), err)
 	}
@@ -99,15 +148,15 @@ func (s *Streams) Publish(ctx context.Context, d *recordv1.Delivery, done func(e
 	if err != nil {
 		return fmt.Errorf("encode delivery %s: %w", d.GetId(), err)
 	}
-	shard := postrider.ShardOf(postrider.WebhookID(d.GetWebhookId()), s.shards)
+	to := s.at(s.c.Layout().Home(postrider.WebhookID(d.GetWebhookId())))
 	m := &nats.Msg{
-		Subject: s.prefixes[shard] + d.GetAccountId() + "." + d.GetWebhookId(), Data: data,
-		Header: nats.Header{jetstream.MsgIDHeader: {d.GetId()}},
+		Subject: to.prefix + d.GetAccountId() + "." + d.GetWebhookId(), Data: data,
+		Header: nats.Header{jetstream.MsgIDHeader: {id}},
 	}
 	if d.GetReplayId() == "" { // a replay comes so much later that its attempts are a trace of their own
 		stream.Carry(ctx, m, d.GetTraceparent())
 	}
-	return s.publishers[shard].Publish(ctx, m, func(_ stream.Ack, err error) { done(err) })
+	return to.publisher.Publish(ctx, m, func(_ stream.Ack, err error) { done(err) })
 }
 
 // Consumer is the one consumer of a shard's deliveries. It has no filter: a filter costs the
@@ -130,7 +179,7 @@ type Backlog struct {
 // streams; a shard that has no stream or no consumer yet counts for nothing.
 func BacklogOf(ctx context.Context, c *stream.Client) (Backlog, error) {
 	var sum Backlog
-	for shard := range c.Config().Shards {
+	for shard := range c.Layout().Streams {
 		info, err := c.ConsumerInfo(ctx, name(shard), durable)
 		if errors.Is(err, stream.ErrNotFound) {
 			continue

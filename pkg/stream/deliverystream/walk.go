@@ -42,3 +42,18 @@ func CountByAccount(ctx context.Context, c *stream.Client, shard int) (map[postr
 
 // Name of a shard's stream, for people.
 func Name(shard int) string { return name(shard) }
+
+// CountAstray is how many deliveries a shard holds whose webhooks have another home, those in a
+// dispatcher's hands too. It reads none of them.
+func CountAstray(ctx context.Context, c *stream.Client, shard int, l postrider.Layout) (n uint64, err error) {
+	subjects, err := c.CountSubjects(ctx, name(shard), ">")
+	if err != nil {
+		return 0, err
+	}
+	for subject, messages := range subjects {
+		if webhook := subject[strings.LastIndexByte(subject, '.')+1:]; l.Home(postrider.WebhookID(webhook)) != shard {
+			n += messages
+		}
+	}
+	return n, nil
+}

@@ -15,7 +15,7 @@ import (
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
-// Put stores a record; done gets its sequence. It is pipelined: many may be in flight, and done
+// Put stores a record on its webhook's shard; done gets its place. It is pipelined: many may be in flight, and done
 // is called once for each, on a goroutine of the package; it must not block. An error returned
 // by Put itself means that done will not be called.
 //
@@ -25,8 +25,8 @@ import (
 // by series, then by attempts. An equal one that stands before the due message which the record
 // follows is replaced too: it was released, but a server that was killed between storing the due
 // message and removing the record keeps it, and leads with it (nats-server 2.15).
-func (s *Streams) Put(ctx context.Context, r *recordv1.Retry, done func(sequence uint64, err error)) error {
-	sh := s.shardOf(r.GetDelivery())
+func (s *Streams) Put(ctx context.Context, r *recordv1.Retry, done func(at Place, err error)) error {
+	sh := s.home(r.GetDelivery())
 	if s.full(ctx, sh) {
 		return fmt.Errorf("put retry of %s: %w", r.GetDelivery().GetId(), ErrFull)
 	}
@@ -39,7 +39,7 @@ func (s *Streams) Put(ctx context.Context, r *recordv1.Retry, done func(sequence
 		if err == nil {
 			sh.count.messages.Add(1)
 		}
-		done(sequence, err)
+		done(Place{sh.number, sequence}, err)
 	}
 	return s.publish(ctx, sh, m, counted, func(err error) (uint64, error) {
 		if !errors.Is(err, stream.ErrWrongSequence) {
@@ -117,7 +117,7 @@ func (s *Streams) Replace(ctx context.Context, old Record, r *recordv1.Retry) (u
 
 // ReplaceAsync is Replace with many in flight; see Put for done.
 func (s *Streams) ReplaceAsync(ctx context.Context, old Record, r *recordv1.Retry, done func(sequence uint64, err error)) error {
-	sh := s.shards[old.Shard]
+	sh := s.at(old.Shard)
 	call := s.call()
 	m, err := s.record(sh, r, old.Sequence, call)
 	if err != nil {
@@ -148,22 +148,27 @@ func (s *Streams) ReplaceAsync(ctx context.Context, old Record, r *recordv1.Retr
 // schedulers that release it at once, and of the server that fires it, one succeeds. If the
 // acknowledgement is lost, the repeat finds the record gone, which is the truth.
 func (s *Streams) Release(ctx context.Context, r Record, done func(error)) error {
+	return s.release(ctx, r, nats.Header{headerReleased: {"1"}}, done)
+}
+
+// Move is Release of a record that stands on a shard that its webhook has left, whenever it is due: the
+// dispatcher that meets it puts it on its home.
+func (s *Streams) Move(ctx context.Context, r Record, done func(error)) error {
+	return s.release(ctx, r, nats.Header{headerReleased: {"1"}, headerMoved: {"1"}}, done)
+}
+
+func (s *Streams) release(ctx context.Context, r Record, header nats.Header, done func(error)) error {
 	data, err := proto.Marshal(r.Retry)
 	if err != nil {
 		return fmt.Errorf("encode retry of %s: %w", r.Retry.GetDelivery().GetId(), err)
 	}
-	sh := s.shards[r.Shard]
+	sh := s.at(r.Shard)
 	subject := recordSubject(r.Shard, r.Retry.GetDelivery())
-	m := &nats.Msg{
-		Subject: dueSubject(r.Shard, r.Retry.GetDelivery()), Data: data,
-		Header: nats.Header{
-			jetstream.SchedulerHeader:               {subject},
-			jetstream.ScheduleNextHeader:            {"purge"},
-			jetstream.ExpectedLastSubjSeqHeader:     {strconv.FormatUint(r.Sequence, 10)},
-			jetstream.ExpectedLastSubjSeqSubjHeader: {subject},
-			headerReleased:                          {"1"},
-		},
-	}
+	header.Set(jetstream.SchedulerHeader, subject)
+	header.Set(jetstream.ScheduleNextHeader, "purge")
+	header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(r.Sequence, 10))
+	header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, subject)
+	m := &nats.Msg{Subject: dueSubject(r.Shard, r.Retry.GetDelivery()), Data: data, Header: header}
 	released := func(_ uint64, err error) {
 		if err == nil {
 			s.anchor(sh)

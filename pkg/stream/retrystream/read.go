@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,15 +51,17 @@ func (s *Streams) GetAll(ctx context.Context, shard int, sequences []uint64) ([]
 // Last reads the record of a delivery, from the stream's leader; ErrGone if none waits.
 func (s *Streams) Last(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID) (*Record, error) {
 	d := &recordv1.Delivery{Id: string(delivery), AccountId: string(account), WebhookId: string(webhook)}
-	n := s.shardOf(d).number
-	m, err := s.c.Last(ctx, name(n), recordSubject(n, d))
-	if errors.Is(err, stream.ErrNotFound) {
-		return nil, ErrGone
+	for _, n := range s.c.Layout().Homes(webhook) {
+		m, err := s.c.Last(ctx, name(n), recordSubject(n, d))
+		if errors.Is(err, stream.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return decode(n, m)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return decode(n, m)
+	return nil, ErrGone
 }
 
 // Remove removes a record by its sequence, after the caller journalled why; ErrGone if it is not
@@ -71,47 +74,50 @@ func (s *Streams) Remove(ctx context.Context, r Record) error {
 	return err
 }
 
-// RemoveWebhook removes every record of a webhook up to and with a sequence, after the caller
-// read and journalled them. It answers how many.
-func (s *Streams) RemoveWebhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, upTo uint64) (int64, error) {
-	if account == "" || webhook == "" || upTo == 0 {
+// RemoveWebhook removes every record of a webhook on a shard up to and with a sequence, after the
+// caller read and journalled them. It answers how many.
+func (s *Streams) RemoveWebhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, upTo Place) (int64, error) {
+	if account == "" || webhook == "" || upTo.Sequence == 0 {
 		return 0, errors.New("remove records: account, webhook and sequence are required")
 	}
-	n := postrider.ShardOf(webhook, len(s.shards))
-	filter := recordPrefix(n) + string(account) + "." + string(webhook) + ".*"
-	removed, err := s.c.Purge(ctx, name(n), filter, upTo+1)
+	filter := recordPrefix(upTo.Shard) + string(account) + "." + string(webhook) + ".*"
+	removed, err := s.c.Purge(ctx, name(upTo.Shard), filter, upTo.Sequence+1)
 	if err != nil {
 		return 0, fmt.Errorf("remove records of %s: %w", webhook, err)
 	}
 	return removed, nil
 }
 
-// Filter narrows a scan. The zero value is everything; a webhook needs its account.
-type Filter struct {
-	// Account whose records are wanted.
-	Account postrider.AccountID
-	// Webhook whose records are wanted.
-	Webhook postrider.WebhookID
+// ScanWebhook gives the records of a webhook from a place on to fn, shard by shard and in order of
+// sequence, up to what was stored when each shard's turn began. It stops at fn's first error and
+// returns it. A place on a shard that the webhook has nothing to do with any more is the beginning of its home.
+func (s *Streams) ScanWebhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, from Place, fn func(Record) error) error {
+	if account == "" || webhook == "" {
+		return errors.New("scan records: account and webhook are required")
+	}
+	homes := s.c.Layout().Homes(webhook)
+	if from.Sequence > 0 {
+		if i := slices.Index(homes, from.Shard); i >= 0 {
+			homes = homes[i:]
+		} else {
+			homes = homes[len(homes)-1:]
+		}
+	}
+	for _, shard := range homes {
+		start := uint64(0)
+		if shard == from.Shard {
+			start = from.Sequence
+		}
+		filter := recordPrefix(shard) + string(account) + "." + string(webhook) + ".*"
+		if err := s.scan(ctx, shard, filter, start, fn); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (f Filter) subject(shard int) string {
-	account, webhook := "*", "*"
-	if f.Account != "" {
-		account = string(f.Account)
-	}
-	if f.Webhook != "" {
-		webhook = string(f.Webhook)
-	}
-	return recordPrefix(shard) + account + "." + webhook + ".*"
-}
-
-// Scan gives the records of a shard from a sequence on to fn, in order of sequence, up to what
-// was stored when it began. It stops at fn's first error and returns it.
-func (s *Streams) Scan(ctx context.Context, shard int, filter Filter, from uint64, fn func(Record) error) error {
-	if filter.Webhook != "" && filter.Account == "" {
-		return errors.New("scan records: a webhook needs its account")
-	}
-	return s.c.Scan(ctx, name(shard), stream.Scan{Filter: filter.subject(shard), From: from}, func(m *stream.Stored) error {
+func (s *Streams) scan(ctx context.Context, shard int, filter string, from uint64, fn func(Record) error) error {
+	return s.c.Scan(ctx, name(shard), stream.Scan{Filter: filter, From: from}, func(m *stream.Stored) error {
 		r, err := decode(shard, m)
 		if err != nil {
 			return err
@@ -185,6 +191,9 @@ func dueConfig(c *stream.Client, shard int) jetstream.ConsumerConfig {
 		MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
 	})
 }
+
+// Moved says that a due message was released to be put elsewhere: it may be early.
+func Moved(m *stream.Msg) bool { return m.Header().Get(headerMoved) != "" }
 
 // DecodeDue reads a due message. Fired says that the server turned the record into it, late by
 // the grace, and no scheduler did.

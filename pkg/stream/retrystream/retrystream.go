@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,6 +43,7 @@ const (
 	headerKind     = "Postrider-Kind"     // number of the RetryKind
 	headerPut      = "Postrider-Put"      // names the call that stored the record
 	headerReleased = "Postrider-Released" // on a due message: a scheduler released it
+	headerMoved    = "Postrider-Moved"    // on a due message: it was released to be put elsewhere, whenever it is due
 )
 
 // Config is what the streams may hold.
@@ -74,6 +76,14 @@ func (e *SupersededError) Error() string {
 // Is makes the error an ErrSuperseded.
 func (e *SupersededError) Is(target error) bool { return target == ErrSuperseded }
 
+// Place is where a record stands.
+type Place struct {
+	// Shard whose stream holds it.
+	Shard int
+	// Sequence in that stream.
+	Sequence uint64
+}
+
 // Record is a stored record. Its identity is its shard and sequence.
 type Record struct {
 	// Shard whose stream holds it.
@@ -88,8 +98,9 @@ type Record struct {
 type Streams struct {
 	c      *stream.Client
 	cfg    Config
-	shards []*shard
-	slots  chan struct{} // of calls in flight
+	adding sync.Mutex               // held by the one that adds a shard
+	shards atomic.Pointer[[]*shard] // by number; replaced, never changed
+	slots  chan struct{}            // of calls in flight
 
 	run   string // names this process's calls
 	calls atomic.Uint64
@@ -113,20 +124,47 @@ type shard struct {
 // Ensure creates the streams.
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Streams, error) {
 	s := &Streams{c: c, cfg: cfg, slots: make(chan struct{}, maxInFlight), run: rand.Text()}
-	for n := range c.Config().Shards {
+	s.shards.Store(&[]*shard{})
+	for n := range c.Layout().Streams {
 		if _, err := c.EnsureStream(ctx, streamConfig(n)); err != nil {
 			return nil, err
 		}
-		s.shards = append(s.shards, &shard{number: n, publisher: c.NewPublisher(name(n), 0)})
 	}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return s, nil
 }
 
+// Grow makes the streams of shards that are not there, up to so many, like those of the first. Whoever
+// changes the number of shards calls it before.
+func Grow(ctx context.Context, c *stream.Client, shards int) error {
+	for n := 1; n < shards; n++ {
+		err := c.CopyStream(ctx, name(0), func(cfg *jetstream.StreamConfig) { cfg.Name, cfg.Subjects = name(n), subjects(n) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// at is a shard's stream. There may be more than there were at the start.
+func (s *Streams) at(n int) *shard {
+	if now := *s.shards.Load(); n < len(now) {
+		return now[n]
+	}
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	next := slices.Clone(*s.shards.Load())
+	for k := len(next); k <= n; k++ {
+		next = append(next, &shard{number: k, publisher: s.c.NewPublisher(name(k), 0)})
+	}
+	s.shards.Store(&next)
+	return next[n]
+}
+
 func streamConfig(shard int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: name(shard), Description: "deliveries that wait, and those that are due",
-		Subjects:  []string{recordPrefix(shard) + "*.*.*", duePrefix(shard) + "*.*", anchorSubject(shard)},
+		Subjects:  subjects(shard),
 		Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
 		// No limit: a stream with schedules cannot refuse, and dropping the oldest would
 		// drop retries silently.
@@ -134,11 +172,15 @@ func streamConfig(shard int) jetstream.StreamConfig {
 	}
 }
 
+func subjects(shard int) []string {
+	return []string{recordPrefix(shard) + "*.*.*", duePrefix(shard) + "*.*", anchorSubject(shard)}
+}
+
 // Inspect says how the streams of all shards, and their consumers, stand against what is wanted. It
 // changes nothing.
 func Inspect(ctx context.Context, c *stream.Client) ([]stream.Report, error) {
 	var all []stream.Report
-	for shard := range c.Config().Shards {
+	for shard := range c.Layout().Streams {
 		s, err1 := c.InspectStream(ctx, streamConfig(shard))
 		con, err2 := c.InspectConsumer(ctx, name(shard), dueConfig(c, shard))
 		if err := errors.Join(err1, err2); err != nil {
@@ -161,8 +203,8 @@ func dueSubject(shard int, d *recordv1.Delivery) string {
 	return duePrefix(shard) + d.GetAccountId() + "." + d.GetWebhookId()
 }
 
-// Shards is how many there are.
-func (s *Streams) Shards() int { return len(s.shards) }
+// Layout is into how many shards deliveries are split now.
+func (s *Streams) Layout() postrider.Layout { return s.c.Layout() }
 
 // Grace is how long after its due time a record fires by itself.
 func (s *Streams) Grace() time.Duration { return s.cfg.Grace }
@@ -173,7 +215,7 @@ func (s *Streams) Close() {
 	s.closed = true
 	s.mu.Unlock()
 	s.cancel()
-	for _, sh := range s.shards {
+	for _, sh := range *s.shards.Load() {
 		sh.publisher.Close()
 	}
 	s.wg.Wait()
@@ -213,8 +255,9 @@ func (s *Streams) record(sh *shard, r *recordv1.Retry, expected uint64, call str
 	}, nil
 }
 
-func (s *Streams) shardOf(d *recordv1.Delivery) *shard {
-	return s.shards[postrider.ShardOf(postrider.WebhookID(d.GetWebhookId()), len(s.shards))]
+// home is the stream that new records of the delivery go to.
+func (s *Streams) home(d *recordv1.Delivery) *shard {
+	return s.at(s.c.Layout().Home(postrider.WebhookID(d.GetWebhookId())))
 }
 
 // call names one call, so that a record whose acknowledgement was lost is known again.

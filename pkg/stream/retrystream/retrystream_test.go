@@ -45,7 +45,7 @@ type fate struct {
 func put(t testing.TB, s *retrystream.Streams, r *recordv1.Retry) (uint64, error) {
 	t.Helper()
 	fates := make(chan fate, 1)
-	if err := s.Put(t.Context(), r, func(sequence uint64, err error) { fates <- fate{sequence, err} }); err != nil {
+	if err := s.Put(t.Context(), r, func(at retrystream.Place, err error) { fates <- fate{at.Sequence, err} }); err != nil {
 		return 0, err
 	}
 	f := <-fates
@@ -324,19 +324,19 @@ func TestAWebhooksRecordsAreScannedAndRemovedAlone(t *testing.T) {
 		require.NoError(t, err)
 	}
 	n := 0
-	require.NoError(t, s.Scan(t.Context(), 0, retrystream.Filter{Account: "acc_1", Webhook: "wh_1"}, 0, func(r retrystream.Record) error {
+	require.NoError(t, s.ScanWebhook(t.Context(), "acc_1", "wh_1", retrystream.Place{}, func(r retrystream.Record) error {
 		require.Equal(t, "wh_1", r.Retry.GetDelivery().GetWebhookId())
 		n++
 		return nil
 	}))
 	require.Equal(t, 10, n)
-	removed, err := s.RemoveWebhook(t.Context(), "acc_1", "wh_1", last)
+	removed, err := s.RemoveWebhook(t.Context(), "acc_1", "wh_1", retrystream.Place{Sequence: last})
 	require.NoError(t, err)
 	require.EqualValues(t, 10, removed)
 	left, err := s.Count(t.Context(), 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 10, left)
-	_, err = s.RemoveWebhook(t.Context(), "acc_1", "", last)
+	_, err = s.RemoveWebhook(t.Context(), "acc_1", "", retrystream.Place{Sequence: last})
 	require.Error(t, err, "never without a webhook")
 }
 
@@ -388,9 +388,9 @@ func BenchmarkPutAndRelease(b *testing.B) {
 			n++
 			r := retryOf(fmt.Sprintf("dlv_%d", n), 1, later())
 			records[i].Retry = r
-			require.NoError(b, s.Put(b.Context(), r, func(sequence uint64, err error) {
-				records[i].Sequence = sequence
-				fates <- fate{sequence, err}
+			require.NoError(b, s.Put(b.Context(), r, func(at retrystream.Place, err error) {
+				records[i].Sequence = at.Sequence
+				fates <- fate{at.Sequence, err}
 			}))
 		}
 		for range batch {

@@ -117,7 +117,7 @@ func TestWhatIsReplacedOrPurgedDoesNotFire(t *testing.T) {
 			}
 		}
 	}
-	removed, err := s.RemoveWebhook(t.Context(), "acc_1", "wh_2", last)
+	removed, err := s.RemoveWebhook(t.Context(), "acc_1", "wh_2", retrystream.Place{Sequence: last})
 	require.NoError(t, err)
 	require.EqualValues(t, 10, removed)
 	require.Less(t, time.Now(), soon, "nothing fired before it was replaced or removed")
@@ -152,7 +152,7 @@ func TestARestartInTheMiddleOfPutsAndReleasesLosesAndDoublesNothing(t *testing.T
 	fates := make(chan fate, n)
 	for i := range n {
 		halfway(i, &restarts)
-		require.NoError(t, s.Put(t.Context(), retryOf(fmt.Sprintf("dlv_%d", i), 1, later()), func(sequence uint64, err error) { fates <- fate{sequence, err} }))
+		require.NoError(t, s.Put(t.Context(), retryOf(fmt.Sprintf("dlv_%d", i), 1, later()), func(at retrystream.Place, err error) { fates <- fate{at.Sequence, err} }))
 	}
 	for range n {
 		require.NoError(t, (<-fates).err)
@@ -160,7 +160,7 @@ func TestARestartInTheMiddleOfPutsAndReleasesLosesAndDoublesNothing(t *testing.T
 	restarts.Wait()
 	var records []retrystream.Record
 	seen := map[string]bool{}
-	require.NoError(t, s.Scan(t.Context(), 0, retrystream.Filter{}, 0, func(r retrystream.Record) error {
+	require.NoError(t, s.ScanWebhook(t.Context(), "acc_1", "wh_1", retrystream.Place{}, func(r retrystream.Record) error {
 		require.False(t, seen[r.Retry.GetDelivery().GetId()])
 		seen[r.Retry.GetDelivery().GetId()] = true
 		records = append(records, r)
@@ -212,13 +212,13 @@ func TestTheIndexIsScannedWhileRecordsComeAndGo(t *testing.T) {
 			name = "dlv_goes_%d"
 		}
 		r := retryOf(fmt.Sprintf(name, i), 1, later())
-		require.NoError(t, s.Put(t.Context(), r, func(sequence uint64, err error) {
+		require.NoError(t, s.Put(t.Context(), r, func(at retrystream.Place, err error) {
 			if strings.Contains(r.GetDelivery().GetId(), "goes") {
 				mu.Lock()
-				leaving[sequence] = r
+				leaving[at.Sequence] = r
 				mu.Unlock()
 			}
-			fates <- fate{sequence, err}
+			fates <- fate{at.Sequence, err}
 		}))
 	}
 	for range stay + leave {
@@ -318,7 +318,7 @@ func BenchmarkScanIndex(b *testing.B) {
 	fates := make(chan error, n)
 	for i := range n {
 		r := retryOf(string(postrider.DeliveryIDFor("evt", postrider.WebhookID(strconv.Itoa(i)), "")), 1, later())
-		require.NoError(b, s.Put(b.Context(), r, func(_ uint64, err error) { fates <- err }))
+		require.NoError(b, s.Put(b.Context(), r, func(_ retrystream.Place, err error) { fates <- err }))
 	}
 	for range n {
 		require.NoError(b, <-fates)

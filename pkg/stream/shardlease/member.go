@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/bucket"
 )
 
@@ -49,8 +50,8 @@ type member struct {
 func newMember(l *Leases, b *bucket.Bucket, onAcquire func(context.Context, int)) *member {
 	return &member{
 		Leases: l, bucket: b, onAcquire: onAcquire,
-		entries: make(chan bucket.Entry, queue), begins: make(chan bool), returned: make(chan int, l.shards),
-		pulse: newPulse(l, b), view: newView(l.shards), wait: make(map[int]time.Time),
+		entries: make(chan bucket.Entry, queue), begins: make(chan bool), returned: make(chan int, postrider.MaxShards),
+		pulse: newPulse(l, b), view: newView(l.layout()), wait: make(map[int]time.Time),
 	}
 }
 
@@ -160,7 +161,7 @@ func (m *member) resign(ctx context.Context) {
 // begin starts to read the bucket from its beginning.
 func (m *member) begin(renewed bool) {
 	if renewed {
-		m.view = newView(m.shards)
+		m.view = newView(m.layout())
 	}
 	m.view.last = 0
 }
@@ -210,6 +211,7 @@ func (m *member) act(ctx context.Context) {
 		m.fence(ctx, id)
 	}
 	busy := func(n int) bool { return m.ending(n) || now.Before(m.wait[n]) }
+	m.view.layout = m.layout()
 	p := m.view.plan(m.id, now, m.cfg.Takeover, busy)
 	for _, n := range p.drop {
 		if !m.end(n, ErrHandover) {
@@ -219,7 +221,7 @@ func (m *member) act(ctx context.Context) {
 	for _, n := range p.take {
 		m.take(ctx, n)
 	}
-	for n, s := range m.view.shards {
+	for n, s := range m.view.shards[:m.view.layout.Streams] {
 		if s.holder == m.id && !now.Before(m.wait[n]) {
 			m.start(ctx, n)
 		}

@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/postrider/postrider/pkg/postrider"
 )
 
 // view is what a member knows of the bucket. It is pure: what changes it comes in, with the time.
 type view struct {
-	shards  []shardKey // by number
+	shards  []shardKey // by number, as many as there may ever be
+	layout  postrider.Layout
 	members map[string]memberKey
 	last    uint64 // revision
 }
@@ -26,8 +29,8 @@ type memberKey struct {
 	leaving  bool
 }
 
-func newView(shards int) *view {
-	return &view{shards: make([]shardKey, shards), members: make(map[string]memberKey)}
+func newView(l postrider.Layout) *view {
+	return &view{shards: make([]shardKey, postrider.MaxShards), layout: l, members: make(map[string]memberKey)}
 }
 
 // setShard takes a shard's state; what is older than what is known changes nothing, because a
@@ -72,8 +75,15 @@ type plan struct {
 // is handing over already, and those it must not take again yet.
 func (v *view) plan(me string, now time.Time, takeover time.Duration, busy func(int) bool) plan {
 	live := v.live(me, now, takeover)
-	held, free := v.divide(live)
-	quota := quotas(held, len(v.shards))
+	used := v.planRange(me, live, 0, v.layout.Shards, busy)
+	left := v.planRange(me, live, v.layout.Shards, max(v.layout.Shards, v.layout.Streams), busy)
+	return plan{drop: append(used.drop, left.drop...), take: append(used.take, left.take...)}
+}
+
+// planRange divides the shards from one number up to another.
+func (v *view) planRange(me string, live []string, from, to int, busy func(int) bool) plan {
+	held, free := v.divide(live, from, to)
+	quota := quotas(held, to-from)
 
 	mine := slices.DeleteFunc(slices.Clone(held[me]), busy)
 	if over := len(mine) - quota[me]; over > 0 {
@@ -103,12 +113,13 @@ func (v *view) live(me string, now time.Time, takeover time.Duration) []string {
 
 // divide gives the shards of each live member, and those whose holder is gone. A shard whose
 // holder leaves or is suspected is neither.
-func (v *view) divide(live []string) (held map[string][]int, free []int) {
+func (v *view) divide(live []string, from, to int) (held map[string][]int, free []int) {
 	held = make(map[string][]int, len(live))
 	for _, id := range live {
 		held[id] = nil
 	}
-	for n, s := range v.shards {
+	for n := from; n < to; n++ {
+		s := v.shards[n]
 		if _, ok := v.members[s.holder]; !ok {
 			free = append(free, n)
 			continue

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/postrider/postrider/pkg/postrider"
 )
 
 const takeover = 5 * time.Second
@@ -22,7 +24,7 @@ type world struct {
 }
 
 func newWorld(shards int) *world {
-	return &world{view: newView(shards), now: time.Unix(1000, 0)}
+	return &world{view: newView(postrider.Layout{Shards: shards, Streams: shards}), now: time.Unix(1000, 0)}
 }
 
 func (w *world) next() uint64 {
@@ -34,7 +36,7 @@ func (w *world) join(id string) { w.setMember(id, false, w.next(), w.now) }
 
 func (w *world) counts() map[string]int {
 	out := make(map[string]int)
-	for _, s := range w.shards {
+	for _, s := range w.shards[:w.layout.Shards] {
 		out[s.holder]++
 	}
 	return out
@@ -72,10 +74,10 @@ func requireFair(t require.TestingT, w *world, ids []string) {
 	total := 0
 	for _, id := range ids {
 		total += counts[id]
-		require.GreaterOrEqual(t, counts[id], len(w.shards)/len(ids))
-		require.LessOrEqual(t, counts[id], (len(w.shards)+len(ids)-1)/len(ids))
+		require.GreaterOrEqual(t, counts[id], w.layout.Shards/len(ids))
+		require.LessOrEqual(t, counts[id], (w.layout.Shards+len(ids)-1)/len(ids))
 	}
-	require.Equal(t, len(w.shards), total, "every shard has a holder")
+	require.Equal(t, w.layout.Shards, total, "every shard has a holder")
 }
 
 func TestThePlanIsFairAndMovesNoMoreThanItMust(t *testing.T) {
@@ -168,4 +170,51 @@ func TestPlan(t *testing.T) {
 		w.setShard(9, "b", 8)
 		w.setShard(-1, "b", 8)
 	})
+}
+
+func TestShardsThatAreNotInUseAreDividedByThemselves(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		used := rapid.IntRange(1, 16).Draw(t, "shards")
+		left := rapid.IntRange(0, 16).Draw(t, "shards that were left")
+		w := newWorld(used)
+		var ids []string
+		for i := range rapid.IntRange(1, 6).Draw(t, "members") {
+			ids = append(ids, "m"+strconv.Itoa(i))
+			w.join(ids[i])
+		}
+		w.settle(t, ids)
+		w.layout.Streams = used + left
+		// Not by settle: a member may drop of the one and take of the other.
+		for range 3 {
+			for _, id := range ids {
+				for _, n := range w.plan(id, w.now, takeover, nobody).take {
+					w.setShard(n, id, w.next())
+				}
+			}
+		}
+		counts := map[bool]map[string]int{true: {}, false: {}}
+		for n, s := range w.shards[:w.layout.Streams] {
+			require.NotEmpty(t, s.holder, "every shard has a holder")
+			counts[n < used][s.holder]++
+		}
+		for _, id := range ids {
+			require.InDelta(t, float64(used)/float64(len(ids)), counts[true][id], 1)
+			require.InDelta(t, float64(left)/float64(len(ids)), counts[false][id], 1)
+		}
+	})
+}
+
+func TestNewShardsAreTakenAndNothingElseMoves(t *testing.T) {
+	t.Parallel()
+	w := newWorld(4)
+	for _, id := range []string{"a", "b"} {
+		w.join(id)
+	}
+	w.settle(t, []string{"a", "b"})
+	before := slices.Clone(w.shards[:4])
+	w.layout.Shards, w.layout.Streams = 8, 8
+	require.Zero(t, w.settle(t, []string{"a", "b"}))
+	require.Equal(t, before, w.shards[:4])
+	require.Equal(t, map[string]int{"a": 4, "b": 4}, w.counts())
 }

@@ -89,7 +89,7 @@ var (
 type Leases struct {
 	client   *stream.Client
 	instance string
-	shards   int
+	layout   func() postrider.Layout
 	cfg      Config
 	log      *slog.Logger
 
@@ -105,16 +105,17 @@ type holding struct {
 	ending bool // its context was cancelled
 }
 
-// New makes the member named instance, for people. Shards is how many there are in all.
-func New(c *stream.Client, instance string, shards int, cfg Config, log *slog.Logger) (*Leases, error) {
+// New makes the member named instance, for people. Layout is how many shards there are, which may
+// change. Those that are in use are divided by themselves, so that nobody has only such as are not.
+func New(c *stream.Client, instance string, layout func() postrider.Layout, cfg Config, log *slog.Logger) (*Leases, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure shard leases: %w", err)
 	}
-	if shards < 1 || shards > postrider.MaxShards {
-		return nil, fmt.Errorf("configure shard leases: %d shards: want 1 to %d", shards, postrider.MaxShards)
+	if n := layout().Shards; n < 1 || n > postrider.MaxShards {
+		return nil, fmt.Errorf("configure shard leases: %d shards: want 1 to %d", n, postrider.MaxShards)
 	}
 	return &Leases{
-		client: c, instance: instance, shards: shards, cfg: cfg, log: log,
+		client: c, instance: instance, layout: layout, cfg: cfg, log: log,
 		running: make(map[int]*holding),
 	}, nil
 }

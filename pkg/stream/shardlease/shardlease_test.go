@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/shardlease"
 	"github.com/postrider/postrider/test/fixture/logtest"
@@ -104,7 +105,7 @@ func join(t *testing.T, nc *nats.Conn, l *ledger, name string, shards int, cfg s
 	c, err := stream.New(nc, stream.Default())
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	leases, err := shardlease.New(c, name, shards, cfg, logtest.New(t))
+	leases, err := shardlease.New(c, name, fixed(shards), cfg, logtest.New(t))
 	require.NoError(t, err)
 	ctx, leave := context.WithCancel(t.Context())
 	m := &member{leases: leases, nc: nc, leave: leave, done: make(chan struct{})}
@@ -230,7 +231,7 @@ func TestAShardIsDrainedBeforeItIsHandedOver(t *testing.T) {
 	server := natstest.Start(t)
 	c, err := stream.New(server.Connect(t), stream.Default())
 	require.NoError(t, err)
-	leases, err := shardlease.New(c, "slow", 1, quick(), logtest.New(t))
+	leases, err := shardlease.New(c, "slow", fixed(1), quick(), logtest.New(t))
 	require.NoError(t, err)
 	ctx, leave := context.WithCancel(t.Context())
 	working, drain, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -309,8 +310,13 @@ func TestConfigurationIsChecked(t *testing.T) {
 	require.ErrorContains(t, err, "renew")
 	require.ErrorContains(t, err, "hold")
 	require.ErrorContains(t, err, "takeover")
-	_, err = shardlease.New(nil, "a", 0, shardlease.Default(), nil)
+	_, err = shardlease.New(nil, "a", fixed(0), shardlease.Default(), nil)
 	require.Error(t, err)
-	_, err = shardlease.New(nil, "a", 1, shardlease.Config{}, nil)
+	_, err = shardlease.New(nil, "a", fixed(1), shardlease.Config{}, nil)
 	require.Error(t, err)
+}
+
+// fixed is a number of shards that does not change.
+func fixed(shards int) func() postrider.Layout {
+	return func() postrider.Layout { return postrider.Layout{Shards: shards, Streams: shards} }
 }

@@ -126,7 +126,7 @@ func (c *Counter) Count(ctx context.Context) (*Snapshot, error) {
 func (c *Counter) count(ctx context.Context) (*Snapshot, error) {
 	s := &Snapshot{Time: c.sources.Now(), Accounts: make(map[postrider.AccountID]Terms)}
 	begun := time.Now()
-	for shard := range c.sources.Streams.Config().Shards {
+	for shard := range c.sources.Streams.Layout().Streams {
 		if err := c.countShard(ctx, shard, s); err != nil {
 			return nil, fmt.Errorf("count shard %d: %w", shard, err)
 		}

@@ -30,7 +30,7 @@ const chunk = 2000
 // streams sees what the streams hold: DELIVERIES, then RETRIES, then DEADLETTERS, the way that a
 // delivery goes.
 func (r *run) streams(ctx context.Context, l *look, keep func(string) bool) error {
-	shards := r.deps.Streams.Config().Shards
+	shards := r.deps.Streams.Layout().Streams
 	read := func() error {
 		var n int64
 		for _, count := range l.counts {

@@ -67,7 +67,7 @@ func (x *index) ScheduleRetry(ctx context.Context, req *schedulerv1.ScheduleRetr
 	resp := &schedulerv1.ScheduleRetryResponse{}
 	for _, r := range req.GetRetries() {
 		stored := make(chan error, 1)
-		if err := x.retries.Put(ctx, r, func(_ uint64, err error) { stored <- err }); err != nil {
+		if err := x.retries.Put(ctx, r, func(_ retrystream.Place, err error) { stored <- err }); err != nil {
 			return nil, err
 		}
 		result := &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED}
@@ -264,8 +264,8 @@ func (w *world) put(d *recordv1.Delivery, kind recordv1.RetryKind) uint64 {
 	w.await(func(done func(error)) error {
 		return w.retries.Put(w.t.Context(), &recordv1.Retry{
 			Delivery: proto.CloneOf(d), Kind: kind, DueTime: timestamppb.New(time.Now().Add(time.Hour)),
-		}, func(sequence uint64, err error) {
-			at = sequence
+		}, func(place retrystream.Place, err error) {
+			at = place.Sequence
 			done(err)
 		})
 	})

@@ -46,6 +46,7 @@ var hooks = []string{"wh_01HF7YAT00ZZZZZZZZZZZZZZZ1", "wh_01HF7YAT00ZZZZZZZZZZZZ
 
 // world is the streams and the bucket; nobody takes deliveries out of them.
 type world struct {
+	streams    *stream.Client
 	store      *config.Store
 	events     *eventstream.Stream
 	deliveries *deliverystream.Streams
@@ -60,7 +61,7 @@ func newWorld(t *testing.T) *world {
 	c, err := stream.New(natstest.Start(t).Connect(t), stream.Default())
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	w := &world{}
+	w := &world{streams: c}
 	w.store, err = config.Ensure(t.Context(), c)
 	require.NoError(t, err)
 	w.events, err = eventstream.Ensure(t.Context(), c, eventstream.Default())
@@ -182,7 +183,7 @@ func (d deliveries) Publish(ctx context.Context, m *recordv1.Delivery, done func
 	return d.deliveries.Publish(ctx, m, done)
 }
 
-func (d deliveries) Shards() int { return d.deliveries.Shards() }
+func (d deliveries) Layout() postrider.Layout { return d.deliveries.Layout() }
 
 type letters struct {
 	*deadletterstream.Stream
@@ -221,7 +222,7 @@ func (p *process) ScheduleRetry(ctx context.Context, in *schedulerv1.ScheduleRet
 			return nil, errKilled
 		}
 		result := make(chan error, 1)
-		if err := p.retries.Put(ctx, r, func(_ uint64, err error) { result <- err }); err != nil {
+		if err := p.retries.Put(ctx, r, func(_ retrystream.Place, err error) { result <- err }); err != nil {
 			return nil, err
 		}
 		status := schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED
@@ -376,7 +377,7 @@ func TestARedriveWhoseProcessesAreKilledAtEveryStepLosesNoLetterAndCountsExactly
 			require.Zero(t, job.GetSkipped())
 
 			records := make(map[string]bool)
-			require.NoError(t, w.retries.Scan(t.Context(), 0, retrystream.Filter{}, 0, func(r retrystream.Record) error {
+			require.NoError(t, retrystream.Walk(t.Context(), w.streams, 0, func(r retrystream.Standing) error {
 				progress := r.Retry.GetDelivery().GetProgress()
 				require.EqualValues(t, 1, progress.GetSeries())
 				require.Zero(t, progress.GetAttempts(), "a fresh schedule")

@@ -258,7 +258,7 @@ func (r *Runner) write(ctx context.Context, entries []*recordv1.JournalEntry) er
 	for _, e := range entries {
 		shard := journal.Routed
 		if e.GetRouted() == nil {
-			shard = postrider.ShardOf(postrider.WebhookID(e.GetWebhookId()), r.deps.Deliveries.Shards())
+			shard = r.deps.Deliveries.Layout().Home(postrider.WebhookID(e.GetWebhookId()))
 		}
 		out.add()
 		if err := r.deps.Journal.Write(ctx, shard, e, out.done); err != nil {

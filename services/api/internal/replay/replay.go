@@ -48,7 +48,7 @@ type events interface {
 // deliveries is all that is needed of DELIVERIES.
 type deliveries interface {
 	Publish(ctx context.Context, d *recordv1.Delivery, done func(error)) error
-	Shards() int
+	Layout() postrider.Layout
 }
 
 // letters is all that is needed of DEADLETTERS.

@@ -78,6 +78,14 @@ func (m *Memory) Settle(source Source, sequence uint64, delivery string) {
 	}
 }
 
+// Pass remembers that a message was handed on to another shard. Its delivery may come back, and is not
+// settled here.
+func (m *Memory) Pass(source Source, sequence uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settled[source].add(sequence)
+}
+
 // Settled says whether everything about a message is known to be stored.
 func (m *Memory) Settled(source Source, sequence uint64) bool {
 	m.mu.Lock()

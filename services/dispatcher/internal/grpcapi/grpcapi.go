@@ -46,8 +46,8 @@ type Deps struct {
 	Lanes    lanes
 	Meters   *meters.Meters
 	Logger   *slog.Logger
-	// Shards is how many there are, to find the journal of a webhook.
-	Shards int
+	// Layout is into how many shards deliveries are split now, to find the journal of a webhook.
+	Layout func() postrider.Layout
 	// Slots is how many tests are made at once.
 	Slots int
 }
@@ -140,7 +140,7 @@ func (s *Server) record(ctx context.Context, d *recordv1.Delivery, r *attempt.Re
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	stored := make(chan error, 1)
-	err := s.deps.Journal.Write(ctx, postrider.ShardOf(postrider.WebhookID(d.GetWebhookId()), s.deps.Shards), &recordv1.JournalEntry{
+	err := s.deps.Journal.Write(ctx, s.deps.Layout().Home(postrider.WebhookID(d.GetWebhookId())), &recordv1.JournalEntry{
 		Time: timestamppb.New(r.End), AccountId: d.GetAccountId(), EventId: d.GetEventId(), DeliveryId: d.GetId(),
 		WebhookId: d.GetWebhookId(), EventType: d.GetEventType(), Series: d.GetProgress().GetSeries(), CreateTime: d.GetRouteTime(),
 		What: &recordv1.JournalEntry_Attempted{Attempted: r.Record},

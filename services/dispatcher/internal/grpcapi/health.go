@@ -30,7 +30,7 @@ func (s *Server) GetWebhookHealth(_ context.Context, req *dispatcherv1.GetWebhoo
 		return nil, errNoWebhook
 	}
 	now := time.Now()
-	v, held := s.deps.Lanes.Lane(w, postrider.ShardOf(postrider.WebhookID(req.GetWebhookId()), s.deps.Shards), now)
+	v, held := s.deps.Lanes.Lane(w, s.deps.Layout().Home(postrider.WebhookID(req.GetWebhookId())), now)
 	if !held {
 		return &dispatcherv1.GetWebhookHealthResponse{}, nil
 	}

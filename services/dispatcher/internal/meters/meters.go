@@ -35,6 +35,7 @@ type Meters struct {
 	blocked     metric.Int64Counter
 	redelivered metric.Int64Counter
 	handovers   metric.Int64Counter
+	forwarded   metric.Int64Counter
 	repeats     metric.Int64Counter
 	breakers    metric.Int64Counter
 	disabled    metric.Int64Counter
@@ -91,6 +92,7 @@ func New(m metric.Meter) (*Meters, error) {
 	counter(&s.blocked, "postrider.ssrf_blocked", "Attempts refused because of the receiver's address.")
 	counter(&s.redelivered, "postrider.redelivered", "Messages given again, by what was found about them.")
 	counter(&s.handovers, "postrider.dispatcher.handovers", "Records handed over, by who stored them.")
+	counter(&s.forwarded, "postrider.dispatcher.forwarded", "Deliveries met on a shard that their webhook has left, and put on its home.")
 	counter(&s.repeats, "postrider.dispatcher.store.repeats", "Repeated tries to store an outcome, by what would not store it.")
 	counter(&s.breakers, "postrider.circuit.transitions", "Changes of webhooks' breakers, by new state.")
 	counter(&s.disabled, "postrider.webhook.transitions", "Webhooks disabled by a rule, by cause.")
@@ -233,6 +235,9 @@ func (s *Meters) Disabled(ctx context.Context, cause string) {
 
 // Malformed counts a message that could not be decoded.
 func (s *Meters) Malformed(ctx context.Context) { s.malformed.Add(ctx, 1) }
+
+// Forwarded counts a delivery that is put on the shard that its webhook lives on now.
+func (s *Meters) Forwarded(ctx context.Context) { s.forwarded.Add(ctx, 1) }
 
 // NotAcknowledged counts an acknowledgement that could not be sent.
 func (s *Meters) NotAcknowledged(ctx context.Context) { s.unacked.Add(ctx, 1) }

@@ -63,6 +63,10 @@ func (s *shard) handle(source evidence.Source, m *stream.Msg) {
 		s.finish(j, left)
 		return
 	}
+	if s.elsewhere(j) {
+		s.pass(j)
+		return
+	}
 	s.admit(j)
 }
 
@@ -91,7 +95,7 @@ func (s *shard) decode(source evidence.Source, m *stream.Msg) *job {
 	if source == evidence.Due {
 		var r *recordv1.Retry
 		if r, j.fired, err = retrystream.DecodeDue(m); err == nil {
-			j.delivery, j.kind, j.later = r.GetDelivery(), r.GetKind(), r.ProtoReflect().GetUnknown()
+			j.delivery, j.kind, j.later, j.due = r.GetDelivery(), r.GetKind(), r.ProtoReflect().GetUnknown(), r
 		}
 	} else {
 		j.delivery, err = deliverystream.Decode(m)

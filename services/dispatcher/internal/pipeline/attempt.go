@@ -86,7 +86,7 @@ func (s *shard) superseded(j *job) (stale, known bool) {
 	for {
 		standing, err := s.p.deps.Retries.Last(s.ctx, postrider.AccountID(j.delivery.GetAccountId()),
 			postrider.WebhookID(j.delivery.GetWebhookId()), postrider.DeliveryID(j.delivery.GetId()))
-		if err == nil && (j.source == evidence.Deliveries || standing.Sequence > j.msg.Sequence()) {
+		if err == nil && (j.source == evidence.Deliveries || standing.Shard != s.id || standing.Sequence > j.msg.Sequence()) {
 			return true, true
 		}
 		if err == nil || errors.Is(err, retrystream.ErrGone) {

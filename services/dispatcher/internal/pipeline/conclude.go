@@ -27,7 +27,8 @@ func (s *shard) settle(j *job, st settle.Settlement) {
 		if len(j.later) > 0 {
 			st.Retry.ProtoReflect().SetUnknown(j.later)
 		}
-		if j.source == evidence.Due {
+		st.Retry.Follows = 0
+		if j.source == evidence.Due && s.home(j) {
 			st.Retry.Follows = j.msg.Sequence()
 		}
 	}
@@ -41,7 +42,11 @@ func (s *shard) settle(j *job, st settle.Settlement) {
 // settled ends a job of which everything is stored. The memory comes before the acknowledgement:
 // if that is lost, the message comes again and is known.
 func (s *shard) settled(j *job) {
-	s.memory.Settle(j.source, j.msg.Sequence(), j.delivery.GetId())
+	if j.passed {
+		s.memory.Pass(j.source, j.msg.Sequence())
+	} else {
+		s.memory.Settle(j.source, j.msg.Sequence(), j.delivery.GetId())
+	}
 	s.ack(j.msg)
 	s.leave(j)
 }

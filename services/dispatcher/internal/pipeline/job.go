@@ -22,9 +22,13 @@ type job struct {
 	source   evidence.Source
 	msg      *stream.Msg
 	delivery *recordv1.Delivery
-	// kind and fired are of a due message: why it waited, and whether the server fired it itself.
+	// kind and fired are of a due message: why it waited, and whether the server fired it itself. due is
+	// the message as it was.
 	kind  recordv1.RetryKind
 	fired bool
+	due   *recordv1.Retry
+	// passed is set when the job was put on another shard, and nothing has become of its delivery.
+	passed bool
 	// later is what a later version wrote into the due message, for the record that follows it.
 	later protoreflect.RawFields
 	// lane and probe are set while the job holds a place in its webhook's lane.

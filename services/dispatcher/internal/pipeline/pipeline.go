@@ -83,9 +83,11 @@ type mirror interface {
 	WaitFresh(ctx context.Context) error
 }
 
-// deliveries gives the consumers of first attempts.
+// deliveries gives the consumers of first attempts, and puts deliveries on the shard that is their home.
 type deliveries interface {
 	Consumer(ctx context.Context, shard int) (*stream.Consumer, error)
+	Forward(ctx context.Context, d *recordv1.Delivery, from int, sequence uint64, done func(error)) error
+	Layout() postrider.Layout
 }
 
 // retries gives the consumers of what is due, and tells whether a record of a delivery stands.

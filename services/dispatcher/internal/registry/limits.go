@@ -20,6 +20,11 @@ type Limits struct {
 // are on the shards that it holds. See limit.Share for what the parts add up to.
 func (r *Registry) AccountLimits(account string, holds func(shard int) bool) Limits {
 	r.gate.RLock()
+	if now := r.opts.Layout().Shards; now != r.shards {
+		r.gate.RUnlock()
+		r.recount(now)
+		r.gate.RLock()
+	}
 	defer r.gate.RUnlock()
 	a := r.accounts[account].GetConfig()
 	var l Limits
@@ -32,19 +37,30 @@ func (r *Registry) AccountLimits(account string, holds func(shard int) bool) Lim
 	return l
 }
 
+// recount counts every account's active webhooks by another number of shards.
+func (r *Registry) recount(shards int) {
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	r.shards = shards
+	clear(r.active)
+	for _, w := range r.webhooks {
+		r.count(w, 1)
+	}
+}
+
 // count adds n to the webhooks of the account that are active on the webhook's shard, if this one
 // is. The gate is held for writing.
 func (r *Registry) count(w *Webhook, n int32) {
 	if w == nil || w.Config.GetState() != postriderv1.WebhookState_WEBHOOK_STATE_ACTIVE {
 		return
 	}
-	account, shards := w.Config.GetAccountId(), max(1, r.opts.Shards)
+	account := w.Config.GetAccountId()
 	active := r.active[account]
 	if active == nil {
-		active = make([]int32, shards)
+		active = make([]int32, r.shards)
 		r.active[account] = active
 	}
-	active[postrider.ShardOf(postrider.WebhookID(w.Config.GetId()), shards)] += n
+	active[postrider.ShardOf(postrider.WebhookID(w.Config.GetId()), r.shards)] += n
 	for _, left := range active {
 		if left != 0 {
 			return

@@ -10,6 +10,7 @@ import (
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 
 	"github.com/postrider/postrider/pkg/config"
+	"github.com/postrider/postrider/pkg/postrider"
 )
 
 // Options are what every webhook is read with.
@@ -22,8 +23,8 @@ type Options struct {
 	DefaultTimeout Timeout
 	// DefaultMaxInFlight is the concurrency of webhooks that state none.
 	DefaultMaxInFlight int
-	// Shards is how many there are. Default 1.
-	Shards int
+	// Layout is into how many shards deliveries are split now. Default: one.
+	Layout func() postrider.Layout
 }
 
 // Opener decrypts a sealed secret. *seal.Sealer is one.
@@ -43,12 +44,17 @@ type Registry struct {
 	accounts  map[string]*Account
 	cancelled map[string]struct{}
 	active    map[string][]int32 // an account's active webhooks, by shard
+	shards    int                // that active is counted by
 }
 
 // New returns an empty registry.
 func New(opts Options) *Registry {
+	if opts.Layout == nil {
+		opts.Layout = func() postrider.Layout { return postrider.Layout{Shards: 1, Streams: 1} }
+	}
 	return &Registry{
 		opts:      opts,
+		shards:    opts.Layout().Shards,
 		webhooks:  map[string]*Webhook{},
 		accounts:  map[string]*Account{},
 		cancelled: map[string]struct{}{},

@@ -242,8 +242,8 @@ func TestMaskURL(t *testing.T) {
 
 func TestAnAccountsLimitsAreSharedOutByItsActiveWebhooks(t *testing.T) {
 	t.Parallel()
-	const shards = 4
-	r := registry.New(registry.Options{Opener: opener{}, RetryScale: 1, Shards: shards})
+	shards := 4
+	r := registry.New(registry.Options{Opener: opener{}, RetryScale: 1, Layout: func() postrider.Layout { return postrider.Layout{Shards: shards} }})
 	h := r.Handlers()
 	limits := func(most int32, rate float64) *recordv1.Account {
 		return &recordv1.Account{Account: &postriderv1.Account{Id: "acc_1", MaxInFlight: most, RateLimit: rate}}
@@ -267,6 +267,10 @@ func TestAnAccountsLimitsAreSharedOutByItsActiveWebhooks(t *testing.T) {
 	for shard, n := range perShard {
 		require.Equal(t, registry.Limits{MaxInFlight: n, Rate: float64(5 * n)}, r.AccountLimits("acc_1", func(s int) bool { return s == shard }))
 	}
+	// They are counted anew when there are other shards.
+	shards = 1
+	require.Equal(t, registry.Limits{MaxInFlight: 8, Rate: 40}, r.AccountLimits("acc_1", func(s int) bool { return s == 0 }))
+	shards = 4
 	// Those that are paused or gone leave their part to the others.
 	one := postrider.ShardOf("wh_a", shards)
 	for _, id := range ids[1:] {

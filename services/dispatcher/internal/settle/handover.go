@@ -25,7 +25,7 @@ type scheduler interface {
 
 // records is all that the settler needs of RETRIES. *retrystream.Streams is one.
 type records interface {
-	Put(ctx context.Context, r *recordv1.Retry, done func(sequence uint64, err error)) error
+	Put(ctx context.Context, r *recordv1.Retry, done func(at retrystream.Place, err error)) error
 }
 
 // Bounds of a batch of records.
@@ -87,7 +87,7 @@ func (s *Settler) store(batch []*pending) {
 		}
 	}
 	for _, p := range left {
-		err := s.deps.Records.Put(s.ctx, p.Retry, func(_ uint64, err error) { s.stored(p, err) })
+		err := s.deps.Records.Put(s.ctx, p.Retry, func(_ retrystream.Place, err error) { s.stored(p, err) })
 		if err != nil {
 			s.stored(p, err)
 		}

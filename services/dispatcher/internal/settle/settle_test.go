@@ -73,7 +73,7 @@ func (l letters) Publish(_ context.Context, d *recordv1.DeadLetter, done func(er
 	return nil
 }
 
-func (s *stores) Put(_ context.Context, r *recordv1.Retry, done func(uint64, error)) error {
+func (s *stores) Put(_ context.Context, r *recordv1.Retry, done func(retrystream.Place, error)) error {
 	var err error
 	if s.put != nil {
 		err = s.put(r)
@@ -81,7 +81,7 @@ func (s *stores) Put(_ context.Context, r *recordv1.Retry, done func(uint64, err
 	if err == nil {
 		err = s.note("record", r.GetDelivery().GetId())
 	}
-	go done(1, err)
+	go done(retrystream.Place{Sequence: 1}, err)
 	return nil
 }
 

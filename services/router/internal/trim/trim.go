@@ -6,7 +6,8 @@
 // the routers' floor are left alone. A delivery of one below it is in DELIVERIES or moves on to
 // RETRIES, whose record is stored before DELIVERIES is acknowledged, so what the first walk misses
 // the second meets. Within RETRIES things move to the end only, and the second walk ends when it has
-// caught up with the end. Dead letters, what is held, delayed, replayed or redriven carry their
+// caught up with the end. While the number of shards changes, deliveries move from shard to shard, and
+// nothing is removed. Dead letters, what is held, delayed, replayed or redriven carry their
 // payloads and refer to nothing.
 package trim
 
@@ -20,6 +21,7 @@ import (
 
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
@@ -49,8 +51,10 @@ type Deps struct {
 	// Deliveries and Retries give every delivery of all shards, in the second case until the walk
 	// has caught up with the streams.
 	Deliveries, Retries walker
-	Logger              *slog.Logger
-	Meter               metric.Meter
+	// Layout is into how many shards deliveries are split, as stored.
+	Layout func(ctx context.Context) (postrider.Layout, error)
+	Logger *slog.Logger
+	Meter  metric.Meter
 }
 
 // Trimmer keeps EVENTS below its limit. Any number may run side by side.
@@ -123,6 +127,10 @@ func (t *Trimmer) look(ctx context.Context) error {
 func (t *Trimmer) needed(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, walkTimeout)
 	defer cancel()
+	before, err := t.settled(ctx)
+	if err != nil {
+		return 0, err
+	}
 	floor, _, err := t.deps.Events.Routed(ctx)
 	if err != nil {
 		return 0, err
@@ -140,7 +148,23 @@ func (t *Trimmer) needed(ctx context.Context) (uint64, error) {
 	if err := t.deps.Retries(ctx, meet); err != nil {
 		return 0, err
 	}
+	if after, err := t.settled(ctx); err != nil || after != before {
+		return 0, errors.Join(err, errUnsettled)
+	}
 	return oldest, nil
+}
+
+// errUnsettled says that deliveries may be on their way from shard to shard, where a walk of one shard
+// after the other can miss them.
+var errUnsettled = errors.New("the number of shards is being changed")
+
+// settled is into how many shards deliveries are split; an error while that changes.
+func (t *Trimmer) settled(ctx context.Context) (postrider.Layout, error) {
+	layout, err := t.deps.Layout(ctx)
+	if err == nil && layout.Before != 0 {
+		err = errUnsettled
+	}
+	return layout, err
 }
 
 func (t *Trimmer) complain(ctx context.Context, u eventstream.Usage, oldest uint64) {

@@ -49,7 +49,7 @@ func build(ctx context.Context, opts *options, base *process.Base) error {
 		return err
 	}
 	svc, err := scheduler.New(opts.Scheduler, scheduler.Deps{
-		Streams: base.Streams, Events: events, Retries: retries, Journal: entries, Config: store,
+		Streams: base.Streams, Events: events, Retries: retries, Journal: entries, Config: store, Topology: base.Topology,
 		Index: scheduler.NewRedisIndex(client), Instance: base.Config.Instance,
 		Logger: base.Logger, Telemetry: base.Telemetry,
 	})

@@ -27,10 +27,9 @@ const readAgain = 5
 // records is all that is needed of RETRIES.
 type records interface {
 	Last(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID) (*retrystream.Record, error)
-	Scan(ctx context.Context, shard int, filter retrystream.Filter, from uint64, fn func(retrystream.Record) error) error
+	ScanWebhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, from retrystream.Place, fn func(retrystream.Record) error) error
 	Remove(ctx context.Context, r retrystream.Record) error
-	RemoveWebhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, upTo uint64) (int64, error)
-	Shards() int
+	RemoveWebhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, upTo retrystream.Place) (int64, error)
 }
 
 // journal is all that is needed of the journal.
@@ -186,9 +185,8 @@ var errEnough = errors.New("read enough")
 // the webhook itself keeps a record from firing between the read and the removal, so without a mark
 // a delivery that is said to be cancelled would be attempted and wait again.
 func (c *Canceller) Waiting(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, reason string) (removed, marked int64, more bool, err error) {
-	shard := postrider.ShardOf(webhook, c.deps.Records.Shards())
 	var list []retrystream.Record
-	err = c.deps.Records.Scan(ctx, shard, retrystream.Filter{Account: account, Webhook: webhook}, 0, func(rec retrystream.Record) error {
+	err = c.deps.Records.ScanWebhook(ctx, account, webhook, retrystream.Place{}, func(rec retrystream.Record) error {
 		if len(list) == waitingChunk {
 			return errEnough
 		}
@@ -225,7 +223,6 @@ func (c *Canceller) Waiting(ctx context.Context, account postrider.AccountID, we
 // returns how many records it removed. The webhook's own state, which the caller set and confirmed,
 // keeps more from coming, and ends what comes due meanwhile.
 func (c *Canceller) Webhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, reason string) (int64, error) {
-	shard := postrider.ShardOf(webhook, c.deps.Records.Shards())
 	var removed int64
 	list := make([]retrystream.Record, 0, chunk)
 	flush := func() error {
@@ -235,9 +232,10 @@ func (c *Canceller) Webhook(ctx context.Context, account postrider.AccountID, we
 		if err := c.deps.Journal.Cancelled(ctx, list, reason); err != nil {
 			return err
 		}
-		// Every record of the webhook up to this one was read and journalled, in this or in an
+		// Every record of the webhook on this shard up to this one was read and journalled, in this or in an
 		// earlier turn, so the purge up to it removes nothing unread.
-		n, err := c.deps.Records.RemoveWebhook(ctx, account, webhook, list[len(list)-1].Sequence)
+		last := list[len(list)-1]
+		n, err := c.deps.Records.RemoveWebhook(ctx, account, webhook, retrystream.Place{Shard: last.Shard, Sequence: last.Sequence})
 		removed += n
 		if err != nil {
 			return err
@@ -246,7 +244,12 @@ func (c *Canceller) Webhook(ctx context.Context, account postrider.AccountID, we
 		list = list[:0]
 		return nil
 	}
-	err := c.deps.Records.Scan(ctx, shard, retrystream.Filter{Account: account, Webhook: webhook}, 0, func(rec retrystream.Record) error {
+	err := c.deps.Records.ScanWebhook(ctx, account, webhook, retrystream.Place{}, func(rec retrystream.Record) error {
+		if len(list) > 0 && list[0].Shard != rec.Shard {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
 		list = append(list, rec)
 		if len(list) == chunk {
 			return flush()

@@ -28,10 +28,10 @@ func (s *Server) GetBacklog(ctx context.Context, req *schedulerv1.GetBacklogRequ
 		return nil, err
 	}
 	webhook := postrider.WebhookID(req.GetWebhookId())
-	filter := retrystream.Filter{Account: postrider.AccountID(req.GetAccountId()), Webhook: webhook}
+	account := postrider.AccountID(req.GetAccountId())
 	counts := map[recordv1.RetryKind]*schedulerv1.BacklogCount{}
 	counted, until := 0, time.Now().Add(countTime)
-	err := s.deps.Records.Scan(ctx, postrider.ShardOf(webhook, s.deps.Records.Shards()), filter, 0, func(rec retrystream.Record) error {
+	err := s.deps.Records.ScanWebhook(ctx, account, webhook, retrystream.Place{}, func(rec retrystream.Record) error {
 		if counted++; counted > maxCounted || counted%1000 == 0 && time.Now().After(until) {
 			return errCounted
 		}

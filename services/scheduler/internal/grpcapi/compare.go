@@ -24,7 +24,7 @@ func (s *Server) CompareIndex(ctx context.Context, req *schedulerv1.CompareIndex
 	}
 	members := make([]retryset.Member, 0, len(req.GetRecords()))
 	for _, r := range req.GetRecords() {
-		if r.GetShard() < 0 || int(r.GetShard()) >= s.deps.Records.Shards() {
+		if r.GetShard() < 0 || int(r.GetShard()) >= s.deps.Records.Layout().Streams {
 			return nil, fault.InvalidFields(fault.Violation{Field: "records", Rule: "must name shards that there are"})
 		}
 		members = append(members, retryset.Member{Shard: int(r.GetShard()), Sequence: r.GetSequence()})

@@ -21,12 +21,12 @@ import (
 
 // records is all that is needed of RETRIES.
 type records interface {
-	Put(ctx context.Context, r *recordv1.Retry, done func(sequence uint64, err error)) error
+	Put(ctx context.Context, r *recordv1.Retry, done func(at retrystream.Place, err error)) error
 	Last(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID) (*retrystream.Record, error)
 	Release(ctx context.Context, r retrystream.Record, done func(error)) error
-	Scan(ctx context.Context, shard int, filter retrystream.Filter, from uint64, fn func(retrystream.Record) error) error
+	ScanWebhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, from retrystream.Place, fn func(retrystream.Record) error) error
 	GetAll(ctx context.Context, shard int, sequences []uint64) ([]*retrystream.Record, error)
-	Shards() int
+	Layout() postrider.Layout
 }
 
 // index is all that is needed of the index.

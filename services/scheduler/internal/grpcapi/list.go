@@ -39,11 +39,11 @@ func (s *Server) ListRetries(ctx context.Context, req *schedulerv1.ListRetriesRe
 		size = defaultPage
 	}
 	webhook := postrider.WebhookID(req.GetWebhookId())
-	filter := retrystream.Filter{Account: postrider.AccountID(req.GetAccountId()), Webhook: webhook}
+	account := postrider.AccountID(req.GetAccountId())
 	resp := &schedulerv1.ListRetriesResponse{}
-	err := s.deps.Records.Scan(ctx, postrider.ShardOf(webhook, s.deps.Records.Shards()), filter, from, func(rec retrystream.Record) error {
+	err := s.deps.Records.ScanWebhook(ctx, account, webhook, from, func(rec retrystream.Record) error {
 		if len(resp.GetRetries()) == size {
-			resp.NextPageToken = pageToken(rec.Sequence)
+			resp.NextPageToken = pageToken(retrystream.Place{Shard: rec.Shard, Sequence: rec.Sequence})
 			return errPageFull
 		}
 		resp.Retries = append(resp.Retries, waiting(rec))
@@ -69,21 +69,26 @@ func waiting(rec retrystream.Record) *schedulerv1.WaitingRetry {
 }
 
 // pageToken names the first record of the next page.
-func pageToken(sequence uint64) string {
-	return base64.RawURLEncoding.EncodeToString(binary.AppendUvarint([]byte{pageVersion}, sequence))
+func pageToken(at retrystream.Place) string {
+	b := binary.AppendUvarint([]byte{pageVersion}, uint64(at.Shard)) //nolint:gosec // not negative
+	return base64.RawURLEncoding.EncodeToString(binary.AppendUvarint(b, at.Sequence))
 }
 
 // pageVersion is the first byte of a token, so that a later form can be told apart.
-const pageVersion = 1
+const pageVersion = 2
 
-func parsePageToken(token string) (sequence uint64, ok bool) {
+func parsePageToken(token string) (at retrystream.Place, ok bool) {
 	if token == "" {
-		return 0, true
+		return at, true
 	}
 	b, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || len(b) < 2 || b[0] != pageVersion {
-		return 0, false
+	if err != nil || len(b) < 3 || b[0] != pageVersion {
+		return at, false
 	}
-	sequence, n := binary.Uvarint(b[1:])
-	return sequence, n == len(b)-1
+	shard, n := binary.Uvarint(b[1:])
+	if n <= 0 || shard >= postrider.MaxShards {
+		return at, false
+	}
+	sequence, m := binary.Uvarint(b[1+n:])
+	return retrystream.Place{Shard: int(shard), Sequence: sequence}, m > 0 && 1+n+m == len(b)
 }

@@ -7,29 +7,31 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/scheduler/internal/retryset"
 )
 
 func TestPageTokenIsReadAsItWasWritten(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		sequence := rapid.Uint64().Draw(t, "sequence")
-		got, ok := parsePageToken(pageToken(sequence))
+		at := retrystream.Place{Shard: rapid.IntRange(0, postrider.MaxShards-1).Draw(t, "shard"), Sequence: rapid.Uint64().Draw(t, "sequence")}
+		got, ok := parsePageToken(pageToken(at))
 		require.True(t, ok)
-		require.Equal(t, sequence, got)
+		require.Equal(t, at, got)
 	})
 }
 
 func FuzzPageToken(f *testing.F) {
-	for _, token := range []string{"", pageToken(7), "AQ", "Ag", "AYCA", "!", "AQEB"} {
+	for _, token := range []string{"", pageToken(retrystream.Place{Sequence: 7}), pageToken(retrystream.Place{Shard: 255, Sequence: 1 << 40}), "AQ", "Ag", "AgE", "AYCA", "!", "AQEB", "AgCAAQ"} {
 		f.Add(token)
 	}
 	f.Fuzz(func(t *testing.T, token string) {
-		sequence, ok := parsePageToken(token)
+		at, ok := parsePageToken(token)
 		if ok && token != "" {
-			again, ok := parsePageToken(pageToken(sequence))
+			again, ok := parsePageToken(pageToken(at))
 			require.True(t, ok)
-			require.Equal(t, sequence, again)
+			require.Equal(t, at, again)
 		}
 	})
 }

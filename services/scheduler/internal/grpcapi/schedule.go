@@ -103,12 +103,12 @@ func (s *Server) store(ctx context.Context, retries []*recordv1.Retry) (results 
 	var pending sync.WaitGroup
 	for i, r := range retries {
 		pending.Add(1)
-		err := s.deps.Records.Put(ctx, r, func(sequence uint64, err error) {
-			results[i], records[i] = s.result(r, sequence, err)
+		err := s.deps.Records.Put(ctx, r, func(at retrystream.Place, err error) {
+			results[i], records[i] = s.result(r, at, err)
 			pending.Done()
 		})
 		if err != nil {
-			results[i], _ = s.result(r, 0, err)
+			results[i], _ = s.result(r, retrystream.Place{}, err)
 			pending.Done()
 		}
 	}
@@ -124,13 +124,12 @@ func (s *Server) store(ctx context.Context, retries []*recordv1.Retry) (results 
 
 // result is the verdict on one record, and the record that stands. Only a proof that the record
 // stands is STORED.
-func (s *Server) result(r *recordv1.Retry, sequence uint64, err error) (*schedulerv1.ScheduleResult, retrystream.Record) {
+func (s *Server) result(r *recordv1.Retry, at retrystream.Place, err error) (*schedulerv1.ScheduleResult, retrystream.Record) {
 	var superseded *retrystream.SupersededError
 	switch {
 	case err == nil:
-		shard := postrider.ShardOf(postrider.WebhookID(r.GetDelivery().GetWebhookId()), s.deps.Records.Shards())
-		return &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED, Sequence: sequence},
-			retrystream.Record{Shard: shard, Sequence: sequence, Retry: r}
+		return &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED, Sequence: at.Sequence},
+			retrystream.Record{Shard: at.Shard, Sequence: at.Sequence, Retry: r}
 	case errors.As(err, &superseded):
 		return &schedulerv1.ScheduleResult{Status: schedulerv1.ScheduleStatus_SCHEDULE_STATUS_SUPERSEDED, Sequence: superseded.Standing.Sequence},
 			superseded.Standing

@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	"github.com/postrider/postrider/services/scheduler/internal/retryset"
@@ -28,12 +27,12 @@ const (
 
 // place is where a held record stands, and its event.
 type place struct {
-	event    uint64 // sequence in EVENTS
-	sequence uint64 // sequence in RETRIES
+	event uint64 // sequence in EVENTS
+	retrystream.Place
 }
 
 func byEvent(a, b place) int {
-	return cmp.Or(cmp.Compare(a.event, b.event), cmp.Compare(a.sequence, b.sequence))
+	return cmp.Or(cmp.Compare(a.event, b.event), cmp.Compare(a.Shard, b.Shard), cmp.Compare(a.Sequence, b.Sequence))
 }
 
 // drain releases what is held for an active webhook, in the order of its events and at its
@@ -85,8 +84,7 @@ func (m *Manager) anyHeld(ctx context.Context, w webhooks.Webhook) (bool, error)
 }
 
 func (m *Manager) scanHeld(ctx context.Context, w webhooks.Webhook, fn func(retrystream.Record) error) error {
-	shard := postrider.ShardOf(w.ID, m.deps.Records.Shards())
-	err := m.deps.Records.Scan(ctx, shard, retrystream.Filter{Account: w.Account, Webhook: w.ID}, 0, func(rec retrystream.Record) error {
+	err := m.deps.Records.ScanWebhook(ctx, w.Account, w.ID, retrystream.Place{}, func(rec retrystream.Record) error {
 		if rec.Retry.GetKind() != recordv1.RetryKind_RETRY_KIND_HELD {
 			return nil
 		}
@@ -114,7 +112,7 @@ func (m *Manager) CountHeld(ctx context.Context, w webhooks.Webhook) (int64, err
 func (m *Manager) collect(ctx context.Context, w webhooks.Webhook) (places []place, more bool, err error) {
 	var window latest
 	err = m.scanHeld(ctx, w, func(rec retrystream.Record) error {
-		heap.Push(&window, place{event: rec.Retry.GetDelivery().GetEventSequence(), sequence: rec.Sequence})
+		heap.Push(&window, place{rec.Retry.GetDelivery().GetEventSequence(), retrystream.Place{Shard: rec.Shard, Sequence: rec.Sequence}})
 		if len(window) > m.cfg.Window {
 			heap.Pop(&window)
 			more = true
@@ -156,20 +154,9 @@ func (m *Manager) releaseInOrder(ctx context.Context, w webhooks.Webhook, places
 // releaseChunk journals that the deliveries are pending again and releases their records. A
 // crash in between leaves held records of an active webhook, which the next look releases.
 func (m *Manager) releaseChunk(ctx context.Context, w webhooks.Webhook, chunk []place) error {
-	shard := postrider.ShardOf(w.ID, m.deps.Records.Shards())
-	sequences := make([]uint64, 0, len(chunk))
-	for _, p := range chunk {
-		sequences = append(sequences, p.sequence)
-	}
-	found, err := m.deps.Records.GetAll(ctx, shard, sequences)
+	list, err := m.standing(ctx, chunk)
 	if err != nil {
 		return fmt.Errorf("read what is held for %s: %w", w.ID, err)
-	}
-	list := make([]retrystream.Record, 0, len(found))
-	for _, rec := range found {
-		if rec != nil {
-			list = append(list, *rec)
-		}
 	}
 	if len(list) == 0 {
 		return nil
@@ -203,6 +190,31 @@ func (m *Manager) releaseChunk(ctx context.Context, w webhooks.Webhook, chunk []
 	}
 	m.deps.Metrics.resumed(ctx, released)
 	return errors.Join(failed...)
+}
+
+// standing reads the records of the places that are still there, in their order.
+func (m *Manager) standing(ctx context.Context, chunk []place) ([]retrystream.Record, error) {
+	sequences := make(map[int][]uint64) // of each shard
+	for _, p := range chunk {
+		sequences[p.Shard] = append(sequences[p.Shard], p.Sequence)
+	}
+	found := make(map[retrystream.Place]*retrystream.Record, len(chunk))
+	for shard, list := range sequences {
+		records, err := m.deps.Records.GetAll(ctx, shard, list)
+		if err != nil {
+			return nil, err
+		}
+		for i, rec := range records {
+			found[retrystream.Place{Shard: shard, Sequence: list[i]}] = rec
+		}
+	}
+	list := make([]retrystream.Record, 0, len(chunk))
+	for _, p := range chunk {
+		if rec := found[p.Place]; rec != nil {
+			list = append(list, *rec)
+		}
+	}
+	return list, nil
 }
 
 // latest is a heap with the place of the latest event on top.

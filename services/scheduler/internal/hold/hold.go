@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -51,7 +50,6 @@ func Holdable(kind recordv1.RetryKind, due, now time.Time) bool {
 
 // Hold turns what waits for an inactive webhook into held records. It returns how many.
 func (m *Manager) Hold(ctx context.Context, w webhooks.Webhook) (int64, error) {
-	shard := postrider.ShardOf(w.ID, m.deps.Records.Shards())
 	var held int64
 	chunk := make([]retrystream.Record, 0, holdChunk)
 	flush := func() error {
@@ -66,7 +64,7 @@ func (m *Manager) Hold(ctx context.Context, w webhooks.Webhook) (int64, error) {
 		chunk = chunk[:0]
 		return err
 	}
-	err := m.deps.Records.Scan(ctx, shard, retrystream.Filter{Account: w.Account, Webhook: w.ID}, 0, func(rec retrystream.Record) error {
+	err := m.deps.Records.ScanWebhook(ctx, w.Account, w.ID, retrystream.Place{}, func(rec retrystream.Record) error {
 		if !Holdable(rec.Retry.GetKind(), rec.Retry.GetDueTime().AsTime(), m.deps.Now()) {
 			return nil
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
@@ -43,7 +44,7 @@ func TestWindowKeepsTheEarliestEvents(t *testing.T) {
 		size := rapid.IntRange(1, 50).Draw(t, "window")
 		all := make([]place, n)
 		for i := range all {
-			all[i] = place{event: rapid.Uint64Range(0, 50).Draw(t, "event"), sequence: uint64(i)}
+			all[i] = place{rapid.Uint64Range(0, 50).Draw(t, "event"), retrystream.Place{Shard: rapid.IntRange(0, 2).Draw(t, "shard"), Sequence: uint64(i)}}
 		}
 		var window latest
 		for _, i := range rand.Perm(n) {

@@ -21,11 +21,10 @@ import (
 
 // records is all that is needed of RETRIES.
 type records interface {
-	Scan(ctx context.Context, shard int, filter retrystream.Filter, from uint64, fn func(retrystream.Record) error) error
+	ScanWebhook(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, from retrystream.Place, fn func(retrystream.Record) error) error
 	GetAll(ctx context.Context, shard int, sequences []uint64) ([]*retrystream.Record, error)
 	ReplaceAsync(ctx context.Context, old retrystream.Record, r *recordv1.Retry, done func(sequence uint64, err error)) error
 	Release(ctx context.Context, r retrystream.Record, done func(error)) error
-	Shards() int
 }
 
 // events is all that is needed of EVENTS.

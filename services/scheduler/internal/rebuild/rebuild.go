@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	"github.com/postrider/postrider/services/scheduler/internal/retryset"
@@ -20,7 +21,7 @@ import (
 // records is all that is needed of RETRIES.
 type records interface {
 	ScanIndex(ctx context.Context, shard int, fn func(retrystream.Entry) error) error
-	Shards() int
+	Layout() postrider.Layout
 }
 
 // index is all that is needed of the index.
@@ -162,7 +163,7 @@ func (r *Rebuilder) read(ctx context.Context, build *retryset.Rebuild, full chan
 	var n atomic.Int64
 	var readers sync.WaitGroup
 	slots := make(chan struct{}, maxShards)
-	errs := make([]error, r.deps.Records.Shards())
+	errs := make([]error, r.deps.Records.Layout().Streams)
 	for shard := range errs {
 		slots <- struct{}{}
 		readers.Go(func() {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/pkg/telemetry"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -30,7 +31,7 @@ type list struct {
 
 var errRead = errors.New("the stream did not answer")
 
-func (l *list) Shards() int { return 1 }
+func (l *list) Layout() postrider.Layout { return postrider.Layout{Shards: 1, Streams: 1} }
 
 func (l *list) ScanIndex(ctx context.Context, _ int, fn func(retrystream.Entry) error) error {
 	if l.fails > 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"time"
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
@@ -20,8 +19,8 @@ import (
 // replicas, and the server that may fire the record, exactly one makes the delivery due.
 func (l *Loop) handle(ctx context.Context, members []retryset.Member) {
 	shard := members[0].Shard
-	if shard >= l.deps.Records.Shards() {
-		l.giveBack(members, time.Time{}) // of another deployment that used this Redis
+	if shard >= l.deps.Records.Layout().Streams {
+		l.giveBack(members, l.deps.Now().Add(again)) // of a shard that is so new that we do not know of it yet
 		return
 	}
 	sequences := make([]uint64, 0, len(members))

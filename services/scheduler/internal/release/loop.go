@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/scheduler/internal/retryset"
 	"github.com/postrider/postrider/services/scheduler/internal/webhooks"
@@ -30,7 +31,7 @@ type index interface {
 type records interface {
 	GetAll(ctx context.Context, shard int, sequences []uint64) ([]*retrystream.Record, error)
 	Release(ctx context.Context, r retrystream.Record, done func(error)) error
-	Shards() int
+	Layout() postrider.Layout
 }
 
 // holder holds records of inactive webhooks.

@@ -24,7 +24,7 @@ import (
 type records interface {
 	ScanIndex(ctx context.Context, shard int, fn func(retrystream.Entry) error) error
 	GetAll(ctx context.Context, shard int, sequences []uint64) ([]*retrystream.Record, error)
-	Shards() int
+	Layout() postrider.Layout
 }
 
 // index is all that is needed of the index.
@@ -128,7 +128,7 @@ func (s *Sweeper) Pass(ctx context.Context) error {
 	begun := time.Now()
 	var total int64
 	var errs []error
-	for shard := range s.deps.Records.Shards() {
+	for shard := range s.deps.Records.Layout().Streams {
 		p := &pass{Sweeper: s, shard: shard, look: make(map[postrider.WebhookID]bool)}
 		err := s.deps.Records.ScanIndex(ctx, shard, func(e retrystream.Entry) error { return p.entry(ctx, e) })
 		if err == nil {

@@ -16,7 +16,7 @@ import (
 )
 
 func (p *program) backupCommand() *cobra.Command {
-	return p.natsCommand(&cobra.Command{
+	return p.folderCommand(&cobra.Command{
 		Use:   "backup DIR",
 		Short: "Take a backup of the record out of NATS",
 		Long: `Take a backup of every stream and bucket, while everything runs, into a new folder. No redrive of
@@ -31,7 +31,7 @@ in the backup. The keyset of secrets (POSTRIDER_ENCRYPTION_KEY) is not in it eit
 }
 
 func (p *program) restoreCommand() *cobra.Command {
-	return p.natsCommand(&cobra.Command{
+	return p.folderCommand(&cobra.Command{
 		Use:   "restore DIR",
 		Short: "Put a backup into an empty NATS",
 		Long: `Put a backup into a NATS that holds no Postrider, before any service is started. Redis may be empty.
@@ -45,8 +45,22 @@ Deliveries that were made after the backup are made again, with the same webhook
 	})
 }
 
-// natsCommand is a command that works on NATS itself, with a folder.
-func (p *program) natsCommand(c *cobra.Command, do func(context.Context, *nats.Conn, string, *progress) (*backup.Manifest, error)) *cobra.Command {
+// folderCommand is a natsCommand that works with a folder.
+func (p *program) folderCommand(c *cobra.Command, do func(context.Context, *nats.Conn, string, *progress) (*backup.Manifest, error)) *cobra.Command {
+	c.Args = cobra.ExactArgs(1)
+	return p.natsCommand(c, func(ctx context.Context, nc *nats.Conn, args []string) error {
+		g := p.progress()
+		m, err := do(ctx, nc, args[0], g)
+		g.end()
+		if err != nil {
+			return err
+		}
+		return p.showManifest(m)
+	})
+}
+
+// natsCommand is a command that works on NATS itself.
+func (p *program) natsCommand(c *cobra.Command, do func(context.Context, *nats.Conn, []string) error) *cobra.Command {
 	cfg := natsconn.Default()
 	f := c.Flags()
 	p.stringVar(f, &cfg.URL, "nats-url", "POSTRIDER_NATS_URL", cfg.URL, "NATS servers, separated by commas")
@@ -55,7 +69,6 @@ func (p *program) natsCommand(c *cobra.Command, do func(context.Context, *nats.C
 	p.stringVar(f, &cfg.CAFile, "nats-ca-file", "POSTRIDER_NATS_CA_FILE", "", "PEM file of the CAs of the servers' certificates")
 	p.stringVar(f, &cfg.CertFile, "nats-cert-file", "POSTRIDER_NATS_CERT_FILE", "", "PEM file of the client's certificate")
 	p.stringVar(f, &cfg.KeyFile, "nats-key-file", "POSTRIDER_NATS_KEY_FILE", "", "PEM file of the client's private key")
-	c.Args = cobra.ExactArgs(1)
 	c.RunE = p.local(func(ctx context.Context, args []string) error {
 		log, _ := telemetry.Logger(telemetry.Config{LogLevel: "warn", LogFormat: telemetry.FormatText}, p.Err)
 		nc, err := natsconn.Connect(ctx, cfg, "postrider/"+c.Name(), log)
@@ -63,13 +76,7 @@ func (p *program) natsCommand(c *cobra.Command, do func(context.Context, *nats.C
 			return err
 		}
 		defer nc.Close()
-		g := p.progress()
-		m, err := do(ctx, nc, args[0], g)
-		g.end()
-		if err != nil {
-			return err
-		}
-		return p.showManifest(m)
+		return do(ctx, nc, args)
 	})
 	return c
 }

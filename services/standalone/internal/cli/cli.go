@@ -106,7 +106,7 @@ func (p *program) root() *cobra.Command {
 	add("run", p.upCommand(), p.encryptionKeyCommand())
 	add("events", p.publishCommand(), p.listenCommand(), p.eventsCommand(), p.deliveriesCommand(), p.deadLettersCommand(), p.replaysCommand())
 	add("manage", p.accountsCommand(), p.keysCommand(), p.webhooksCommand(), p.eventTypesCommand())
-	add("run", p.doctorCommand(), p.benchCommand(), p.reconcileCommand(), p.recorderCommand(), p.backupCommand(), p.restoreCommand())
+	add("run", p.doctorCommand(), p.benchCommand(), p.reconcileCommand(), p.recorderCommand(), p.backupCommand(), p.restoreCommand(), p.shardsCommand())
 	add("events", p.ledgerCommand(), p.activityCommand())
 	add("manage", p.auditCommand(), p.portalLinkCommand())
 	root.AddCommand(p.versionCommand())

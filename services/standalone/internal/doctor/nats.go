@@ -115,21 +115,24 @@ func (r *Report) room(check, of string, used, limit int64, mend string) {
 // size is a number of bytes for people.
 func size(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
 
-// shards compares the number of shards, on which the names of streams depend.
+// shards looks at the number of shards, on which the names of streams depend.
 func (r *Report) shards(ctx context.Context, c *stream.Client) bool {
-	n, err := topology.Inspect(ctx, c)
+	l, err := topology.Inspect(ctx, c)
 	switch want := c.Config().Shards; {
+	case errors.Is(err, topology.ErrNone):
+		r.warn("shards", "start a service: it makes everything that is missing", "no number of shards is stored yet")
+		return true
 	case err != nil:
 		r.fail("shards", mendRights, "%v", err)
 		return false
-	case n != 0 && n != want:
-		r.fail("shards", fmt.Sprintf("set POSTRIDER_STREAMS_SHARDS to %d", n), "the streams have %d shards, but %d are configured", n, want)
-		return false
-	case n == 0:
-		r.warn("shards", "start a service: it makes everything that is missing", "no number of shards is stored yet")
+	case l.Before != 0:
+		r.warn("shards", "wait until the schedulers have moved what waits: postrider shards shows how much is left", "their number is being changed from %d to %d", l.Before, l.Shards)
+	case l.Shards != want:
+		r.warn("shards", fmt.Sprintf("set POSTRIDER_STREAMS_SHARDS to %d, or change them with postrider shards set %d", l.Shards, want), "there are %d shards, but a new system would get %d", l.Shards, want)
 	default:
-		r.ok("shards", "%d, as configured", n)
+		r.ok("shards", "%d, as configured", l.Shards)
 	}
+	c.SetLayout(l)
 	return true
 }
 

@@ -89,7 +89,7 @@ func (g *ground) furnish(t *testing.T) *ground {
 	require.NoError(t, err)
 	_, err = topology.Ensure(ctx, c)
 	require.NoError(t, err)
-	leases, err := shardlease.New(c, "dispatcher-1", 1, shardlease.Default(), logtest.New(t))
+	leases, err := shardlease.New(c, "dispatcher-1", c.Layout, shardlease.Default(), logtest.New(t))
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
