@@ -123,15 +123,20 @@ type shard struct {
 
 // Ensure creates the streams.
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Streams, error) {
-	s := &Streams{c: c, cfg: cfg, slots: make(chan struct{}, maxInFlight), run: rand.Text()}
-	s.shards.Store(&[]*shard{})
 	for n := range c.Layout().Streams {
 		if _, err := c.EnsureStream(ctx, streamConfig(n)); err != nil {
 			return nil, err
 		}
 	}
+	return Open(ctx, c, cfg), nil
+}
+
+// Open is Ensure of streams that are there, and stay as they are.
+func Open(ctx context.Context, c *stream.Client, cfg Config) *Streams {
+	s := &Streams{c: c, cfg: cfg, slots: make(chan struct{}, maxInFlight), run: rand.Text()}
+	s.shards.Store(&[]*shard{})
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	return s, nil
+	return s
 }
 
 // Grow makes the streams of shards that are not there, up to so many, like those of the first. Whoever

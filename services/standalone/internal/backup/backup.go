@@ -20,12 +20,15 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
+	"github.com/postrider/postrider/pkg/stream/topology"
 )
 
 // order is that in which streams are taken. What moves from one to another while they are taken must
 // be in the later one, or in both, never in neither; so each stands before those that its messages
-// move on to.
+// move on to. What moves within one is in its tail.
 //
 // A redrive is the one that goes back, from DEADLETTERS to RETRIES: none may run meanwhile.
 var order = []string{
@@ -77,6 +80,8 @@ type Stream struct {
 	Messages uint64 `json:"messages"`
 	// LastSequence of EVENTS is the last event that is in the backup.
 	LastSequence uint64 `json:"last_sequence"`
+	// Tail is how many messages go along with the copy, of those that were stored while it was made.
+	Tail int `json:"tail,omitempty"`
 }
 
 // Progress is told how far a backup or a restore is: the stream, which of how many it is, and of
@@ -101,6 +106,10 @@ func Take(ctx context.Context, nc *nats.Conn, dir string, tell Progress) (*Manif
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("a backup goes into a new folder: %w", err)
 	}
+	before, err := settled(ctx, nc)
+	if err != nil {
+		return nil, err
+	}
 	m := &Manifest{Started: time.Now().UTC()}
 	var done int64
 	for i, name := range names {
@@ -113,12 +122,83 @@ func Take(ctx context.Context, nc *nats.Conn, dir string, tell Progress) (*Manif
 		}
 		m.Streams = append(m.Streams, s)
 	}
+	// Deliveries that move from shard to shard may have been in neither when it was taken.
+	if after, err := settled(ctx, nc); err != nil || after != before {
+		return nil, errors.Join(err, errUnsettled)
+	}
 	m.Finished = time.Now().UTC()
 	return m, write(filepath.Join(dir, manifestFile), m)
 }
 
-// take writes one stream's archive and what describes it, and tells how many bytes more are written.
+// errUnsettled says that deliveries may be on their way from shard to shard.
+var errUnsettled = errors.New("the number of shards is being changed: take a backup when that is finished")
+
+// settled is into how many shards deliveries are split; an error while that changes.
+func settled(ctx context.Context, nc *nats.Conn) (postrider.Layout, error) {
+	c, err := stream.New(nc, stream.Default())
+	if err != nil {
+		return postrider.Layout{}, err
+	}
+	defer c.Close()
+	layout, err := topology.Inspect(ctx, c)
+	switch {
+	case errors.Is(err, topology.ErrNone):
+		return layout, nil
+	case err == nil && layout.Before != 0:
+		return layout, errUnsettled
+	}
+	return layout, err
+}
+
+// take writes one stream and what describes it, and tells how many bytes more are written.
 func take(ctx context.Context, nc *nats.Conn, dir, name string, more func(int)) (Stream, error) {
+	for try := 1; ; try++ {
+		s, err := takeCopy(ctx, nc, dir, name, more)
+		if err != nil || !isBucket(name) {
+			return s, err
+		}
+		quiet, err := unchanged(ctx, nc, s)
+		if err != nil || quiet {
+			return s, err
+		}
+		if try == copies {
+			return s, errors.New("it was written to during each of many copies")
+		}
+		if err := errors.Join(os.Remove(filepath.Join(dir, name+dataSuffix)), os.Remove(filepath.Join(dir, name+metaSuffix))); err != nil {
+			return s, err
+		}
+	}
+}
+
+// unchanged says whether nothing was stored in a stream since its copy began.
+func unchanged(ctx context.Context, nc *nats.Conn, s Stream) (bool, error) {
+	c, err := stream.New(nc, stream.Default())
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	last, err := c.LastSequence(ctx, s.Name)
+	return last == s.LastSequence, err
+}
+
+// takeCopy writes the server's copy of a stream, and the tail of one whose messages go round.
+func takeCopy(ctx context.Context, nc *nats.Conn, dir, name string, more func(int)) (Stream, error) {
+	if !goesRound(name) {
+		return takeArchive(ctx, nc, dir, name, more)
+	}
+	rest, err := beginTail(nc, dir, name, more)
+	if err != nil {
+		return Stream{}, err
+	}
+	s, err := takeArchive(ctx, nc, dir, name, more)
+	if err != nil {
+		return Stream{}, errors.Join(err, rest.close())
+	}
+	s.Tail, err = rest.end(ctx, nc, s.LastSequence)
+	return s, err
+}
+
+func takeArchive(ctx context.Context, nc *nats.Conn, dir, name string, more func(int)) (Stream, error) {
 	data, err := create(filepath.Join(dir, name+dataSuffix))
 	if err != nil {
 		return Stream{}, err
@@ -209,6 +289,9 @@ func Restore(ctx context.Context, nc *nats.Conn, dir string, tell Progress) (*Ma
 			return nil, fmt.Errorf("restore %s: %w", s.Name, err)
 		}
 	}
+	if err := putTails(ctx, nc, dir, m.Streams); err != nil {
+		return nil, err
+	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, err
@@ -237,6 +320,12 @@ func put(ctx context.Context, nc *nats.Conn, dir string, s Stream, more func(int
 	}
 	return nil
 }
+
+// In a bucket each write of a key takes a message out of one file and puts another into the last: a copy
+// during which a bucket was written to is taken again, so many times.
+const copies = 100
+
+func isBucket(name string) bool { return strings.HasPrefix(name, "KV_") }
 
 // shrinks says whether an archive may have less than the server counted when it began to write it: from a
 // work queue things go on to be removed, and from a bucket the values that others replace.

@@ -20,6 +20,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
+	"github.com/postrider/postrider/pkg/stream/topology"
 	"github.com/postrider/postrider/services/standalone/internal/backup"
 	"github.com/postrider/postrider/test/fixture/natstest"
 )
@@ -31,6 +32,8 @@ func open(t *testing.T, nc *nats.Conn) (*stream.Client, *eventstream.Stream) {
 	c, err := stream.New(nc, stream.Default())
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
+	_, err = topology.Ensure(t.Context(), c)
+	require.NoError(t, err)
 	events, err := eventstream.Ensure(t.Context(), c, eventstream.Default())
 	require.NoError(t, err)
 	_, err = deliverystream.Ensure(t.Context(), c, deliverystream.Default())
