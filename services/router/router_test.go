@@ -191,7 +191,7 @@ func (b *bench) routed(t *testing.T, event string) []*recordv1.Routed {
 
 func (b *bench) awaitRouted(t *testing.T) {
 	t.Helper()
-	consumer, err := b.events.Router(t.Context())
+	consumer, err := b.events.Of(b.account).Router(t.Context())
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		info, err := consumer.Info(t.Context())
@@ -243,7 +243,7 @@ func TestALargePayloadIsReferredTo(t *testing.T) {
 	d := b.take(t, 1)[0]
 	require.True(t, d.GetDataByReference())
 	require.Empty(t, d.GetData())
-	ev, err := b.events.Get(t.Context(), d.GetEventSequence())
+	ev, err := b.events.Get(t.Context(), b.account, d.GetEventSequence())
 	require.NoError(t, err)
 	require.Len(t, ev.GetData(), 100_002)
 }
@@ -265,7 +265,7 @@ func TestTenThousandMatchesAreRoutedOnceEach(t *testing.T) {
 	entries := b.routed(t, ev.GetId())
 	require.Len(t, entries, n/1000)
 	b.awaitRouted(t)
-	consumer, err := b.events.Router(t.Context())
+	consumer, err := b.events.Of(b.account).Router(t.Context())
 	require.NoError(t, err)
 	info, err := consumer.Info(t.Context())
 	require.NoError(t, err)

@@ -78,7 +78,7 @@ func TestAnEventIsReadAsItWasStored(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, stored.Duplicate)
 
-	got, err := s.Get(t.Context(), stored.Sequence)
+	got, err := s.Get(t.Context(), account, stored.Sequence)
 	require.NoError(t, err)
 	require.True(t, proto.Equal(ev, got))
 	got, sequence, err := s.Find(t.Context(), account, postrider.EventID(ev.GetId()))
@@ -86,7 +86,7 @@ func TestAnEventIsReadAsItWasStored(t *testing.T) {
 	require.Equal(t, stored.Sequence, sequence)
 	require.True(t, proto.Equal(ev, got))
 
-	_, err = s.Get(t.Context(), stored.Sequence+1)
+	_, err = s.Get(t.Context(), account, stored.Sequence+1)
 	require.ErrorIs(t, err, eventstream.ErrNotFound)
 	_, _, err = s.Find(t.Context(), postrider.NewAccountID(), postrider.EventID(ev.GetId()))
 	require.ErrorIs(t, err, eventstream.ErrNotFound, "another account's")
@@ -126,10 +126,10 @@ func TestAFullStreamRefusesAndProvesThatNothingWasStored(t *testing.T) {
 	}
 	require.ErrorIs(t, err, stream.ErrFull)
 	require.True(t, stream.NotStored(err))
-	usage, err := s.Usage(t.Context())
+	usage, err := s.Of("acc_1").Usage(t.Context())
 	require.NoError(t, err)
 	require.LessOrEqual(t, usage.Bytes, uint64(1024))
-	require.NoError(t, s.Trim(t.Context(), usage.LastSequence))
+	require.NoError(t, s.Of("acc_1").Trim(t.Context(), usage.LastSequence))
 	_, err = publish(t, s, event("acc_1", ""))
 	require.NoError(t, err)
 }
@@ -148,11 +148,11 @@ func TestWhatWasTrimmedIsKnown(t *testing.T) {
 		_, err := publish(t, s, event("acc_1", strconv.Itoa(i)))
 		require.NoError(t, err)
 	}
-	require.NoError(t, s.Trim(t.Context(), 0))
-	require.NoError(t, s.Trim(t.Context(), 1))
+	require.NoError(t, s.Of("acc_1").Trim(t.Context(), 0))
+	require.NoError(t, s.Of("acc_1").Trim(t.Context(), 1))
 	require.False(t, since(), "nothing is below the first")
-	require.NoError(t, s.Trim(t.Context(), 6))
-	usage, err := s.Usage(t.Context())
+	require.NoError(t, s.Of("acc_1").Trim(t.Context(), 6))
+	usage, err := s.Of("acc_1").Usage(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 5, usage.Messages)
 	require.EqualValues(t, 6, usage.FirstSequence)
@@ -160,8 +160,8 @@ func TestWhatWasTrimmedIsKnown(t *testing.T) {
 	trimmed, err := s.TrimmedSince(t.Context(), time.Now().Add(time.Minute))
 	require.NoError(t, err)
 	require.False(t, trimmed)
-	require.NoError(t, s.Trim(t.Context(), 11))
-	require.NoError(t, s.Trim(t.Context(), 3), "again, by another that came late")
+	require.NoError(t, s.Of("acc_1").Trim(t.Context(), 11))
+	require.NoError(t, s.Of("acc_1").Trim(t.Context(), 3), "again, by another that came late")
 	require.True(t, since())
 }
 
@@ -173,7 +173,7 @@ func TestADeletedRouterGoesOnAtItsCheckpoint(t *testing.T) {
 		require.NoError(t, err)
 	}
 	first := func() uint64 {
-		consumer, err := s.Router(t.Context())
+		consumer, err := s.Of("acc_1").Router(t.Context())
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
@@ -187,8 +187,8 @@ func TestADeletedRouterGoesOnAtItsCheckpoint(t *testing.T) {
 		return got
 	}
 	require.EqualValues(t, 1, first())
-	require.NoError(t, s.Checkpoint(t.Context(), 7))
-	require.NoError(t, s.Checkpoint(t.Context(), 5), "moves only forward")
+	require.NoError(t, s.Of("acc_1").Checkpoint(t.Context(), 7))
+	require.NoError(t, s.Of("acc_1").Checkpoint(t.Context(), 5), "moves only forward")
 	require.NoError(t, c.JetStream().DeleteConsumer(t.Context(), "EVENTS", "router"))
 	require.EqualValues(t, 8, first())
 }
@@ -200,52 +200,52 @@ func TestARestoredStreamIsAnotherIncarnation(t *testing.T) {
 		_, err := publish(t, s, event("acc_1", strconv.Itoa(i)))
 		require.NoError(t, err)
 	}
-	require.NoError(t, s.Checkpoint(t.Context(), 5))
+	require.NoError(t, s.Of("acc_1").Checkpoint(t.Context(), 5))
 	again := func() *eventstream.Stream {
 		t.Helper()
 		s, err := eventstream.Ensure(t.Context(), c, eventstream.Default())
 		require.NoError(t, err)
 		return s
 	}
-	require.Equal(t, s.Incarnation(), again().Incarnation(), "a restart changes nothing")
+	require.Equal(t, s.Incarnation("acc_1"), again().Incarnation("acc_1"), "a restart changes nothing")
 
 	// A backup from before event 5 was stored. A restore keeps the time of creation, so what is
 	// left to see it by is the checkpoint, here moved instead of the stream.
-	require.NoError(t, s.Checkpoint(t.Context(), 11))
+	require.NoError(t, s.Of("acc_1").Checkpoint(t.Context(), 11))
 	restored := again()
-	require.NotEqual(t, s.Incarnation(), restored.Incarnation())
-	require.Equal(t, restored.Incarnation(), again().Incarnation(), "it is told once")
+	require.NotEqual(t, s.Incarnation("acc_1"), restored.Incarnation("acc_1"))
+	require.Equal(t, restored.Incarnation("acc_1"), again().Incarnation("acc_1"), "it is told once")
 
 	// The old checkpoint says nothing about this stream: routing begins with the first event.
-	consumer, err := restored.Router(t.Context())
+	consumer, err := restored.Of("acc_1").Router(t.Context())
 	require.NoError(t, err)
 	info, err := consumer.Info(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 10, info.Pending)
-	require.NoError(t, restored.Checkpoint(t.Context(), 3), "and checkpoints begin anew")
+	require.NoError(t, restored.Of("acc_1").Checkpoint(t.Context(), 3), "and checkpoints begin anew")
 	require.NoError(t, c.JetStream().DeleteConsumer(t.Context(), "EVENTS", "router"))
-	consumer, err = restored.Router(t.Context())
+	consumer, err = restored.Of("acc_1").Router(t.Context())
 	require.NoError(t, err)
 	info, err = consumer.Info(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 7, info.Pending)
 
 	require.NoError(t, c.JetStream().DeleteStream(t.Context(), "EVENTS"))
-	require.NotEqual(t, restored.Incarnation(), again().Incarnation(), "a stream made anew is another too")
+	require.NotEqual(t, restored.Incarnation("acc_1"), again().Incarnation("acc_1"), "a stream made anew is another too")
 }
 
 // A restore that took nothing away that the checkpoint knows of is told by whoever restores.
 func TestARestoreThatIsToldIsAnotherIncarnation(t *testing.T) {
 	t.Parallel()
 	s, c := open(t, natstest.Start(t), eventstream.Default())
-	require.NoError(t, s.Checkpoint(t.Context(), 3))
+	require.NoError(t, s.Of("acc_1").Checkpoint(t.Context(), 3))
 	require.NoError(t, eventstream.Restored(t.Context(), c.JetStream()))
 	restored, err := eventstream.Ensure(t.Context(), c, eventstream.Default())
 	require.NoError(t, err)
-	require.NotEqual(t, s.Incarnation(), restored.Incarnation())
+	require.NotEqual(t, s.Incarnation("acc_1"), restored.Incarnation("acc_1"))
 	again, err := eventstream.Ensure(t.Context(), c, eventstream.Default())
 	require.NoError(t, err)
-	require.Equal(t, restored.Incarnation(), again.Incarnation(), "it is told once")
+	require.Equal(t, restored.Incarnation("acc_1"), again.Incarnation("acc_1"), "it is told once")
 }
 
 func TestAServerThatTakesTooLittleIsRefusedAtTheStart(t *testing.T) {
@@ -275,7 +275,7 @@ func TestAnUpgradedRouterKeepsItsPlace(t *testing.T) {
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: 3,
 	})
 	require.NoError(t, err)
-	_, err = s.Router(t.Context())
+	_, err = s.Of("acc_1").Router(t.Context())
 	require.NoError(t, err)
 	con, err := c.JetStream().Consumer(t.Context(), "EVENTS", "router")
 	require.NoError(t, err)

@@ -131,9 +131,9 @@ func TestEachPlantedImbalanceIsNamedAndNothingElse(t *testing.T) {
 // last routes the event that event() published last to nobody but itself, and ends it.
 func (w *world) last(d *recordv1.Delivery) *recordv1.Delivery {
 	w.t.Helper()
-	found, err := w.events.Usage(w.t.Context())
+	found, err := w.events.Segments()[0].Usage(w.t.Context())
 	require.NoError(w.t, err)
-	ev, err := w.events.Get(w.t.Context(), found.LastSequence)
+	ev, err := w.events.Get(w.t.Context(), "", found.LastSequence)
 	require.NoError(w.t, err)
 	other := &recordv1.Delivery{Id: "dlv_other", AccountId: ev.GetAccountId(), WebhookId: d.GetWebhookId(), EventId: ev.GetId(), EventType: ev.GetType()}
 	w.cancelled(other)

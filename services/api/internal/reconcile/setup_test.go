@@ -122,7 +122,7 @@ func newWorld(t *testing.T) *world {
 	w.log, err = logstore.OpenSQLite(ctx, w.dbPath, logtest.New(t))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, w.log.Close()) })
-	w.router, err = w.events.Router(ctx)
+	w.router, err = w.events.Segments()[0].Router(ctx)
 	require.NoError(t, err)
 	w.writer = w.journal.NewWriter("test")
 	t.Cleanup(func() { require.NoError(t, w.writer.Close(context.WithoutCancel(ctx))) })
@@ -194,7 +194,7 @@ func (w *world) event() *recordv1.Delivery {
 // ackAll acks every event, as routers do when all of it is stored.
 func (w *world) ackAll() {
 	w.t.Helper()
-	usage, err := w.events.Usage(w.t.Context())
+	usage, err := w.events.Segments()[0].Usage(w.t.Context())
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(w.t.Context())
 	defer cancel()
@@ -207,7 +207,7 @@ func (w *world) ackAll() {
 		}
 	}))
 	require.Eventually(w.t, func() bool {
-		floor, _, err := w.events.Routed(w.t.Context())
+		floor, _, err := w.events.Segments()[0].Routed(w.t.Context())
 		return err == nil && floor == usage.LastSequence
 	}, time.Minute, 5*time.Millisecond)
 }

@@ -31,7 +31,7 @@ type store struct {
 	err     error
 }
 
-func (s *store) Get(ctx context.Context, sequence uint64) (*recordv1.Event, error) {
+func (s *store) Get(ctx context.Context, _ postrider.AccountID, sequence uint64) (*recordv1.Event, error) {
 	s.gets.Add(1)
 	if s.blocked != nil {
 		select {

@@ -91,7 +91,7 @@ func (c Config) Validate() error {
 // events is all that admission needs of EVENTS.
 type events interface {
 	Publish(ctx context.Context, ev *recordv1.Event, done func(eventstream.Stored, error)) error
-	Get(ctx context.Context, sequence uint64) (*recordv1.Event, error)
+	Get(ctx context.Context, account postrider.AccountID, sequence uint64) (*recordv1.Event, error)
 	Find(ctx context.Context, account postrider.AccountID, id postrider.EventID) (*recordv1.Event, uint64, error)
 }
 

@@ -105,7 +105,7 @@ func (a *Admission) take(req *Request, done func(Verdict)) *entry {
 		Warnings: warnings, Data: req.Event.GetData(),
 	}
 	e.keyed = key != ""
-	e.claim = dedup.Claim{Fingerprint: body, Event: ulid.Make(), Window: window}
+	e.claim = dedup.Claim{Account: req.Account, Fingerprint: body, Event: ulid.Make(), Window: window}
 	if e.keyed {
 		e.claim.Key, e.claim.Token = dedup.KeyOf(req.Account, key), dedup.NewToken()
 	}

@@ -156,7 +156,7 @@ func (a *Admission) notStored(e *entry, err error) {
 
 // finish has the claim finished and then gives the verdict.
 func (a *Admission) finish(e *entry, f dedup.Finished, v Verdict) {
-	f.Key, f.Token, f.Window = e.claim.Key, e.claim.Token, e.claim.Window
+	f.Key, f.Account, f.Token, f.Window = e.claim.Key, e.claim.Account, e.claim.Token, e.claim.Window
 	e.end, e.finished, e.verdict = endFinish, f, v
 	a.ends.add(e)
 }

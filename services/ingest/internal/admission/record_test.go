@@ -38,7 +38,7 @@ func newRecord(t testing.TB) *record {
 	return r
 }
 
-func (r *record) Incarnation() string { return "one" }
+func (r *record) Incarnation(postrider.AccountID) string { return "one" }
 
 func (r *record) TrimmedSince(context.Context, time.Time) (bool, error) { return false, nil }
 
@@ -89,7 +89,7 @@ func (r *record) put(ev *recordv1.Event) (eventstream.Stored, error) {
 	return eventstream.Stored{Sequence: uint64(len(r.events))}, nil
 }
 
-func (r *record) Get(_ context.Context, sequence uint64) (*recordv1.Event, error) {
+func (r *record) Get(_ context.Context, _ postrider.AccountID, sequence uint64) (*recordv1.Event, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reads++

@@ -27,7 +27,7 @@ type recordOf struct {
 	during func()
 }
 
-func (r *recordOf) Incarnation() string {
+func (r *recordOf) Incarnation(postrider.AccountID) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.incarnation

@@ -93,9 +93,9 @@ func TestARestoreBringsBackWhatWasTaken(t *testing.T) {
 	nc := natstest.Start(t).NC(t)
 	c, events := open(t, nc)
 	publish(t, events, 100)
-	_, err := events.Router(t.Context())
+	_, err := events.Of("acc_1").Router(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, events.Checkpoint(t.Context(), 40))
+	require.NoError(t, events.Of("acc_1").Checkpoint(t.Context(), 40))
 	_, err = c.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHERS"})
 	require.NoError(t, err)
 
@@ -127,10 +127,10 @@ func TestARestoreBringsBackWhatWasTaken(t *testing.T) {
 	require.EqualValues(t, 100, consumer.CachedInfo().NumPending)
 
 	_, restored := open(t, empty)
-	usage, err := restored.Usage(t.Context())
+	usage, err := restored.Of("acc_1").Usage(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 100, usage.Messages)
-	require.NotEqual(t, events.Incarnation(), restored.Incarnation())
+	require.NotEqual(t, events.Incarnation("acc_1"), restored.Incarnation("acc_1"))
 }
 
 func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
