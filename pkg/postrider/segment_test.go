@@ -13,6 +13,7 @@ func TestTheSegmentOfAnAccountNeverChanges(t *testing.T) {
 	t.Parallel()
 	for account, want := range map[postrider.AccountID][4]int{
 		"acc_01JDABCDEFGHJKMNPQRSTVWXYZ": {0, 0, 3, 4},
+		"acc_01JDABCDEFGHJKMNPQRSTVWXY0": {0, 1, 2, 63},
 		"acc_1":                          {0, 0, 1, 20},
 		"acc_2":                          {0, 0, 1, 38},
 		"acc_3":                          {0, 0, 4, 20},

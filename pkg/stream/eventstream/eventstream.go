@@ -34,13 +34,10 @@ const (
 	firstPrefix = "events."
 )
 
-// segmentsOf is how many segments there are.
-func segmentsOf(*stream.Client) int { return 1 }
-
 // Config is what EVENTS may hold.
 type Config struct {
 	MaxAge          time.Duration `conf:"max-age" help:"how long events are kept; longer than the longest retry schedule"`
-	MaxBytes        int64         `conf:"max-bytes" help:"most bytes of events; -1 for no limit"`
+	MaxBytes        int64         `conf:"max-bytes" help:"most bytes of events in one segment; -1 for no limit"`
 	MaxMessageBytes int           `conf:"max-message-bytes" help:"largest stored event"`
 }
 

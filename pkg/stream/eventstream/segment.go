@@ -37,7 +37,7 @@ func newSegment(c *stream.Client, number, segments int) *Segment {
 }
 
 func newSegments(c *stream.Client) []*Segment {
-	all := make([]*Segment, segmentsOf(c))
+	all := make([]*Segment, c.Config().Segments)
 	for n := range all {
 		all[n] = newSegment(c, n, len(all))
 	}

@@ -34,6 +34,9 @@ func Ensure(ctx context.Context, c *stream.Client) (shards int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := ensureSegments(ctx, c, kv); err != nil {
+		return 0, err
+	}
 	want := layout{Version: 1, Shards: c.Config().Shards}
 	var stored layout
 	err = c.Retry(ctx, func(ctx context.Context) error {
