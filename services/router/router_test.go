@@ -66,13 +66,21 @@ func setup(t *testing.T, change ...func(*eventstream.Config)) *bench {
 // setupOn is setup on a server.
 func setupOn(t *testing.T, server *natstest.Server, change ...func(*eventstream.Config)) *bench {
 	t.Helper()
+	return setupIn(t, server, 1, change...)
+}
+
+// setupIn is setup on a server, with events in so many segments.
+func setupIn(t *testing.T, server *natstest.Server, segments int, change ...func(*eventstream.Config)) *bench {
+	t.Helper()
+	streams := stream.Default()
+	streams.Segments = segments
 	cfg := eventstream.Default()
 	for _, c := range change {
 		c(&cfg)
 	}
 	b := &bench{server: server, account: postrider.NewAccountID()}
 	var err error
-	b.client, err = stream.New(b.server.Connect(t), stream.Default())
+	b.client, err = stream.New(b.server.Connect(t), streams)
 	require.NoError(t, err)
 	t.Cleanup(b.client.Close)
 	b.store, err = config.Ensure(t.Context(), b.client)
