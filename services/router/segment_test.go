@@ -58,13 +58,9 @@ func (b *bench) checkpointed(t *testing.T, key string, floor uint64) {
 	kv, err := b.client.JetStream().KeyValue(t.Context(), "checkpoints")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		entry, err := kv.Get(t.Context(), key)
-		if err != nil {
-			return false
-		}
 		var stored struct{ Floor uint64 }
-		require.NoError(t, json.Unmarshal(entry.Value(), &stored))
-		return stored.Floor == floor
+		entry, err := kv.Get(t.Context(), key)
+		return err == nil && json.Unmarshal(entry.Value(), &stored) == nil && stored.Floor == floor
 	}, patience, 5*time.Millisecond)
 }
 
