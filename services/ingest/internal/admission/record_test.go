@@ -25,9 +25,11 @@ type record struct {
 	// answer, if set, decides about a publish that would be stored: store says whether it is,
 	// err what its producer is told.
 	answer func(ev *recordv1.Event) (store bool, err error)
-	unread error         // of Get and Find
-	room   chan struct{} // if set, Publish takes a slot of it and gives none back
-	hold   chan struct{} // if set, acknowledgements wait for it to be closed
+	unread error               // of Get and Find
+	room   chan struct{}       // if set, Publish takes a slot of it and gives none back
+	stuck  postrider.AccountID // if set, room is that of its segment only
+	asked  int                 // publishes that wanted a slot of room
+	hold   chan struct{}       // if set, acknowledgements wait for it to be closed
 	reads  int
 }
 
@@ -45,6 +47,12 @@ func (r *record) TrimmedSince(context.Context, time.Time) (bool, error) { return
 func (r *record) Publish(ctx context.Context, ev *recordv1.Event, done func(eventstream.Stored, error)) error {
 	r.mu.Lock()
 	room, hold := r.room, r.hold
+	if r.stuck != "" && r.stuck != postrider.AccountID(ev.GetAccountId()) {
+		room = nil
+	}
+	if room != nil {
+		r.asked++
+	}
 	r.mu.Unlock()
 	if room != nil {
 		select {
