@@ -205,6 +205,7 @@ func TestTheRulesBite(t *testing.T) {
 		"a port that no container has":     {`"targetPort":"internal"`, `"targetPort":"inside"`, "has no port inside"},
 		"replicas beside a scaler":         {`"minReadySeconds":5,`, `"minReadySeconds":5,"replicas":2,`, "states replicas too"},
 		"a stream that is not there":       {`"stream":"DELIVERIES_3"`, `"stream":"DELIVERY_3"`, "has no trigger for map[DELIVERIES_3"},
+		"a segment that is not scaled for": {`"POSTRIDER_STREAMS_SEGMENTS":"1"`, `"POSTRIDER_STREAMS_SEGMENTS":"3"`, "has no trigger for map[EVENTS_1:router EVENTS_2:router]"},
 		"a consumer that is not there":     {`"consumer":"router"`, `"consumer":"routers"`, "no consumer routers"},
 		"a key that KEDA does not read":    {`"lagThreshold"`, `"lagTreshold"`, "knows no lagTreshold"},
 		"more dispatchers than shards":     {`"maxReplicaCount":6`, `"maxReplicaCount":30`, "the shards and two"},

@@ -347,7 +347,11 @@ func (s *set) scaler(o Object) {
 		return
 	}
 	shards, _ := strconv.Atoi(s.env(target)["POSTRIDER_STREAMS_SHARDS"])
+	segments, _ := strconv.Atoi(s.env(target)["POSTRIDER_STREAMS_SEGMENTS"])
 	want := map[string]string{"EVENTS": "router"}
+	for segment := 1; segment < segments; segment++ {
+		want["EVENTS_"+strconv.Itoa(segment)] = "router"
+	}
 	if target.name() == "dispatcher" {
 		want = map[string]string{}
 		for shard := range shards {

@@ -26,25 +26,31 @@ var configuration = []string{
 	"notices", "webhooks",
 }
 
+// Size is how much a deployment may have.
+type Size struct {
+	Shards   int // of deliveries and retries
+	Segments int // of events
+}
+
 // grants collects the subjects of one service.
 type grants struct {
 	name    string
-	shards  int
+	size    Size
 	publish []string
 	listen  []string
 }
 
 // service returns the grants that all services have: the streams behind what they ensure, their
-// own replies, their place among the members, and the number of shards.
-func service(name string, shards int) *grants {
-	g := &grants{name: name, shards: shards, listen: []string{"_INBOX." + name + ".>"}}
+// own replies, their place among the members, and the numbers of shards and segments.
+func service(name string, size Size) *grants {
+	g := &grants{name: name, size: size, listen: []string{"_INBOX." + name + ".>"}}
 	// Names, configurations and counts, no message. An account's limits are read with the former.
 	g.may("$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.CONSUMER.INFO.*.*", "config.applied.>")
 	for _, bucket := range configuration {
 		g.ensure("KV_" + bucket)
 	}
 	g.ensure("KV_topology", "KV_checkpoints").read("KV_topology", "KV_checkpoints").follow("topology")
-	// Who is first writes down how many shards there are, and which incarnation of EVENTS this is. A
+	// Who is first writes down how many shards and segments there are, and which incarnation of EVENTS this is. A
 	// scheduler writes down that a change of their number is finished.
 	return g.write("members", "topology", "checkpoints").purge("KV_members")
 }
@@ -54,19 +60,39 @@ func (g *grants) may(subjects ...string) *grants {
 	return g
 }
 
-// each expands a name that ends in _ to one for each shard.
+// each expands a name that ends in _ to one for each shard, and EVENTS to one for each segment.
 func (g *grants) each(streams []string) []string {
 	var out []string
 	for _, s := range streams {
-		if !strings.HasSuffix(s, "_") {
+		switch {
+		case s == "EVENTS":
+			out = append(out, numbered(s, g.size.Segments)...)
+		case strings.HasSuffix(s, "_"):
+			for shard := range g.size.Shards {
+				out = append(out, s+strconv.Itoa(shard))
+			}
+		default:
 			out = append(out, s)
-			continue
-		}
-		for shard := range g.shards {
-			out = append(out, s+strconv.Itoa(shard))
 		}
 	}
 	return out
+}
+
+// numbered is a name for each segment, of which the first has no number.
+func numbered(name string, segments int) []string {
+	out := []string{name}
+	for n := 1; n < segments; n++ {
+		out = append(out, name+"_"+strconv.Itoa(n))
+	}
+	return out
+}
+
+// accept is to publish events, in every segment.
+func (g *grants) accept() *grants {
+	for _, s := range numbered("events", g.size.Segments) {
+		g.may(s + ".>")
+	}
+	return g
 }
 
 func (g *grants) ensure(streams ...string) *grants {
@@ -141,19 +167,19 @@ func (g *grants) user() User {
 }
 
 // Users are the services, and the admin, who may do everything.
-func Users(shards int) []User {
-	ingest := service("ingest", shards).
+func Users(size Size) []User {
+	ingest := service("ingest", size).
 		ensure("EVENTS").read("EVENTS", "KV_accounts", "KV_keys", "KV_event_types").
 		follow("accounts", "event_types", "keys").
-		may("events.>")
-	router := service("router", shards).
+		accept()
+	router := service("router", size).
 		ensure("EVENTS", "DELIVERIES_", "RETRIES_", "JOURNAL").
 		read("EVENTS", "DELIVERIES_", "RETRIES_", "JOURNAL").
 		follow("webhooks", "accounts").
 		consume("router", "EVENTS").
 		may("deliveries.>", "retries.>", "journal.>").
 		purge("EVENTS") // below what is routed, when the stream is nearly full
-	dispatcher := service("dispatcher", shards).
+	dispatcher := service("dispatcher", size).
 		ensure("EVENTS", "DELIVERIES_", "RETRIES_", "JOURNAL", "DEADLETTERS", "KV_shards").
 		read("EVENTS", "DELIVERIES_", "RETRIES_", "JOURNAL", "DEADLETTERS", "KV_shards", "KV_cancellations", "KV_webhooks").
 		follow("accounts", "cancellations", "webhooks", "shards").
@@ -161,7 +187,7 @@ func Users(shards int) []User {
 		write("shards").purge("KV_shards").
 		may("deliveries.>", "retries.>", "journal.>", "deadletters.>"). // of the first, what is on another shard's stream
 		remove("DELIVERIES_", "RETRIES_", "DEADLETTERS")                // of the first, what it acknowledged and a full disk kept
-	scheduler := service("scheduler", shards).
+	scheduler := service("scheduler", size).
 		ensure("EVENTS", "RETRIES_", "JOURNAL").
 		read("EVENTS", "RETRIES_", "JOURNAL", "KV_cancellations", "KV_webhooks").
 		follow("cancellations", "webhooks").
@@ -169,11 +195,11 @@ func Users(shards int) []User {
 		may("retries.>", "due.>", "anchors.>", "journal.>").
 		purge("RETRIES_").remove("RETRIES_").
 		hear("config.applied.>")
-	api := service("api", shards).
+	api := service("api", size).
 		ensure("EVENTS", "DELIVERIES_", "JOURNAL", "DEADLETTERS", "AUDIT").
 		read("EVENTS", "DELIVERIES_", "RETRIES_", "JOURNAL", "DEADLETTERS", "AUDIT"). // reconcile looks into all
 		write(configuration...).
-		may("events.>", "deliveries.>", "journal.>", "audit.>").
+		accept().may("deliveries.>", "journal.>", "audit.>").
 		remove("EVENTS", "JOURNAL", "DEADLETTERS"). // what is to be forgotten
 		// One durable for each delivery log, named after the log; it goes with the log.
 		may("$JS.API.CONSUMER.CREATE.JOURNAL.>", "$JS.API.CONSUMER.MSG.NEXT.JOURNAL.*", "$JS.ACK.JOURNAL.>").
@@ -191,13 +217,13 @@ func Users(shards int) []User {
 
 // Write writes the users as a part of a server's configuration, to be included in its
 // authorization block.
-func Write(w io.Writer, shards int) error {
+func Write(w io.Writer, size Size) error {
 	var out strings.Builder
-	fmt.Fprintf(&out, `# Written by "make nats/permissions" for up to %d shards; do not edit. Users are the DNS names of
-# certificates, so the server needs verify_and_map. See docs/kubernetes.md.
+	fmt.Fprintf(&out, `# Written by "make nats/permissions" for up to %d shards and %d segments; do not edit. Users are the
+# DNS names of certificates, so the server needs verify_and_map. See docs/kubernetes.md.
 users = [
-`, shards)
-	for _, u := range Users(shards) {
+`, size.Shards, size.Segments)
+	for _, u := range Users(size) {
 		fmt.Fprintf(&out, "  {\n    user: %s\n    permissions {\n", u.Name)
 		list(&out, "publish", u.Publish)
 		list(&out, "subscribe", u.Subscribe)

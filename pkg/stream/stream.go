@@ -27,17 +27,19 @@ import (
 type Config struct {
 	Replicas        int           `conf:"replicas" help:"copies of every stream and bucket; 1 in development, 3 in production"`
 	Shards          int           `conf:"shards" help:"delivery streams, each with a retry stream, of a new system; postrider shards changes those of one that stands"`
+	Segments        int           `conf:"segments" help:"event streams, by account; fixed once events are stored"`
 	DuplicateWindow time.Duration `conf:"duplicate-window" help:"how long a stream remembers message ids"`
 	PublishTimeout  time.Duration `conf:"publish-timeout" help:"how long to wait for an acknowledgement before publishing again under the same id"`
 	PublishBudget   time.Duration `conf:"publish-budget" help:"how long to go on publishing the same message in all"`
 	PublishWindow   int           `conf:"publish-window" help:"messages published and not yet acknowledged, per publisher"`
 }
 
-// Default is the configuration of a development machine: one replica, one shard.
+// Default is the configuration of a development machine: one replica, one shard, one segment.
 func Default() Config {
 	return Config{
 		Replicas:        1,
 		Shards:          1,
+		Segments:        1,
 		DuplicateWindow: 2 * time.Minute,
 		PublishTimeout:  2 * time.Second,
 		PublishBudget:   8 * time.Second,
@@ -58,6 +60,7 @@ func (c Config) Validate() error {
 	}
 	check(c.Replicas == 1 || c.Replicas == 3 || c.Replicas == 5, "replicas is %d: want 1, 3 or 5", c.Replicas)
 	check(c.Shards >= 1 && c.Shards <= postrider.MaxShards, "shards is %d: want 1 to %d", c.Shards, postrider.MaxShards)
+	check(c.Segments >= 1 && c.Segments <= postrider.MaxSegments, "segments is %d: want 1 to %d", c.Segments, postrider.MaxSegments)
 	check(c.PublishTimeout > 0, "publish-timeout is %s: want more than 0", c.PublishTimeout)
 	check(c.PublishBudget >= c.PublishTimeout, "publish-budget %s is shorter than publish-timeout %s", c.PublishBudget, c.PublishTimeout)
 	// A message that is published again after the window could be stored twice.

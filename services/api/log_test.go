@@ -192,7 +192,7 @@ func TestWhatIsExpungedLeavesEveryStream(t *testing.T) {
 	}
 	require.False(t, record().GetKept())
 	require.Nil(t, record().GetPublished())
-	_, err := r.events.Get(t.Context(), sequence)
+	_, err := r.events.Get(t.Context(), postrider.AccountID(r.account), sequence)
 	require.ErrorIs(t, err, eventstream.ErrNotFound)
 	_, err = r.deliveries.GetDeadLetter(r.ctx(t), &postriderv1.GetDeadLetterRequest{DeliveryId: delivery})
 	requireFault(t, err, fault.NotFound, "NOT_FOUND")

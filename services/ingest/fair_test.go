@@ -26,7 +26,7 @@ import (
 func (b *bench) route(t *testing.T, perSecond int, account postrider.AccountID) (waits func() []time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	consumer, err := b.events.Router(ctx)
+	consumer, err := b.events.Of(b.account).Router(ctx)
 	require.NoError(t, err)
 	const tick = 10 * time.Millisecond
 	pace := time.NewTicker(tick)

@@ -134,6 +134,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	a := admission.Default()
 	a.MaxDataBytes, a.MaxInFlightBytes, a.MaxDelay = int(cfg.MaxData), int64(cfg.MaxInFlight), cfg.EventMaxDelay
 	a.Takeover, a.PublishBudget, a.MsgIDWindow = cfg.Takeover, streams.PublishBudget, streams.DuplicateWindow
+	a.Segments = streams.Segments
 	gate := fair.New(cfg.Fair, s.directory.Several, time.Now())
 	s.fair = service.Loop("fair", func(ctx context.Context) error {
 		return gate.Run(ctx, func(ctx context.Context) ([]fair.Stage, error) { return stages(ctx, &deps) }, deps.Logger)

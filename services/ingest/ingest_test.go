@@ -123,7 +123,7 @@ func TestBatchesAndStreamsOfManyEvents(t *testing.T) {
 	res, err := in.events.BatchPublishEvents(as(t.Context(), b.key), &postriderv1.BatchPublishEventsRequest{Requests: reqs})
 	require.NoError(t, err)
 	for i, v := range res.GetVerdicts() {
-		ev, err := b.events.Get(t.Context(), v.GetReceipt().GetSequence())
+		ev, err := b.events.Get(t.Context(), b.account, v.GetReceipt().GetSequence())
 		require.NoError(t, err)
 		require.Equal(t, strconv.Itoa(i), string(ev.GetData()), "verdicts keep the order of requests")
 	}
@@ -214,7 +214,7 @@ func TestAFullRecordRefusesAndLeavesTheKeyFree(t *testing.T) {
 		return true
 	}, soon, time.Millisecond)
 	require.Equal(t, accepted, b.stored(t))
-	require.NoError(t, b.events.Trim(t.Context(), 3))
+	require.NoError(t, b.events.Of(b.account).Trim(t.Context(), 3))
 	receipt := b.publish(t, in, "fill-"+strconv.Itoa(accepted), `"other"`)
 	require.False(t, receipt.GetDuplicate(), "the key was given up")
 }

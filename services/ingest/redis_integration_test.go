@@ -141,3 +141,22 @@ func BenchmarkIngestWithRedis(b *testing.B) {
 	bench, server := setup(b), redistest.Start(b)
 	benchmark(b, bench, bench.start(b, redisDedup(b, server), patient))
 }
+
+// Keys in Redis outlive a segment that is made anew. They vouch for nothing that it held, and those of
+// the other segment's accounts stand.
+func TestASegmentThatIsMadeAnewTakesNoKeysOfAnother(t *testing.T) {
+	t.Parallel()
+	b, server := setup(t, inTwo), redistest.Start(t)
+	accounts := apart(t, b)
+	in := b.start(t, redisDedup(t, server), patient)
+	b.publishUntil(t, in, postriderv1.DedupWindow_DEDUP_WINDOW_FULL)
+	for _, of := range accounts {
+		of.publish(t, in, "k", "1")
+		require.True(t, of.publish(t, in, "k", "1").GetDuplicate())
+	}
+	require.NoError(t, b.client(t).JetStream().DeleteStream(t.Context(), "EVENTS_1"))
+	again := b.start(t, redisDedup(t, server), patient)
+	require.True(t, accounts[0].publish(t, again, "k", "1").GetDuplicate())
+	require.False(t, accounts[1].publish(t, again, "k", "1").GetDuplicate(), "the event is gone, and stored again")
+	require.True(t, accounts[1].publish(t, again, "k", "1").GetDuplicate())
+}

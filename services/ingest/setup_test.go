@@ -178,7 +178,7 @@ func isFault(t testing.TB, err error, kind fault.Kind, reason string) {
 // stored is how many events EVENTS holds.
 func (b *bench) stored(t testing.TB) int {
 	t.Helper()
-	usage, err := b.events.Usage(t.Context())
+	usage, err := b.events.Of(b.account).Usage(t.Context())
 	require.NoError(t, err)
 	return int(usage.Messages)
 }

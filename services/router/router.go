@@ -125,27 +125,34 @@ func (s *Service) Start(ctx context.Context) error {
 	if err := s.mirror.Start(ctx); err != nil {
 		return fmt.Errorf("load webhooks: %w", err)
 	}
-	events, err := s.deps.Events.Router(ctx)
-	if err != nil {
-		return errors.Join(fmt.Errorf("open consumer of events: %w", err), s.mirror.Stop(ctx))
+	segments := s.deps.Events.Segments()
+	consumers := make([]*stream.Consumer, len(segments))
+	for n, seg := range segments {
+		var err error
+		if consumers[n], err = seg.Router(ctx); err != nil {
+			return errors.Join(fmt.Errorf("open consumer of %s: %w", seg.Name(), err), s.mirror.Stop(ctx))
+		}
 	}
 	s.fanout.Start(ctx)
-	s.loops.Add(
-		service.Loop("checkpoint", func(ctx context.Context) error { return s.checkpoint(ctx, events) }),
-		service.Loop("gauges", func(ctx context.Context) error {
-			s.gauges.Watch(ctx, events, "")
-			return nil
-		}),
-		service.Loop("trim", func(ctx context.Context) error {
-			s.trim.Run(ctx)
-			return nil
-		}),
-		service.Loop("route", func(ctx context.Context) error { return s.route(ctx, events) }),
-	)
+	s.loops.Add(service.Loop("trim", func(ctx context.Context) error {
+		s.trim.Run(ctx)
+		return nil
+	}))
+	for n, seg := range segments {
+		events := consumers[n]
+		s.loops.Add(
+			service.Loop("checkpoint of "+seg.Name(), func(ctx context.Context) error { return s.checkpoint(ctx, seg, events) }),
+			service.Loop("gauges of "+seg.Name(), func(ctx context.Context) error {
+				s.gauges.Watch(ctx, events, "")
+				return nil
+			}),
+			service.Loop("route "+seg.Name(), func(ctx context.Context) error { return s.route(ctx, events) }),
+		)
+	}
 	return s.loops.Start(ctx)
 }
 
-// route hands events to fan-out while the index is proven to be up to date.
+// route hands a segment's events to fan-out while the index is proven to be up to date.
 func (s *Service) route(ctx context.Context, events *stream.Consumer) error {
 	return events.Consume(ctx, func(m *stream.Msg) {
 		// A webhook that was created before the event was published must get it: without the
@@ -160,9 +167,9 @@ func (s *Service) route(ctx context.Context, events *stream.Consumer) error {
 	})
 }
 
-// checkpoint writes down the place up to which all events are routed, so that a deleted consumer
-// is made again there.
-func (s *Service) checkpoint(ctx context.Context, events *stream.Consumer) error {
+// checkpoint writes down the place up to which all events of a segment are routed, so that a deleted
+// consumer is made again there.
+func (s *Service) checkpoint(ctx context.Context, seg *eventstream.Segment, events *stream.Consumer) error {
 	ticker := time.NewTicker(s.cfg.Checkpoint)
 	defer ticker.Stop()
 	for last := uint64(0); ; {
@@ -173,11 +180,11 @@ func (s *Service) checkpoint(ctx context.Context, events *stream.Consumer) error
 		}
 		info, err := events.Info(ctx)
 		if err == nil && info.AckFloor > last {
-			err = s.deps.Events.Checkpoint(ctx, info.AckFloor)
+			err = seg.Checkpoint(ctx, info.AckFloor)
 			last = info.AckFloor
 		}
 		if err != nil && ctx.Err() == nil {
-			s.deps.Logger.WarnContext(ctx, "router checkpoint not written", "error", err)
+			s.deps.Logger.WarnContext(ctx, "router checkpoint not written", "stream", seg.Name(), "error", err)
 		}
 	}
 }

@@ -67,13 +67,21 @@ func setup(t *testing.T, change ...func(*eventstream.Config)) *bench {
 // setupOn is setup on a server.
 func setupOn(t *testing.T, server *natstest.Server, change ...func(*eventstream.Config)) *bench {
 	t.Helper()
+	return setupIn(t, server, 1, change...)
+}
+
+// setupIn is setup on a server, with events in so many segments.
+func setupIn(t *testing.T, server *natstest.Server, segments int, change ...func(*eventstream.Config)) *bench {
+	t.Helper()
+	streams := stream.Default()
+	streams.Segments = segments
 	cfg := eventstream.Default()
 	for _, c := range change {
 		c(&cfg)
 	}
 	b := &bench{server: server, account: postrider.NewAccountID()}
 	var err error
-	b.client, err = stream.New(b.server.Connect(t), stream.Default())
+	b.client, err = stream.New(b.server.Connect(t), streams)
 	require.NoError(t, err)
 	t.Cleanup(b.client.Close)
 	b.store, err = config.Ensure(t.Context(), b.client)
@@ -194,7 +202,7 @@ func (b *bench) routed(t *testing.T, event string) []*recordv1.Routed {
 
 func (b *bench) awaitRouted(t *testing.T) {
 	t.Helper()
-	consumer, err := b.events.Router(t.Context())
+	consumer, err := b.events.Of(b.account).Router(t.Context())
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		info, err := consumer.Info(t.Context())
@@ -246,7 +254,7 @@ func TestALargePayloadIsReferredTo(t *testing.T) {
 	d := b.take(t, 1)[0]
 	require.True(t, d.GetDataByReference())
 	require.Empty(t, d.GetData())
-	ev, err := b.events.Get(t.Context(), d.GetEventSequence())
+	ev, err := b.events.Get(t.Context(), b.account, d.GetEventSequence())
 	require.NoError(t, err)
 	require.Len(t, ev.GetData(), 100_002)
 }
@@ -268,7 +276,7 @@ func TestTenThousandMatchesAreRoutedOnceEach(t *testing.T) {
 	entries := b.routed(t, ev.GetId())
 	require.Len(t, entries, n/1000)
 	b.awaitRouted(t)
-	consumer, err := b.events.Router(t.Context())
+	consumer, err := b.events.Of(b.account).Router(t.Context())
 	require.NoError(t, err)
 	info, err := consumer.Info(t.Context())
 	require.NoError(t, err)

@@ -28,7 +28,7 @@ func large(ev *recordv1.Event) { ev.Data = []byte(`"` + strings.Repeat("x", 20_0
 
 func (b *bench) first(t *testing.T) uint64 {
 	t.Helper()
-	u, err := b.events.Usage(t.Context())
+	u, err := b.events.Of(b.account).Usage(t.Context())
 	require.NoError(t, err)
 	return u.FirstSequence
 }
@@ -98,7 +98,7 @@ func TestAnEventThatADeliveryRefersToIsKept(t *testing.T) {
 			b.start(t, often)
 			require.Eventually(t, func() bool { return b.first(t) > 1 }, patience, 5*time.Millisecond)
 			require.Equal(t, d.GetEventSequence(), b.first(t), "the one before is removed, and no more")
-			ev, err := b.events.Get(t.Context(), d.GetEventSequence())
+			ev, err := b.events.Get(t.Context(), b.account, d.GetEventSequence())
 			require.NoError(t, err)
 			require.Equal(t, wanted.GetId(), ev.GetId())
 			in.end(t, b, d)

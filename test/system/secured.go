@@ -28,7 +28,8 @@ import (
 
 // StartSecuredCluster starts the cluster as production has it: NATS takes nobody but holders of a
 // certificate and gives each service the permissions of deploy/nats, Redis the rights of
-// deploy/redis, and the services speak mTLS with each other.
+// deploy/redis, and the services speak mTLS with each other. Events are in two segments, of each of
+// which the same is allowed.
 func StartSecuredCluster(t *testing.T) *Secured {
 	t.Helper()
 	dir := t.TempDir()
@@ -47,6 +48,7 @@ authorization {
 }
 `, pki.cert("nats"), pki.key("nats"), pki.ca(), permissions),
 		RedisArgs: []string{"--aclfile", users},
+		Env:       map[string]string{"POSTRIDER_STREAMS_SEGMENTS": "2"},
 		EnvOf:     func(service string) map[string]string { return secured(pki, service) },
 	})
 	return &Secured{Cluster: c, System: s, pki: pki}

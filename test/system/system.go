@@ -39,6 +39,7 @@ type System struct {
 	Webhooks    postriderv1.WebhookServiceClient
 	EventTypes  postriderv1.EventTypeServiceClient
 	Deliveries  postriderv1.DeliveryServiceClient
+	Replays     postriderv1.ReplayServiceClient
 	SigningKeys postriderv1.SigningKeyServiceClient
 	Events      postriderv1.EventServiceClient
 	Ledger      postriderv1.LedgerServiceClient
@@ -60,7 +61,7 @@ func connect(t *testing.T, api, ingest, apiURL, ingestURL, adminKey string) *Sys
 		Accounts: postriderv1.NewAccountServiceClient(manage), Webhooks: postriderv1.NewWebhookServiceClient(manage),
 		EventTypes: postriderv1.NewEventTypeServiceClient(manage), Deliveries: postriderv1.NewDeliveryServiceClient(manage),
 		SigningKeys: postriderv1.NewSigningKeyServiceClient(manage), Events: postriderv1.NewEventServiceClient(publish),
-		Ledger:    postriderv1.NewLedgerServiceClient(manage),
+		Ledger: postriderv1.NewLedgerServiceClient(manage), Replays: postriderv1.NewReplayServiceClient(manage),
 		IngestURL: ingestURL, APIURL: apiURL, AdminKey: adminKey,
 	}
 }

@@ -15,11 +15,13 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("nats-permissions", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	shards := flags.Int("shards", 8, "most shards that the deployment may have")
+	var size natsauth.Size
+	flags.IntVar(&size.Shards, "shards", 8, "most shards that the deployment may have")
+	flags.IntVar(&size.Segments, "segments", 4, "most segments of events that the deployment may have")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	if err := natsauth.Write(stdout, *shards); err != nil {
+	if err := natsauth.Write(stdout, size); err != nil {
 		_, _ = fmt.Fprintln(stderr, err)
 		return 1
 	}

@@ -1,7 +1,10 @@
-// Package eventstream owns the stream EVENTS, its subjects and codec, its consumer `router` and
-// the bucket `checkpoints` that says how far routing is. EVENTS is the payload's home: what is
-// acknowledged here is accepted, and may be lost only by age (Config.MaxAge). The stream refuses
-// when full; it never drops.
+// Package eventstream owns EVENTS: its streams, one for each segment, their subjects and codec, their
+// consumers `router` and the bucket `checkpoints` that says how far routing is. EVENTS is the payload's
+// home: what is acknowledged here is accepted, and may be lost only by age (Config.MaxAge). A stream
+// refuses when full; it never drops.
+//
+// A segment is chosen by the account (postrider.SegmentOf). Each counts its events by itself, so a
+// sequence names an event only together with its account.
 package eventstream
 
 import (
@@ -27,14 +30,14 @@ import (
 var ErrNotFound = errors.New("event not found")
 
 const (
-	name   = "EVENTS"
-	prefix = "events."
+	firstName   = "EVENTS"
+	firstPrefix = "events."
 )
 
 // Config is what EVENTS may hold.
 type Config struct {
 	MaxAge          time.Duration `conf:"max-age" help:"how long events are kept; longer than the longest retry schedule"`
-	MaxBytes        int64         `conf:"max-bytes" help:"most bytes of events; -1 for no limit"`
+	MaxBytes        int64         `conf:"max-bytes" help:"most bytes of events in one segment; -1 for no limit"`
 	MaxMessageBytes int           `conf:"max-message-bytes" help:"largest stored event"`
 }
 
@@ -45,56 +48,66 @@ func Default() Config {
 
 // Stored says where an event is.
 type Stored struct {
-	// Sequence in EVENTS.
+	// Sequence in the account's segment.
 	Sequence uint64
 	// Duplicate says that an event with the same message id is stored at Sequence already. It
 	// need not be the same event: read and compare before answering for it.
 	Duplicate bool
 }
 
-// Stream is EVENTS. It is safe for use by many goroutines.
+// Stream is EVENTS, all segments of it. It is safe for use by many goroutines.
 type Stream struct {
-	c           *stream.Client
-	publisher   *stream.Publisher
-	checkpoints *bucket.Bucket
-	incarnation string
-	maxAge      time.Duration
+	segments []*Segment
+	maxAge   time.Duration
 }
 
-// Ensure creates EVENTS, or brings its limits to the configuration.
+// Ensure creates the streams of EVENTS, or brings their limits to the configuration.
 func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) {
 	if limit := c.Conn().MaxPayload(); int64(cfg.MaxMessageBytes) > limit {
 		return nil, fmt.Errorf("events may have %d bytes, but the NATS server takes messages of %d only: raise its max_payload", cfg.MaxMessageBytes, limit)
 	}
-	info, err := c.EnsureStream(ctx, streamConfig(cfg))
+	s := &Stream{segments: newSegments(c), maxAge: cfg.MaxAge}
+	infos := make([]*jetstream.StreamInfo, len(s.segments))
+	for n, seg := range s.segments {
+		var err error
+		if infos[n], err = c.EnsureStream(ctx, seg.streamConfig(cfg)); err != nil {
+			return nil, err
+		}
+		seg.publisher = c.NewPublisher(seg.name, 0)
+	}
+	checkpoints, err := openCheckpoints(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{c: c, publisher: c.NewPublisher(name, 0), maxAge: cfg.MaxAge}
-	if err := s.openCheckpoints(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.settle(ctx, info); err != nil {
-		return nil, err
+	for n, seg := range s.segments {
+		seg.checkpoints = checkpoints
+		if err := seg.settle(ctx, infos[n]); err != nil {
+			return nil, err
+		}
 	}
 	return s, nil
 }
 
-func streamConfig(cfg Config) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name: name, Description: "events as accepted", Subjects: []string{prefix + ">"},
-		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
-		MaxAge: cfg.MaxAge, MaxBytes: cfg.MaxBytes, MaxMsgSize: int32(cfg.MaxMessageBytes), AllowDirect: true, //nolint:gosec // megabytes
+// Inspect says how the streams of EVENTS, the routers' consumers and the bucket of checkpoints stand
+// against the configuration. It changes nothing.
+func Inspect(ctx context.Context, c *stream.Client, cfg Config) ([]stream.Report, error) {
+	var all []stream.Report
+	var errs []error
+	for _, seg := range newSegments(c) {
+		events, err1 := c.InspectStream(ctx, seg.streamConfig(cfg))
+		routers, err2 := c.InspectConsumer(ctx, seg.name, seg.routerConfig())
+		all, errs = append(all, events, routers), append(errs, err1, err2)
 	}
+	points, err := bucket.Inspect(ctx, c, checkpointsSpec())
+	return append(all, points), errors.Join(append(errs, err)...)
 }
 
-// Inspect says how EVENTS, the routers' consumer and the bucket of checkpoints stand against the
-// configuration. It changes nothing.
-func Inspect(ctx context.Context, c *stream.Client, cfg Config) ([]stream.Report, error) {
-	events, err1 := c.InspectStream(ctx, streamConfig(cfg))
-	routers, err2 := c.InspectConsumer(ctx, name, routerConfig())
-	points, err3 := bucket.Inspect(ctx, c, checkpointsSpec())
-	return []stream.Report{events, routers, points}, errors.Join(err1, err2, err3)
+// Segments are all segments, in order of their numbers.
+func (s *Stream) Segments() []*Segment { return s.segments }
+
+// Of is the segment that holds an account's events.
+func (s *Stream) Of(account postrider.AccountID) *Segment {
+	return s.segments[postrider.SegmentOf(account, len(s.segments))]
 }
 
 // MsgID is the JetStream message id of an event: a hash of its account and deduplication key, or
@@ -116,23 +129,26 @@ func (s *Stream) Publish(ctx context.Context, ev *recordv1.Event, done func(Stor
 	if err != nil {
 		return fmt.Errorf("encode event %s: %w", ev.GetId(), err)
 	}
+	seg := s.Of(postrider.AccountID(ev.GetAccountId()))
 	m := &nats.Msg{
-		Subject: prefix + ev.GetAccountId() + "." + ev.GetType(), Data: data,
+		Subject: seg.prefix + ev.GetAccountId() + "." + ev.GetType(), Data: data,
 		Header: nats.Header{jetstream.MsgIDHeader: {MsgID(ev)}},
 	}
 	stream.Carry(ctx, m, ev.GetTraceparent())
-	return s.publisher.Publish(ctx, m, func(ack stream.Ack, err error) {
+	return seg.publisher.Publish(ctx, m, func(ack stream.Ack, err error) {
 		done(Stored{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, err)
 	})
 }
 
-// Get reads the event at a sequence. A replica that does not have it yet is never believed: the
-// leader is asked before ErrNotFound is returned.
-func (s *Stream) Get(ctx context.Context, sequence uint64) (*recordv1.Event, error) {
+// Get reads the event at a sequence of an account's segment. Whose event it is the caller looks at: a
+// segment is of many accounts, and after a restore a sequence may be another event's. A replica that
+// does not have it yet is never believed: the leader is asked before ErrNotFound is returned.
+func (s *Stream) Get(ctx context.Context, account postrider.AccountID, sequence uint64) (*recordv1.Event, error) {
 	if sequence == 0 {
 		return nil, ErrNotFound
 	}
-	m, err := s.c.Get(ctx, name, sequence)
+	seg := s.Of(account)
+	m, err := seg.c.Get(ctx, seg.name, sequence)
 	if errors.Is(err, stream.ErrNotFound) {
 		return nil, ErrNotFound
 	}
@@ -159,16 +175,12 @@ func (s *Stream) Find(ctx context.Context, account postrider.AccountID, id postr
 	if !ok || !account.Valid() {
 		return nil, 0, ErrNotFound
 	}
-	var found *recordv1.Event
-	var sequence uint64
-	scan := stream.Scan{Filter: prefix + string(account) + ".>", Since: chosen.Add(-findBefore)}
-	err := s.c.Scan(ctx, name, scan, func(m *stream.Stored) error {
-		ev, err := decode(m.Data)
-		if err != nil {
-			return err
-		}
-		if ev.GetId() == string(id) {
-			found, sequence = ev, m.Sequence
+	var found *Selected
+	seg := s.Of(account)
+	scan := stream.Scan{Filter: seg.prefix + string(account) + ".>", Since: chosen.Add(-findBefore)}
+	err := seg.scan(ctx, scan, func(m *stream.Stored, each *Selected) error {
+		if each.Event.GetId() == string(id) {
+			found = each
 			return errEnough
 		}
 		// Not by its accept time: a clock that was ahead for a while says of an early event that it is
@@ -184,21 +196,23 @@ func (s *Stream) Find(ctx context.Context, account postrider.AccountID, id postr
 	if found == nil {
 		return nil, 0, ErrNotFound
 	}
-	return found, sequence, nil
+	return found.Event, found.Sequence, nil
 }
 
-// Scan gives every event stored from a time on to fn, in order of sequence, up to what was
-// stored when it began. It stops at fn's first error and returns it. The time is one that
-// time.Now gave, or reckoned from it: only how long ago it was counts, so that no step of this
-// machine's clock hides an event.
+// Scan gives every event stored from a time on to fn, one segment after the other and each in order of
+// sequence, up to what was stored when its turn came. It stops at fn's first error and returns it. The
+// time is one that time.Now gave, or reckoned from it: only how long ago it was counts, so that no step
+// of this machine's clock hides an event.
 func (s *Stream) Scan(ctx context.Context, from time.Time, fn func(sequence uint64, ev *recordv1.Event) error) error {
-	return s.c.Scan(ctx, name, stream.Scan{Ago: time.Since(from)}, func(m *stream.Stored) error {
-		ev, err := decode(m.Data)
+	for _, seg := range s.segments {
+		err := seg.scan(ctx, stream.Scan{Ago: time.Since(from)}, func(_ *stream.Stored, each *Selected) error {
+			return fn(each.Sequence, each.Event)
+		})
 		if err != nil {
-			return fmt.Errorf("event at %d: %w", m.Sequence, err)
+			return err
 		}
-		return fn(m.Sequence, ev)
-	})
+	}
+	return nil
 }
 
 // Selection is events of one account, in the order of their sequences.
@@ -217,7 +231,7 @@ type Selection struct {
 
 // Selected is an event with its place.
 type Selected struct {
-	// Sequence in EVENTS.
+	// Sequence in the account's segment.
 	Sequence uint64
 	// Event itself.
 	Event *recordv1.Event
@@ -228,18 +242,15 @@ func (s *Stream) Select(ctx context.Context, sel Selection) ([]Selected, error) 
 	if err := stream.CheckTokens(string(sel.Account)); err != nil || sel.Limit <= 0 {
 		return nil, fmt.Errorf("select events: %w", errors.Join(err, errSelection))
 	}
-	scan := stream.Scan{Filter: prefix + string(sel.Account) + ".>", From: sel.From, Page: sel.Limit}
+	seg := s.Of(sel.Account)
+	scan := stream.Scan{Filter: seg.prefix + string(sel.Account) + ".>", From: sel.From, Page: sel.Limit}
 	if sel.From == 0 {
 		scan.Since = sel.Since
 	}
 	var out []Selected
 	read := 0
-	err := s.c.Scan(ctx, name, scan, func(m *stream.Stored) error {
-		ev, err := decode(m.Data)
-		if err != nil {
-			return fmt.Errorf("event at %d: %w", m.Sequence, err)
-		}
-		out = append(out, Selected{m.Sequence, ev})
+	err := seg.scan(ctx, scan, func(m *stream.Stored, each *Selected) error {
+		out = append(out, *each)
 		if read += len(m.Data); len(out) == sel.Limit || sel.Bytes > 0 && read >= sel.Bytes {
 			return errEnough
 		}
@@ -254,38 +265,18 @@ func (s *Stream) Select(ctx context.Context, sel Selection) ([]Selected, error) 
 // errSelection says that a selection cannot be meant.
 var errSelection = errors.New("an account and a limit are required")
 
-// Incarnation names this EVENTS apart from one that stood here before (a restore, a deletion):
+// Incarnation names an account's segment apart from one that stood here before (a restore, a deletion):
 // sequences of different incarnations have nothing in common.
-func (s *Stream) Incarnation() string { return s.incarnation }
+func (s *Stream) Incarnation(account postrider.AccountID) string { return s.Of(account).incarnation }
 
 // MaxAge is how long events are kept.
 func (s *Stream) MaxAge() time.Duration { return s.maxAge }
 
-// Usage is what EVENTS holds.
-type Usage struct {
-	// Messages stored.
-	Messages uint64
-	// Bytes stored, of MaxBytes.
-	Bytes uint64
-	// MaxBytes is the limit, or -1.
-	MaxBytes int64
-	// FirstSequence is the oldest event's sequence.
-	FirstSequence uint64
-	// LastSequence is the newest event's sequence.
-	LastSequence uint64
-}
-
-// Usage asks the leader what EVENTS holds.
-func (s *Stream) Usage(ctx context.Context) (Usage, error) {
-	st, err := s.c.JetStream().Stream(ctx, name)
-	if err != nil {
-		return Usage{}, fmt.Errorf("usage of %s: %w", name, err)
-	}
-	info := st.CachedInfo()
-	return Usage{
-		Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes,
-		FirstSequence: info.State.FirstSeq, LastSequence: info.State.LastSeq,
-	}, nil
+// LastSequence is that of the newest event of an account's segment, whosever it is, as its leader says;
+// 0 if it never held one.
+func (s *Stream) LastSequence(ctx context.Context, account postrider.AccountID) (uint64, error) {
+	usage, err := s.Of(account).Usage(ctx)
+	return usage.LastSequence, err
 }
 
 // Decode reads a message of EVENTS.

@@ -6,19 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/bucket"
 )
 
 const (
 	checkpoints = "checkpoints" // the bucket
-	originKey   = "origin"
+	originKey   = "origin"      // of the first segment; of others with a suffix
 )
 
-// origin is the stored value that tells one EVENTS from another.
+// origin is the stored value that tells one stream from another of the same name.
 type origin struct {
 	// Created is when the stream was created, in Unix nanoseconds.
 	Created int64 `json:"created"`
@@ -35,10 +37,10 @@ func (o origin) String() string {
 // again. What gives the restore away is a checkpoint above the last sequence. So a restore is seen
 // at the next start of a process, and only if it took away more than was routed since the last
 // checkpoint; whoever restores says so, by Restored.
-func (s *Stream) settle(ctx context.Context, info *jetstream.StreamInfo) error {
+func (s *Segment) settle(ctx context.Context, info *jetstream.StreamInfo) error {
 	const rounds = 10
 	for range rounds {
-		entry, err := s.checkpoints.Get(ctx, originKey)
+		entry, err := s.checkpoints.Get(ctx, originKey+s.suffix)
 		var stored origin
 		switch {
 		case errors.Is(err, bucket.ErrNotFound):
@@ -63,7 +65,7 @@ func (s *Stream) settle(ctx context.Context, info *jetstream.StreamInfo) error {
 		}
 		// By compare-and-set: of two processes that start at once, the second finds what the first
 		// wrote, and nothing to change.
-		_, err = s.checkpoints.Put(ctx, originKey, value, entry.Revision)
+		_, err = s.checkpoints.Put(ctx, originKey+s.suffix, value, entry.Revision)
 		if err != nil && !errors.Is(err, bucket.ErrConflict) {
 			return fmt.Errorf("write incarnation: %w", err)
 		}
@@ -72,13 +74,31 @@ func (s *Stream) settle(ctx context.Context, info *jetstream.StreamInfo) error {
 }
 
 // Restored says that EVENTS was put back from a backup, with the bucket of its checkpoints: from the
-// next start of each process on it is another incarnation. It is called while no process runs.
+// next start of each process on every segment is another incarnation. It is called while no process
+// runs.
 func Restored(ctx context.Context, js jetstream.JetStream) error {
 	kv, err := js.KeyValue(ctx, checkpoints)
 	if err != nil {
 		return fmt.Errorf("say that EVENTS was restored: %w", err)
 	}
-	entry, err := kv.Get(ctx, originKey)
+	keys, err := kv.Keys(ctx)
+	if err != nil {
+		return fmt.Errorf("say that EVENTS was restored: %w", err)
+	}
+	for _, key := range keys {
+		if key != originKey && !strings.HasPrefix(key, originKey+"_") {
+			continue
+		}
+		if err := restored(ctx, kv, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restored moves the incarnation of one segment on.
+func restored(ctx context.Context, kv jetstream.KeyValue, key string) error {
+	entry, err := kv.Get(ctx, key)
 	if err != nil {
 		return fmt.Errorf("read incarnation: %w", err)
 	}
@@ -91,14 +111,14 @@ func Restored(ctx context.Context, js jetstream.JetStream) error {
 	if err != nil {
 		return err
 	}
-	if _, err := kv.Update(ctx, originKey, value, entry.Revision()); err != nil {
+	if _, err := kv.Update(ctx, key, value, entry.Revision()); err != nil {
 		return fmt.Errorf("write incarnation: %w", err)
 	}
 	return nil
 }
 
 // judge says which incarnation the stream is, given the one that was stored last.
-func (s *Stream) judge(ctx context.Context, stored origin, info *jetstream.StreamInfo) (origin, error) {
+func (s *Segment) judge(ctx context.Context, stored origin, info *jetstream.StreamInfo) (origin, error) {
 	now := origin{Created: info.Created.UnixNano(), Epoch: stored.Epoch}
 	if now.Created != stored.Created {
 		now.Epoch++
@@ -122,22 +142,21 @@ func checkpointsSpec() bucket.Spec {
 const ensureBucketTimeout = 30 * time.Second
 
 // openCheckpoints makes the bucket, waiting for a server that is not ready.
-func (s *Stream) openCheckpoints(ctx context.Context) error {
+func openCheckpoints(ctx context.Context, c *stream.Client) (*bucket.Bucket, error) {
 	ctx, cancel := context.WithTimeout(ctx, ensureBucketTimeout)
 	defer cancel()
 	const pause = 100 * time.Millisecond
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for {
-		b, err := bucket.Ensure(ctx, s.c, checkpointsSpec())
+		b, err := bucket.Ensure(ctx, c, checkpointsSpec())
 		if err == nil {
-			s.checkpoints = b
-			return nil
+			return b, nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return err
+			return nil, err
 		}
 	}
 }

@@ -14,7 +14,8 @@ import (
 
 const (
 	router = "router"
-	// maxAckPending bounds the events that all routers together have in their hands.
+	// maxAckPending bounds the events that all routers together have in their hands, of all segments
+	// together.
 	maxAckPending = 8192
 )
 
@@ -24,17 +25,22 @@ type checkpoint struct {
 	Floor       uint64 `json:"floor"`
 }
 
-// Router is the durable consumer that all routers share. If it is gone it is made again at the
-// checkpoint, and nowhere else: from the first event it would repeat what was delivered long ago,
-// from new ones it would lose what was not.
-func (s *Stream) Router(ctx context.Context) (*stream.Consumer, error) {
-	return s.c.NewConsumer(ctx, name, router, s.ensureRouter)
+// Router is the segment's durable consumer, which all routers share. If it is gone it is made again at
+// the segment's checkpoint, and nowhere else: from the first event it would repeat what was delivered
+// long ago, from new ones it would lose what was not. A router consumes every segment, and what it asks
+// for ahead of its handler is bounded over all of them.
+func (s *Segment) Router(ctx context.Context) (*stream.Consumer, error) {
+	con, err := s.c.NewConsumer(ctx, s.name, router, s.ensureRouter)
+	if err != nil {
+		return nil, err
+	}
+	return con.WithBatch(stream.DefaultBatch / s.share), nil
 }
 
-func (s *Stream) ensureRouter(ctx context.Context) error {
+func (s *Segment) ensureRouter(ctx context.Context) error {
 	js := s.c.JetStream()
-	cfg := routerConfig()
-	con, err := js.Consumer(ctx, name, router)
+	cfg := s.routerConfig()
+	con, err := js.Consumer(ctx, s.name, router)
 	if err == nil {
 		return s.updateRouter(ctx, con.CachedInfo().Config, cfg)
 	}
@@ -48,28 +54,28 @@ func (s *Stream) ensureRouter(ctx context.Context) error {
 	if last.Incarnation == s.incarnation && last.Floor > 0 {
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, last.Floor+1
 	}
-	_, err = js.CreateConsumer(ctx, name, cfg)
+	_, err = js.CreateConsumer(ctx, s.name, cfg)
 	if errors.Is(err, jetstream.ErrConsumerExists) {
 		return nil // another router was quicker
 	}
 	return err
 }
 
-func routerConfig() jetstream.ConsumerConfig {
+func (s *Segment) routerConfig() jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable: router, AckPolicy: jetstream.AckExplicitPolicy, AckWait: stream.AckWait,
-		MaxAckPending: maxAckPending, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
+		MaxAckPending: maxAckPending / s.share, MaxDeliver: -1, DeliverPolicy: jetstream.DeliverAllPolicy,
 	}
 }
 
 // updateRouter brings what can be changed of the standing durable to the configuration. Where it
 // began stays as it is.
-func (s *Stream) updateRouter(ctx context.Context, standing, want jetstream.ConsumerConfig) error {
+func (s *Segment) updateRouter(ctx context.Context, standing, want jetstream.ConsumerConfig) error {
 	if standing.AckWait == want.AckWait && standing.MaxAckPending == want.MaxAckPending && standing.MaxDeliver == want.MaxDeliver {
 		return nil
 	}
 	standing.AckWait, standing.MaxAckPending, standing.MaxDeliver = want.AckWait, want.MaxAckPending, want.MaxDeliver
-	_, err := s.c.JetStream().UpdateConsumer(ctx, name, standing)
+	_, err := s.c.JetStream().UpdateConsumer(ctx, s.name, standing)
 	return err
 }
 
@@ -81,9 +87,22 @@ type Backlog struct {
 	Done uint64
 }
 
-// Backlog asks the leader how much waits to be routed; everything, if no router was ever there.
+// Backlog asks the leaders how much waits to be routed, in all segments together; everything, if no
+// router was ever there.
 func (s *Stream) Backlog(ctx context.Context) (Backlog, error) {
-	info, err := s.c.ConsumerInfo(ctx, name, router)
+	var sum Backlog
+	for _, seg := range s.segments {
+		b, err := seg.backlog(ctx)
+		if err != nil {
+			return Backlog{}, err
+		}
+		sum.Waiting, sum.Done = sum.Waiting+b.Waiting, sum.Done+b.Done
+	}
+	return sum, nil
+}
+
+func (s *Segment) backlog(ctx context.Context) (Backlog, error) {
+	info, err := s.c.ConsumerInfo(ctx, s.name, router)
 	if errors.Is(err, stream.ErrNotFound) {
 		usage, err := s.Usage(ctx)
 		return Backlog{Waiting: usage.Messages}, err
@@ -94,8 +113,8 @@ func (s *Stream) Backlog(ctx context.Context) (Backlog, error) {
 	return Backlog{Waiting: info.Pending, Done: info.Done()}, nil
 }
 
-// Checkpoint remembers that every event up to floor is routed. It only moves forward.
-func (s *Stream) Checkpoint(ctx context.Context, floor uint64) error {
+// Checkpoint remembers that every event of the segment up to floor is routed. It only moves forward.
+func (s *Segment) Checkpoint(ctx context.Context, floor uint64) error {
 	last, revision, err := s.checkpoint(ctx)
 	if err != nil {
 		return err
@@ -108,7 +127,7 @@ func (s *Stream) Checkpoint(ctx context.Context, floor uint64) error {
 		return err
 	}
 	// By compare-and-set: of two routers that write at once, the one that lost writes again soon.
-	_, err = s.checkpoints.Put(ctx, router, value, revision)
+	_, err = s.checkpoints.Put(ctx, router+s.suffix, value, revision)
 	if err != nil && !errors.Is(err, bucket.ErrConflict) {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
@@ -117,8 +136,8 @@ func (s *Stream) Checkpoint(ctx context.Context, floor uint64) error {
 
 // checkpoint reads what its leader holds, so that a replica that is behind cannot take routing
 // back.
-func (s *Stream) checkpoint(ctx context.Context) (checkpoint, uint64, error) {
-	entry, err := s.checkpoints.Get(ctx, router)
+func (s *Segment) checkpoint(ctx context.Context) (checkpoint, uint64, error) {
+	entry, err := s.checkpoints.Get(ctx, router+s.suffix)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return checkpoint{}, entry.Revision, nil
 	}

@@ -11,7 +11,8 @@ import (
 	"github.com/postrider/postrider/pkg/stream/bucket"
 )
 
-// trimmedKey is where the bucket of checkpoints says what was trimmed.
+// trimmedKey is where the bucket of checkpoints says what was trimmed of the first segment; of others
+// with a suffix.
 const trimmedKey = "trimmed"
 
 // trimmed is the stored value: no event that was removed to make room was stored later than Newest,
@@ -20,29 +21,29 @@ type trimmed struct {
 	Newest time.Time `json:"newest"`
 }
 
-// Trim removes every event below a sequence, to make room. The caller vouches that they are routed
+// Trim removes every event of the segment below a sequence, to make room. The caller vouches that they are routed
 // and that no delivery refers to them. Who would read them later learns from TrimmedSince that they
 // were there: that is written down before the first of them goes.
-func (s *Stream) Trim(ctx context.Context, below uint64) error {
+func (s *Segment) Trim(ctx context.Context, below uint64) error {
 	if below <= 1 {
 		return nil // there is nothing below; and 0 is no bound to the server
 	}
 	newest, err := s.storedBy(ctx, below-1)
 	if err != nil {
-		return fmt.Errorf("trim %s: %w", name, err)
+		return fmt.Errorf("trim %s: %w", s.name, err)
 	}
 	if err := s.writeTrimmed(ctx, newest); err != nil {
-		return fmt.Errorf("trim %s: %w", name, err)
+		return fmt.Errorf("trim %s: %w", s.name, err)
 	}
-	if _, err := s.c.Purge(ctx, name, "", below); err != nil {
-		return fmt.Errorf("trim %s below %d: %w", name, below, err)
+	if _, err := s.c.Purge(ctx, s.name, "", below); err != nil {
+		return fmt.Errorf("trim %s below %d: %w", s.name, below, err)
 	}
 	return nil
 }
 
 // storedBy is a time by which the event at a sequence was stored; that one may be gone.
-func (s *Stream) storedBy(ctx context.Context, sequence uint64) (time.Time, error) {
-	m, err := s.c.Next(ctx, name, "", sequence)
+func (s *Segment) storedBy(ctx context.Context, sequence uint64) (time.Time, error) {
+	m, err := s.c.Next(ctx, s.name, "", sequence)
 	if err == nil {
 		return m.StoredAt(), nil
 	}
@@ -52,16 +53,8 @@ func (s *Stream) storedBy(ctx context.Context, sequence uint64) (time.Time, erro
 	return s.serverTime(ctx)
 }
 
-func (s *Stream) serverTime(ctx context.Context) (time.Time, error) {
-	st, err := s.c.JetStream().Stream(ctx, name)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("time of the server: %w", err)
-	}
-	return st.CachedInfo().TimeStamp, nil
-}
-
 // writeTrimmed only moves forward, by compare-and-set.
-func (s *Stream) writeTrimmed(ctx context.Context, newest time.Time) error {
+func (s *Segment) writeTrimmed(ctx context.Context, newest time.Time) error {
 	last, revision, err := s.readTrimmed(ctx)
 	if err != nil {
 		return err
@@ -73,12 +66,12 @@ func (s *Stream) writeTrimmed(ctx context.Context, newest time.Time) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.checkpoints.Put(ctx, trimmedKey, value, revision)
+	_, err = s.checkpoints.Put(ctx, trimmedKey+s.suffix, value, revision)
 	return err
 }
 
-func (s *Stream) readTrimmed(ctx context.Context) (t trimmed, revision uint64, err error) {
-	entry, err := s.checkpoints.Get(ctx, trimmedKey)
+func (s *Segment) readTrimmed(ctx context.Context) (t trimmed, revision uint64, err error) {
+	entry, err := s.checkpoints.Get(ctx, trimmedKey+s.suffix)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return t, entry.Revision, nil
 	}
@@ -95,6 +88,15 @@ func (s *Stream) readTrimmed(ctx context.Context) (t trimmed, revision uint64, e
 // that Scan from there does not give all there were. Of the time only how long ago it is counts, as
 // with Scan.
 func (s *Stream) TrimmedSince(ctx context.Context, from time.Time) (bool, error) {
+	for _, seg := range s.segments {
+		if yes, err := seg.trimmedSince(ctx, from); err != nil || yes {
+			return yes, err
+		}
+	}
+	return false, nil
+}
+
+func (s *Segment) trimmedSince(ctx context.Context, from time.Time) (bool, error) {
 	t, _, err := s.readTrimmed(ctx)
 	if err != nil || t.Newest.IsZero() {
 		return false, err

@@ -65,6 +65,9 @@ func Ensure(ctx context.Context, c *stream.Client) (*Topology, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := ensureSegments(ctx, c, b); err != nil {
+		return nil, err
+	}
 	t := &Topology{c: c, b: b}
 	var layout postrider.Layout
 	err = c.Retry(ctx, func(ctx context.Context) (err error) {

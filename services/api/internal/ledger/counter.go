@@ -13,6 +13,7 @@ import (
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/api/internal/logstore"
 )
@@ -61,7 +62,7 @@ type recorded interface {
 
 // routing says how far the routers are.
 type routing interface {
-	Routed(ctx context.Context) (floor uint64, pending int64, err error)
+	Routed(ctx context.Context) (eventstream.Routing, error)
 }
 
 // Sources is where the terms are.
@@ -135,9 +136,11 @@ func (c *Counter) count(ctx context.Context) (*Snapshot, error) {
 	if _, s.Unrecorded, err = c.sources.Journal.Recorded(ctx, c.sources.Recorder()); err != nil {
 		return nil, fmt.Errorf("ask how far the recorder is: %w", err)
 	}
-	if _, s.Unrouted, err = c.sources.Events.Routed(ctx); err != nil && !errors.Is(err, stream.ErrNotFound) {
+	routing, err := c.sources.Events.Routed(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("ask how far routing is: %w", err)
 	}
+	s.Unrouted = routing.Pending
 	log, err := c.sources.Log.Ledger(ctx)
 	if err != nil {
 		return nil, err

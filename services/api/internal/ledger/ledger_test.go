@@ -15,6 +15,7 @@ import (
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/pkg/telemetry"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -43,8 +44,8 @@ func (*source) Recorded(context.Context, string) (floor uint64, pending int64, e
 	return 1, 7, nil
 }
 
-func (*source) Routed(context.Context) (floor uint64, pending int64, err error) {
-	return 0, 0, stream.ErrNotFound // no router has ever run
+func (*source) Routed(context.Context) (eventstream.Routing, error) {
+	return eventstream.Routing{}, nil // no router has ever run
 }
 
 // ListAccounts knows one premium account.

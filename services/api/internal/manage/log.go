@@ -223,7 +223,7 @@ func (s *Server) eraseEvent(ctx context.Context, e *logstore.Event) (bool, error
 	if err != nil || sequence == 0 {
 		return false, err
 	}
-	return s.deps.Events.Erase(ctx, sequence)
+	return s.deps.Events.Erase(ctx, e.Account, sequence)
 }
 
 // noteExpunged says in the journal that it was done, and then in this process' log, where the recorder

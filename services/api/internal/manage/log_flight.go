@@ -137,7 +137,7 @@ func (s *Server) flightOf(ctx context.Context, account postrider.AccountID, id s
 
 // published reads an event from the record; nil if it is not kept any more.
 func (s *Server) published(ctx context.Context, account postrider.AccountID, id string, sequence uint64) (*recordv1.Event, uint64, error) {
-	ev, err := s.deps.Events.Get(ctx, sequence)
+	ev, err := s.deps.Events.Get(ctx, account, sequence)
 	if err == nil && ev.GetId() == id && ev.GetAccountId() == string(account) {
 		return ev, sequence, nil
 	}

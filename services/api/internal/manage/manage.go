@@ -54,11 +54,11 @@ type DeadLetters interface {
 
 // Events is what the API reads of the record of events.
 type Events interface {
-	Get(ctx context.Context, sequence uint64) (*recordv1.Event, error)
+	Get(ctx context.Context, account postrider.AccountID, sequence uint64) (*recordv1.Event, error)
 	Find(ctx context.Context, account postrider.AccountID, id postrider.EventID) (*recordv1.Event, uint64, error)
 	Select(ctx context.Context, sel eventstream.Selection) ([]eventstream.Selected, error)
-	Usage(ctx context.Context) (eventstream.Usage, error)
-	Erase(ctx context.Context, sequence uint64) (bool, error)
+	LastSequence(ctx context.Context, account postrider.AccountID) (uint64, error)
+	Erase(ctx context.Context, account postrider.AccountID, sequence uint64) (bool, error)
 }
 
 // Replays runs the jobs that the API stores.

@@ -116,7 +116,7 @@ func (s *Server) boundEvents(ctx context.Context, job *recordv1.Job, sel *postri
 		job.NextSequence, job.LastSequence = sequence, sequence
 		return nil
 	}
-	usage, err := s.deps.Events.Usage(ctx)
+	last, err := s.deps.Events.LastSequence(ctx, account)
 	if err != nil {
 		return recordAway("events", err)
 	}
@@ -124,7 +124,7 @@ func (s *Server) boundEvents(ctx context.Context, job *recordv1.Job, sel *postri
 	if err != nil {
 		return recordAway("events", err)
 	}
-	job.LastSequence, job.NextSequence = usage.LastSequence, usage.LastSequence+1
+	job.LastSequence, job.NextSequence = last, last+1
 	if len(first) > 0 {
 		job.NextSequence = first[0].Sequence
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 	"github.com/postrider/postrider/services/api/internal/logstore"
 )
@@ -94,7 +95,7 @@ const overdueMargin = 10 * time.Second
 
 // judge adds what is wrong with a delivery, given where it was seen and what the log, which was read
 // later, says of it.
-func (f findings) judge(id string, s *sight, row *logstore.Standing, floor uint64, diedSince, now time.Time) {
+func (f findings) judge(id string, s *sight, row *logstore.Standing, passed eventstream.Routing, diedSince, now time.Time) {
 	for _, p := range s.places {
 		if p.record && now.After(p.fire.Add(overdueMargin)) {
 			f.add(overdue, id, s, row)
@@ -102,7 +103,7 @@ func (f findings) judge(id string, s *sight, row *logstore.Standing, floor uint6
 	}
 	switch {
 	case row == nil:
-		f.unknown(id, s, floor)
+		f.unknown(id, s, passed.Floor(postrider.AccountID(s.account)))
 	case row.State.Ended():
 		f.over(id, s, row, diedSince)
 	default:

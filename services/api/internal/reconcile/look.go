@@ -10,6 +10,7 @@ import (
 	"github.com/postrider/postrider/pkg/fault"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
@@ -109,14 +110,14 @@ func (r *run) first(ctx context.Context) (findings, error) {
 	err = r.deps.Log.Unfinished(ctx, r.diedSince, func(row *logstore.Standing) error {
 		r.summary.LogDeliveries++
 		if l.seen[row.ID] == nil { // else it was judged
-			found.judge(row.ID, &sight{}, row, l.floor, r.diedSince, now)
+			found.judge(row.ID, &sight{}, row, l.passed, r.diedSince, now)
 		}
 		return r.progress.show(logged, r.summary.GetLogDeliveries(), 0)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := r.routed(ctx, l.floor, found); err != nil {
+	if err := r.routed(ctx, l.passed, found); err != nil {
 		return nil, err
 	}
 	if err := r.journalled(ctx, l.upTo, found); err != nil {
@@ -190,17 +191,14 @@ func (r *run) standings(ctx context.Context, l *look, ids []string, found findin
 			if s == nil {
 				s = &sight{}
 			}
-			found.judge(id, s, rows[id], l.floor, r.diedSince, now)
+			found.judge(id, s, rows[id], l.passed, r.diedSince, now)
 		}
 	}
 	return nil
 }
 
-// errPast ends a walk.
-var errPast = errors.New("past the end")
-
 // routed looks for events that routing has passed and the log does not know.
-func (r *run) routed(ctx context.Context, floor uint64, found findings) error {
+func (r *run) routed(ctx context.Context, passed eventstream.Routing, found findings) error {
 	owners := make(map[string]string, chunk)
 	compare := func() error {
 		known, err := r.deps.Log.Events(ctx, owners)
@@ -216,12 +214,10 @@ func (r *run) routed(ctx context.Context, floor uint64, found findings) error {
 		clear(owners)
 		return nil
 	}
-	err := r.deps.Events.Walk(ctx, func(sequence uint64, ev *recordv1.Event) error {
-		if sequence > floor {
-			return errPast
-		}
+	total := int64(passed.Passed()) //nolint:gosec // places in streams
+	err := r.deps.Events.Walk(ctx, passed, func(place uint64, ev *recordv1.Event) error {
 		r.summary.Events++
-		if err := r.progress.show(routing, int64(sequence), int64(floor)); err != nil { //nolint:gosec // places in a stream
+		if err := r.progress.show(routing, int64(place), total); err != nil { //nolint:gosec // places in streams
 			return err
 		}
 		owners[ev.GetId()] = ev.GetAccountId()
@@ -230,11 +226,14 @@ func (r *run) routed(ctx context.Context, floor uint64, found findings) error {
 		}
 		return compare()
 	})
-	if err != nil && !errors.Is(err, errPast) {
+	if err != nil {
 		return err
 	}
 	return compare()
 }
+
+// errPast ends a walk.
+var errPast = errors.New("past the end")
 
 // journalled looks for entries of the journal, up to a message, that the log does not hold.
 func (r *run) journalled(ctx context.Context, upTo uint64, found findings) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deadletterstream"
+	"github.com/postrider/postrider/pkg/stream/eventstream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	schedulerv1 "github.com/postrider/postrider/proto/gen/go/postrider/scheduler/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
@@ -35,8 +36,8 @@ type journal interface {
 
 // events is all that is needed of EVENTS. *eventstream.Stream is one.
 type events interface {
-	Routed(ctx context.Context) (floor uint64, pending int64, err error)
-	Walk(ctx context.Context, fn func(sequence uint64, ev *recordv1.Event) error) error
+	Routed(ctx context.Context) (eventstream.Routing, error)
+	Walk(ctx context.Context, r eventstream.Routing, fn func(place uint64, ev *recordv1.Event) error) error
 	Find(ctx context.Context, account postrider.AccountID, id postrider.EventID) (*recordv1.Event, uint64, error)
 }
 
@@ -174,8 +175,8 @@ type run struct {
 // look is what the streams showed at one time, and up to where the log knows all about it.
 type look struct {
 	seen   map[string]*sight
-	floor  uint64 // every event up to it is routed
-	upTo   uint64 // every message of the journal up to it is recorded
+	passed eventstream.Routing // how far it was
+	upTo   uint64              // every message of the journal up to it is recorded
 	counts [4]int64
 }
 
@@ -188,7 +189,7 @@ func (r *run) look(ctx context.Context, keep func(delivery string) bool) (*look,
 		return nil, err
 	}
 	var err error
-	if l.floor, _, err = r.deps.Events.Routed(ctx); err != nil && !errors.Is(err, stream.ErrNotFound) {
+	if l.passed, err = r.deps.Events.Routed(ctx); err != nil {
 		return nil, err
 	}
 	if l.upTo, err = r.deps.Journal.Last(ctx); err != nil {

@@ -107,10 +107,12 @@ func TestEachPlantedImbalanceIsNamedAndNothingElse(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			good := w.event()
-			w.routed(good)
-			w.deliver(good)
+			w := newWorldIn(t, 2)
+			for range 3 { // in either segment
+				good := w.event()
+				w.routed(good)
+				w.deliver(good)
+			}
 			d := w.event()
 			test.plant(w, d)
 			w.ackAll()
@@ -131,10 +133,7 @@ func TestEachPlantedImbalanceIsNamedAndNothingElse(t *testing.T) {
 // last routes the event that event() published last to nobody but itself, and ends it.
 func (w *world) last(d *recordv1.Delivery) *recordv1.Delivery {
 	w.t.Helper()
-	found, err := w.events.Usage(w.t.Context())
-	require.NoError(w.t, err)
-	ev, err := w.events.Get(w.t.Context(), found.LastSequence)
-	require.NoError(w.t, err)
+	ev := w.newest
 	other := &recordv1.Delivery{Id: "dlv_other", AccountId: ev.GetAccountId(), WebhookId: d.GetWebhookId(), EventId: ev.GetId(), EventType: ev.GetType()}
 	w.cancelled(other)
 	return other

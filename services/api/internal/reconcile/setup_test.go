@@ -47,7 +47,7 @@ type world struct {
 	writer     *journal.Writer
 	log        *logstore.SQLite
 	recorder   *recorder.Recorder
-	router     *stream.Consumer
+	newest     *recordv1.Event
 	index      *index
 	reconciler *reconcile.Reconciler
 	progress   []*postriderv1.ReconcileProgress
@@ -99,8 +99,14 @@ func (x *index) CompareIndex(_ context.Context, req *schedulerv1.CompareIndexReq
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldIn(t, 1)
+}
+
+// newWorldIn is a world with events in so many segments.
+func newWorldIn(t *testing.T, segments int) *world {
+	t.Helper()
 	cfg := stream.Default()
-	cfg.Shards = 2
+	cfg.Shards, cfg.Segments = 2, segments
 	c, err := stream.New(natstest.Start(t).Connect(t), cfg)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
@@ -122,8 +128,10 @@ func newWorld(t *testing.T) *world {
 	w.log, err = logstore.OpenSQLite(ctx, w.dbPath, logtest.New(t))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, w.log.Close()) })
-	w.router, err = w.events.Router(ctx)
-	require.NoError(t, err)
+	for _, seg := range w.events.Segments() {
+		_, err = seg.Router(ctx)
+		require.NoError(t, err)
+	}
 	w.writer = w.journal.NewWriter("test")
 	t.Cleanup(func() { require.NoError(t, w.writer.Close(context.WithoutCancel(ctx))) })
 	w.record()
@@ -174,11 +182,17 @@ func (w *world) run(repair bool) ([]*postriderv1.Imbalance, *postriderv1.Reconci
 // event publishes one and has it routed to one webhook, as far as the steps say.
 func (w *world) event() *recordv1.Delivery {
 	w.t.Helper()
-	id, account, webhook := postrider.NewEventID(), postrider.NewAccountID(), postrider.NewWebhookID()
+	return w.eventOf(postrider.NewAccountID())
+}
+
+func (w *world) eventOf(account postrider.AccountID) *recordv1.Delivery {
+	w.t.Helper()
+	id, webhook := postrider.NewEventID(), postrider.NewWebhookID()
 	stored := make(chan eventstream.Stored, 1)
-	require.NoError(w.t, w.events.Publish(w.t.Context(), &recordv1.Event{
+	w.newest = &recordv1.Event{
 		Id: string(id), AccountId: string(account), Type: "release.live", AcceptTime: timestamppb.Now(), Data: []byte("{}"),
-	}, func(s eventstream.Stored, err error) {
+	}
+	require.NoError(w.t, w.events.Publish(w.t.Context(), w.newest, func(s eventstream.Stored, err error) {
 		if err != nil {
 			w.t.Errorf("publish: %v", err)
 		}
@@ -194,11 +208,28 @@ func (w *world) event() *recordv1.Delivery {
 // ackAll acks every event, as routers do when all of it is stored.
 func (w *world) ackAll() {
 	w.t.Helper()
-	usage, err := w.events.Usage(w.t.Context())
+	for _, seg := range w.events.Segments() {
+		w.ack(seg)
+	}
+}
+
+// ack acks every event of a segment.
+func (w *world) ack(seg *eventstream.Segment) {
+	w.t.Helper()
+	usage, err := seg.Usage(w.t.Context())
+	require.NoError(w.t, err)
+	routed := func() bool {
+		floor, _, err := seg.Routed(w.t.Context())
+		return err == nil && floor == usage.LastSequence
+	}
+	if routed() {
+		return
+	}
+	router, err := seg.Router(w.t.Context())
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(w.t.Context())
 	defer cancel()
-	require.NoError(w.t, w.router.Consume(ctx, func(m *stream.Msg) {
+	require.NoError(w.t, router.Consume(ctx, func(m *stream.Msg) {
 		if err := m.Ack(); err != nil {
 			w.t.Errorf("ack: %v", err)
 		}
@@ -206,10 +237,7 @@ func (w *world) ackAll() {
 			cancel()
 		}
 	}))
-	require.Eventually(w.t, func() bool {
-		floor, _, err := w.events.Routed(w.t.Context())
-		return err == nil && floor == usage.LastSequence
-	}, time.Minute, 5*time.Millisecond)
+	require.Eventually(w.t, routed, time.Minute, 5*time.Millisecond)
 }
 
 // await calls what answers once and waits for the answer.

@@ -58,7 +58,15 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	c, err := stream.New(natstest.Start(t).Connect(t), stream.Default())
+	return newWorldIn(t, 1)
+}
+
+// newWorldIn is a world with events in so many segments.
+func newWorldIn(t *testing.T, segments int) *world {
+	t.Helper()
+	cfg := stream.Default()
+	cfg.Segments = segments
+	c, err := stream.New(natstest.Start(t).Connect(t), cfg)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	w := &world{streams: c}
@@ -84,6 +92,11 @@ func newWorld(t *testing.T) *world {
 
 // publish stores n events and returns the sequence of the last.
 func (w *world) publish(t *testing.T, n int) uint64 {
+	t.Helper()
+	return w.publishOf(t, account, n)
+}
+
+func (w *world) publishOf(t *testing.T, account postrider.AccountID, n int) uint64 {
 	t.Helper()
 	last := make(chan uint64, n)
 	for range n {

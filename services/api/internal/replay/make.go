@@ -46,9 +46,10 @@ func (r *Runner) replay(ctx context.Context, j *recordv1.Job, again bool) (made,
 	var m made
 	var entries []*recordv1.JournalEntry
 	out := newPending()
+	account := postrider.AccountID(j.GetReplay().GetAccountId())
 	for _, item := range j.GetBatch() {
-		ev, err := r.deps.Events.Get(ctx, item.GetSequence())
-		if errors.Is(err, eventstream.ErrNotFound) || err == nil && ev.GetAccountId() != j.GetReplay().GetAccountId() {
+		ev, err := r.deps.Events.Get(ctx, account, item.GetSequence())
+		if errors.Is(err, eventstream.ErrNotFound) || err == nil && ev.GetAccountId() != string(account) {
 			m.skipped += int64(len(item.GetWebhookIds())) // it has expired since it was selected
 			continue
 		}

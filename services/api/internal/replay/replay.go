@@ -41,7 +41,7 @@ type jobs interface {
 // events is all that is needed of EVENTS.
 type events interface {
 	Select(ctx context.Context, sel eventstream.Selection) ([]eventstream.Selected, error)
-	Get(ctx context.Context, sequence uint64) (*recordv1.Event, error)
+	Get(ctx context.Context, account postrider.AccountID, sequence uint64) (*recordv1.Event, error)
 	MaxAge() time.Duration
 }
 

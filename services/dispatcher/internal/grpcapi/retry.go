@@ -33,7 +33,7 @@ type letters interface {
 
 // events is all that the API needs of EVENTS. *eventstream.Stream is one.
 type events interface {
-	Get(ctx context.Context, sequence uint64) (*recordv1.Event, error)
+	Get(ctx context.Context, account postrider.AccountID, sequence uint64) (*recordv1.Event, error)
 	Find(ctx context.Context, account postrider.AccountID, id postrider.EventID) (*recordv1.Event, uint64, error)
 }
 
@@ -122,7 +122,7 @@ func (s *Server) stored(ctx context.Context, account postrider.AccountID, webhoo
 
 // event reads the event at the sequence, if it is that one, or looks for it.
 func (s *Server) event(ctx context.Context, account postrider.AccountID, id postrider.EventID, sequence uint64) (*recordv1.Event, uint64, error) {
-	ev, err := s.deps.Events.Get(ctx, sequence)
+	ev, err := s.deps.Events.Get(ctx, account, sequence)
 	if err == nil && ev.GetId() == string(id) {
 		return ev, sequence, nil
 	}

@@ -21,7 +21,7 @@ var ErrMissing = errors.New("the event's data outlived its retention")
 
 // events is all that the cache needs of EVENTS. *eventstream.Stream is one.
 type events interface {
-	Get(ctx context.Context, sequence uint64) (*recordv1.Event, error)
+	Get(ctx context.Context, account postrider.AccountID, sequence uint64) (*recordv1.Event, error)
 	Find(ctx context.Context, account postrider.AccountID, id postrider.EventID) (*recordv1.Event, uint64, error)
 }
 
@@ -38,15 +38,21 @@ type part struct {
 	mu       sync.Mutex
 	limit    int
 	size     int
-	items    map[uint64]*list.Element
+	items    map[place]*list.Element
 	order    list.List // of *item, the least recently used last
-	inFlight map[uint64]*call
+	inFlight map[place]*call
+}
+
+// place is where an event is in EVENTS: a sequence means nothing without the account.
+type place struct {
+	account  postrider.AccountID
+	sequence uint64
 }
 
 type item struct {
-	sequence uint64
-	event    string
-	data     []byte
+	place place
+	event string
+	data  []byte
 }
 
 // cost is what the item takes of the cache, with about what keeping it costs.
@@ -64,8 +70,8 @@ func New(source events, bytes int) *Cache {
 	c := &Cache{events: source}
 	for i := range c.parts {
 		c.parts[i].limit = bytes / shards
-		c.parts[i].items = map[uint64]*list.Element{}
-		c.parts[i].inFlight = map[uint64]*call{}
+		c.parts[i].items = map[place]*list.Element{}
+		c.parts[i].inFlight = map[place]*call{}
 	}
 	return c
 }
@@ -75,7 +81,7 @@ func (c *Cache) Data(ctx context.Context, d *recordv1.Delivery) ([]byte, error) 
 	if !d.GetDataByReference() {
 		return d.GetData(), nil
 	}
-	it, err := c.at(ctx, d.GetEventSequence())
+	it, err := c.at(ctx, place{postrider.AccountID(d.GetAccountId()), d.GetEventSequence()})
 	if err == nil && it.event == d.GetEventId() {
 		return it.data, nil
 	}
@@ -109,16 +115,16 @@ func (c *Cache) Embed(ctx context.Context, d *recordv1.Delivery) error {
 	return nil
 }
 
-// at is the event at a sequence; many who ask at once cause one fetch.
-func (c *Cache) at(ctx context.Context, sequence uint64) (*item, error) {
-	p := &c.parts[sequence%shards]
+// at is the event at a place; many who ask at once cause one fetch.
+func (c *Cache) at(ctx context.Context, at place) (*item, error) {
+	p := &c.parts[at.sequence%shards]
 	for {
-		it, running, mine := p.look(sequence)
+		it, running, mine := p.look(at)
 		if it != nil {
 			return it, nil
 		}
 		if mine {
-			p.finish(running, sequence, c.fetch(ctx, sequence))
+			p.finish(running, at, c.fetch(ctx, at))
 			return running.item, running.err
 		}
 		select {
@@ -142,37 +148,37 @@ type fetched struct {
 	err  error
 }
 
-func (c *Cache) fetch(ctx context.Context, sequence uint64) fetched {
-	ev, err := c.events.Get(ctx, sequence)
+func (c *Cache) fetch(ctx context.Context, at place) fetched {
+	ev, err := c.events.Get(ctx, at.account, at.sequence)
 	if err != nil {
 		return fetched{err: err}
 	}
-	return fetched{item: &item{sequence: sequence, event: ev.GetId(), data: ev.GetData()}}
+	return fetched{item: &item{place: at, event: ev.GetId(), data: ev.GetData()}}
 }
 
 // look finds the item, or the fetch to wait for, or makes the caller the one who fetches.
-func (p *part) look(sequence uint64) (it *item, running *call, mine bool) {
+func (p *part) look(at place) (it *item, running *call, mine bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e, ok := p.items[sequence]; ok {
+	if e, ok := p.items[at]; ok {
 		p.order.MoveToFront(e)
 		it, _ := e.Value.(*item)
 		return it, nil, false
 	}
-	if running, ok := p.inFlight[sequence]; ok {
+	if running, ok := p.inFlight[at]; ok {
 		return nil, running, false
 	}
 	running = &call{done: make(chan struct{})}
-	p.inFlight[sequence] = running
+	p.inFlight[at] = running
 	return nil, running, true
 }
 
-func (p *part) finish(running *call, sequence uint64, f fetched) {
+func (p *part) finish(running *call, at place, f fetched) {
 	running.item, running.err = f.item, f.err
 	p.mu.Lock()
-	delete(p.inFlight, sequence)
+	delete(p.inFlight, at)
 	if f.err == nil && f.item.cost() <= p.limit {
-		p.items[sequence] = p.order.PushFront(f.item)
+		p.items[at] = p.order.PushFront(f.item)
 		p.size += f.item.cost()
 		for p.size > p.limit {
 			p.evict()
@@ -184,6 +190,6 @@ func (p *part) finish(running *call, sequence uint64, f fetched) {
 
 func (p *part) evict() {
 	last, _ := p.order.Remove(p.order.Back()).(*item)
-	delete(p.items, last.sequence)
+	delete(p.items, last.place)
 	p.size -= last.cost()
 }

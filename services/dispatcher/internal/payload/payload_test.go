@@ -31,7 +31,7 @@ type store struct {
 	err     error
 }
 
-func (s *store) Get(ctx context.Context, sequence uint64) (*recordv1.Event, error) {
+func (s *store) Get(ctx context.Context, account postrider.AccountID, sequence uint64) (*recordv1.Event, error) {
 	s.gets.Add(1)
 	if s.blocked != nil {
 		select {
@@ -45,6 +45,9 @@ func (s *store) Get(ctx context.Context, sequence uint64) (*recordv1.Event, erro
 	}
 	if sequence >= s.end {
 		return nil, eventstream.ErrNotFound
+	}
+	if account != "" { // a segment of its own
+		return &recordv1.Event{Id: fmt.Sprintf("evt_%d of %s", sequence, account), Data: []byte(account)}, nil
 	}
 	return &recordv1.Event{Id: fmt.Sprintf("evt_%d", sequence), Data: make([]byte, s.size)}, nil
 }
@@ -120,6 +123,23 @@ func TestAPayloadThatIsGoneIsMissing(t *testing.T) {
 	require.ErrorIs(t, err, payload.ErrMissing)
 	require.Zero(t, s.finds.Load())
 	require.ErrorIs(t, c.Embed(t.Context(), reference(10)), payload.ErrMissing)
+}
+
+func TestEventsOfTwoSegmentsMayHaveOneSequence(t *testing.T) {
+	t.Parallel()
+	s := &store{end: 10}
+	c := payload.New(s, 1<<20)
+	for range 2 {
+		for _, account := range []string{"acc_1", "acc_4"} {
+			d := reference(3)
+			d.AccountId, d.EventId = account, "evt_3 of "+account
+			data, err := c.Data(t.Context(), d)
+			require.NoError(t, err)
+			require.Equal(t, account, string(data))
+		}
+	}
+	require.EqualValues(t, 2, s.gets.Load(), "both are cached")
+	require.Zero(t, s.finds.Load())
 }
 
 func TestAnEventThatMovedIsFoundByItsID(t *testing.T) {

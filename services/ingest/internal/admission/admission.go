@@ -55,6 +55,8 @@ type Config struct {
 	PublishBudget time.Duration
 	// MsgIDWindow is how long EVENTS itself remembers message ids.
 	MsgIDWindow time.Duration
+	// Segments is how many EVENTS is in. Defaults to 1.
+	Segments int
 	// PollMin and PollMax bound the pauses between two looks at a key that somebody else holds.
 	// They default to 5 ms and 250 ms.
 	PollMin, PollMax time.Duration
@@ -64,7 +66,7 @@ type Config struct {
 func Default() Config {
 	return Config{
 		MaxDataBytes: 1 << 20, MaxInFlightBytes: 256 << 20, MaxDelay: 30 * 24 * time.Hour,
-		Takeover: 15 * time.Second, PublishBudget: 8 * time.Second, MsgIDWindow: 2 * time.Minute,
+		Takeover: 15 * time.Second, PublishBudget: 8 * time.Second, MsgIDWindow: 2 * time.Minute, Segments: 1,
 		PollMin: 5 * time.Millisecond, PollMax: 250 * time.Millisecond,
 	}
 }
@@ -84,6 +86,7 @@ func (c Config) Validate() error {
 		conf.Positive("publish-budget", c.PublishBudget),
 		conf.Rule(c.PublishBudget+2*margin <= c.Takeover, "takeover", "must be above the publish budget by at least 2s"),
 		conf.Rule(c.Takeover < c.MsgIDWindow, "takeover", "must be below the window of message ids"),
+		conf.Between("segments", c.Segments, 1, postrider.MaxSegments),
 		conf.Rule(c.PollMin > 0 && c.PollMin <= c.PollMax, "poll", "must be positive pauses"),
 	)
 }
@@ -91,7 +94,7 @@ func (c Config) Validate() error {
 // events is all that admission needs of EVENTS.
 type events interface {
 	Publish(ctx context.Context, ev *recordv1.Event, done func(eventstream.Stored, error)) error
-	Get(ctx context.Context, sequence uint64) (*recordv1.Event, error)
+	Get(ctx context.Context, account postrider.AccountID, sequence uint64) (*recordv1.Event, error)
 	Find(ctx context.Context, account postrider.AccountID, id postrider.EventID) (*recordv1.Event, uint64, error)
 }
 
@@ -118,7 +121,7 @@ type Admission struct {
 
 	room    *semaphore.Weighted // bytes in flight
 	pressed atomic.Int64        // calls that wait for room
-	claims  *queue[*entry]      // want their key
+	claims  []*queue[*entry]    // want their key, by segment: one that takes nothing more keeps no other waiting
 	waits   *waits              // want it again later
 	doubts  *queue[*entry]      // EVENTS has to be read before they can be answered
 	ends    *queue[*entry]      // their claim has to be finished or released
@@ -145,7 +148,10 @@ func New(cfg Config, deps Deps) (*Admission, error) {
 		cfg: cfg, events: deps.Events, index: deps.Index, dir: deps.Directory, gate: deps.Gate, log: deps.Logger,
 		room: semaphore.NewWeighted(cfg.MaxInFlightBytes), drained: make(chan struct{}),
 	}
-	a.claims, a.doubts, a.ends = newQueue(a.abandon), newQueue(a.abandon), newQueue(a.abandon)
+	for range cfg.Segments {
+		a.claims = append(a.claims, newQueue(a.abandon))
+	}
+	a.doubts, a.ends = newQueue(a.abandon), newQueue(a.abandon)
 	a.waits = newWaits(a.abandon)
 	var err error
 	if a.metrics, err = newMetrics(deps.Telemetry, a); err != nil {
@@ -163,9 +169,11 @@ const (
 // Start begins the work and returns.
 func (a *Admission) Start(ctx context.Context) error {
 	ctx, a.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	a.work.Go(func() { a.claims.run(ctx, indexBatch, a.claimBatch) })
+	for _, claims := range a.claims {
+		a.work.Go(func() { claims.run(ctx, indexBatch, a.claimBatch) })
+	}
 	a.work.Go(func() { a.ends.run(ctx, indexBatch, a.endBatch) })
-	a.work.Go(func() { a.waits.run(ctx, a.claims.add) })
+	a.work.Go(func() { a.waits.run(ctx, a.claimKeys) })
 	for range doubtWorkers {
 		a.work.Go(func() { a.doubts.run(ctx, 1, a.resolveBatch) })
 	}
@@ -193,7 +201,9 @@ func (a *Admission) Stop(ctx context.Context) error {
 	}
 	a.cancel()
 	a.work.Wait()
-	a.claims.shut()
+	for _, claims := range a.claims {
+		claims.shut()
+	}
 	a.waits.shut()
 	a.doubts.shut()
 	a.ends.shut()

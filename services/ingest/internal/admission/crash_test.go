@@ -3,6 +3,7 @@ package admission
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -288,6 +289,28 @@ func TestAnEventThatEventsDoesNotTakeInTimeIsGivenUpUnsent(t *testing.T) {
 			require.False(t, accept(t, a, one(key, withData("2"))).GetDuplicate(), "the key was free at once")
 		})
 	}
+}
+
+// A leader that is elected anew, or slow, keeps the accounts of its own segment waiting and no others.
+func TestASegmentThatTakesNothingMoreKeepsNoOtherWaiting(t *testing.T) {
+	t.Parallel()
+	cfg := patient()
+	for cfg.Segments = 2; postrider.SegmentOf(acc, cfg.Segments) == postrider.SegmentOf(oth, cfg.Segments); {
+		cfg.Segments++
+	}
+	b := setup(t, cfg)
+	a := b.start(t)
+	room := make(chan struct{})
+	b.record.change(func(r *record) { r.room, r.stuck = room, oth })
+	waits := make(chan Verdict, 1)
+	a.Submit(t.Context(), one(withKey("k"), func(r *Request) { r.Account = oth }), func(v Verdict) { waits <- v })
+	require.Eventually(t, func() bool { b.record.mu.Lock(); defer b.record.mu.Unlock(); return b.record.asked == 1 }, soon, tick)
+	for i := range 10 {
+		accept(t, a, one(withKey(strconv.Itoa(i))))
+	}
+	require.Empty(t, waits)
+	<-room
+	require.NoError(t, (<-waits).Err)
 }
 
 func TestStopAnswersWhatIsUnderWay(t *testing.T) {

@@ -105,7 +105,7 @@ func (a *Admission) take(req *Request, done func(Verdict)) *entry {
 		Warnings: warnings, Data: req.Event.GetData(),
 	}
 	e.keyed = key != ""
-	e.claim = dedup.Claim{Fingerprint: body, Event: ulid.Make(), Window: window}
+	e.claim = dedup.Claim{Account: req.Account, Fingerprint: body, Event: ulid.Make(), Window: window}
 	if e.keyed {
 		e.claim.Key, e.claim.Token = dedup.KeyOf(req.Account, key), dedup.NewToken()
 	}
@@ -207,7 +207,7 @@ func (a *Admission) start(ctx context.Context, entries []*entry) {
 			plain = append(plain, e)
 		}
 	}
-	a.claims.add(keyed...)
+	a.claimKeys(keyed...)
 	if len(plain) == 0 {
 		return
 	}
@@ -217,6 +217,21 @@ func (a *Admission) start(ctx context.Context, entries []*entry) {
 		a.publish(ctx, e)
 	}
 }
+
+// claimKeys has the keys of entries claimed, those of each segment together.
+func (a *Admission) claimKeys(entries ...*entry) {
+	for len(entries) > 0 {
+		segment, n := a.segment(entries[0]), 1
+		for n < len(entries) && a.segment(entries[n]) == segment {
+			n++
+		}
+		a.claims[segment].add(entries[:n]...)
+		entries = entries[n:]
+	}
+}
+
+// segment is that of the entry's account.
+func (a *Admission) segment(e *entry) int { return postrider.SegmentOf(e.claim.Account, len(a.claims)) }
 
 // refuse answers an entry that was not counted in.
 func (a *Admission) refuse(e *entry, err error) {

@@ -34,8 +34,9 @@ func (a *Admission) sendWithin() time.Duration {
 // holder to be taken over and for another one to come to an end.
 func (a *Admission) holdLimit() time.Duration { return a.cfg.Takeover + 2*a.cfg.PublishBudget }
 
-// claimBatch claims the keys of all entries in one call and sends each one on. One goroutine runs
-// it. It blocks while EVENTS takes nothing more, so that no claims are made that could not be used.
+// claimBatch claims the keys of all entries in one call and sends each one on. They are of one segment,
+// and one goroutine runs it for each. It blocks while the segment takes nothing more, so that no claims
+// are made that could not be used.
 func (a *Admission) claimBatch(ctx context.Context, entries []*entry) {
 	entries = a.stillWanted(entries, time.Now())
 	if len(entries) == 0 {
@@ -156,7 +157,7 @@ func (a *Admission) notStored(e *entry, err error) {
 
 // finish has the claim finished and then gives the verdict.
 func (a *Admission) finish(e *entry, f dedup.Finished, v Verdict) {
-	f.Key, f.Token, f.Window = e.claim.Key, e.claim.Token, e.claim.Window
+	f.Key, f.Account, f.Token, f.Window = e.claim.Key, e.claim.Account, e.claim.Token, e.claim.Window
 	e.end, e.finished, e.verdict = endFinish, f, v
 	a.ends.add(e)
 }
@@ -195,7 +196,7 @@ func (a *Admission) endBatch(ctx context.Context, entries []*entry) {
 func (a *Admission) ended(e *entry, finishErr error) {
 	if e.end == endReclaim {
 		e.claim.Token, e.claim.Again = dedup.NewToken(), true
-		a.claims.add(e)
+		a.claimKeys(e)
 		return
 	}
 	if e.end == endFinish && finishErr != nil && e.verdict.Receipt != nil {

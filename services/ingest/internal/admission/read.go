@@ -16,7 +16,7 @@ import (
 // event is not found.
 func (a *Admission) Read(ctx context.Context, account postrider.AccountID, id postrider.EventID, sequence uint64) (*postriderv1.Event, error) {
 	if sequence > 0 {
-		ev, err := a.events.Get(ctx, sequence)
+		ev, err := a.events.Get(ctx, account, sequence)
 		switch {
 		case err == nil && ev.GetId() == string(id) && ev.GetAccountId() == string(account):
 			return public(ev, sequence), nil

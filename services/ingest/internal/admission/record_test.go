@@ -25,9 +25,11 @@ type record struct {
 	// answer, if set, decides about a publish that would be stored: store says whether it is,
 	// err what its producer is told.
 	answer func(ev *recordv1.Event) (store bool, err error)
-	unread error         // of Get and Find
-	room   chan struct{} // if set, Publish takes a slot of it and gives none back
-	hold   chan struct{} // if set, acknowledgements wait for it to be closed
+	unread error               // of Get and Find
+	room   chan struct{}       // if set, Publish takes a slot of it and gives none back
+	stuck  postrider.AccountID // if set, room is that of its segment only
+	asked  int                 // publishes that wanted a slot of room
+	hold   chan struct{}       // if set, acknowledgements wait for it to be closed
 	reads  int
 }
 
@@ -38,13 +40,19 @@ func newRecord(t testing.TB) *record {
 	return r
 }
 
-func (r *record) Incarnation() string { return "one" }
+func (r *record) Incarnation(postrider.AccountID) string { return "one" }
 
 func (r *record) TrimmedSince(context.Context, time.Time) (bool, error) { return false, nil }
 
 func (r *record) Publish(ctx context.Context, ev *recordv1.Event, done func(eventstream.Stored, error)) error {
 	r.mu.Lock()
 	room, hold := r.room, r.hold
+	if r.stuck != "" && r.stuck != postrider.AccountID(ev.GetAccountId()) {
+		room = nil
+	}
+	if room != nil {
+		r.asked++
+	}
 	r.mu.Unlock()
 	if room != nil {
 		select {
@@ -89,7 +97,7 @@ func (r *record) put(ev *recordv1.Event) (eventstream.Stored, error) {
 	return eventstream.Stored{Sequence: uint64(len(r.events))}, nil
 }
 
-func (r *record) Get(_ context.Context, sequence uint64) (*recordv1.Event, error) {
+func (r *record) Get(_ context.Context, _ postrider.AccountID, sequence uint64) (*recordv1.Event, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reads++

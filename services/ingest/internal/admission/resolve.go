@@ -32,7 +32,7 @@ func (a *Admission) resolveBatch(ctx context.Context, entries []*entry) {
 // resolveDuplicate compares an event with the one that EVENTS holds under the same message id.
 func (a *Admission) resolveDuplicate(ctx context.Context, e *entry) {
 	sequence := e.finished.Sequence
-	standing, err := a.events.Get(ctx, sequence)
+	standing, err := a.events.Get(ctx, postrider.AccountID(e.event.GetAccountId()), sequence)
 	if err == nil && (standing.GetAccountId() != e.event.GetAccountId() || standing.GetDedupKey() != e.event.GetDedupKey()) {
 		err = errors.New("the stored event has another key")
 	}

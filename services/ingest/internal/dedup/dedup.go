@@ -56,7 +56,9 @@ func NewToken() (t Token) {
 
 // Claim asks for a key.
 type Claim struct {
-	Key         Key
+	Key Key
+	// Account whose key it is.
+	Account     postrider.AccountID
 	Fingerprint Fingerprint
 	// Token names the claim to Finish and Release. Fresh for each Claim of a publish but the
 	// same when it asks again.
@@ -115,7 +117,7 @@ type Result struct {
 	Outcome Outcome
 	// Event is the id to publish under (Claimed, TakenOver, Blind), or of the stored event.
 	Event ulid.ULID
-	// Sequence is the stored event's place in EVENTS (Duplicate, Conflict).
+	// Sequence is the stored event's place in its account's segment of EVENTS (Duplicate, Conflict).
 	Sequence uint64
 	// Age is how long ago the key was first claimed (TakenOver): the earliest moment at which
 	// the event may have been stored.
@@ -126,7 +128,9 @@ type Result struct {
 
 // Finished says that a claim's event is stored.
 type Finished struct {
-	Key         Key
+	Key Key
+	// Account whose key it is.
+	Account     postrider.AccountID
 	Token       Token
 	Fingerprint Fingerprint
 	Event       ulid.ULID
@@ -165,11 +169,11 @@ type Index interface {
 
 // Events is what the window is rebuilt from: the record of events.
 type Events interface {
-	// Incarnation changes when the stream is made anew or restored. A finished key of another
-	// incarnation does not vouch for its event.
-	Incarnation() string
-	// Scan gives fn the events stored since from, in order, up to the last one stored when it
-	// was called.
+	// Incarnation changes when the account's segment is made anew or restored. A finished key of
+	// another incarnation does not vouch for its event.
+	Incarnation(account postrider.AccountID) string
+	// Scan gives fn the events stored since from, those of each account in order, up to the last
+	// one stored when it was called.
 	Scan(ctx context.Context, from time.Time, fn func(seq uint64, ev *recordv1.Event) error) error
 	// TrimmedSince says whether events stored since from may have been removed to make room, so
 	// that Scan does not give them.
@@ -202,8 +206,9 @@ func (c Config) window(account postrider.AccountID) time.Duration {
 	return min(c.Window(account), c.Longest)
 }
 
-// incarnationOf packs an incarnation into the eight bytes that values have for it.
-func incarnationOf(text string) (in [8]byte) {
-	sum := sha256.Sum256([]byte(text))
+// incarnationOf packs the incarnation of an account's segment into the eight bytes that values have
+// for it.
+func incarnationOf(events Events, account postrider.AccountID) (in [8]byte) {
+	sum := sha256.Sum256([]byte(events.Incarnation(account)))
 	return [8]byte(sum[:8])
 }

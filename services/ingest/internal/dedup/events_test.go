@@ -17,6 +17,7 @@ import (
 type recordOf struct {
 	mu          sync.Mutex
 	incarnation string
+	others      map[postrider.AccountID]string // incarnations of accounts in other segments
 	events      []*recordv1.Event
 	away        bool
 	scans       int
@@ -27,10 +28,20 @@ type recordOf struct {
 	during func()
 }
 
-func (r *recordOf) Incarnation() string {
+func (r *recordOf) Incarnation(account postrider.AccountID) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if in, ok := r.others[account]; ok {
+		return in
+	}
 	return r.incarnation
+}
+
+// restoreOf puts the account into a segment of its own, which is another now.
+func (r *recordOf) restoreOf(account postrider.AccountID, incarnation string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.others = map[postrider.AccountID]string{account: incarnation}
 }
 
 func (r *recordOf) restore(incarnation string) {

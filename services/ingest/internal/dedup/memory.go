@@ -71,19 +71,19 @@ func NewMemory(cfg MemoryConfig, events Events, log *slog.Logger) (*Memory, erro
 
 // Claim asks for keys.
 func (m *Memory) Claim(_ context.Context, claims []Claim, results []Result) {
-	in := incarnationOf(m.events.Incarnation())
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Since(m.start)
 	_, degraded := m.degraded(now)
 	for i := range claims {
-		results[i] = m.claim(&claims[i], in, now)
+		results[i] = m.claim(&claims[i], now)
 		results[i].Degraded = degraded
 	}
 }
 
 // claim follows the same rules as claim.lua.
-func (m *Memory) claim(c *Claim, in [8]byte, now time.Duration) Result {
+func (m *Memory) claim(c *Claim, now time.Duration) Result {
+	in := incarnationOf(m.events, c.Account)
 	standing, ok := m.keys[c.Key]
 	if ok && standing.ends <= now {
 		ok = false
@@ -107,7 +107,6 @@ func (m *Memory) claim(c *Claim, in [8]byte, now time.Duration) Result {
 
 // Finish turns claims into finished keys.
 func (m *Memory) Finish(_ context.Context, done []Finished) error {
-	in := incarnationOf(m.events.Incarnation())
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Since(m.start)
@@ -117,7 +116,7 @@ func (m *Memory) Finish(_ context.Context, done []Finished) error {
 		if ok && standing.ends > now && (standing.state != statePending || standing.token != d.Token) {
 			continue
 		}
-		m.put(d.Key, memoryKey{value: finishedValue(d, in), ends: now + d.Window}, now)
+		m.put(d.Key, memoryKey{value: finishedValue(d, incarnationOf(m.events, d.Account)), ends: now + d.Window}, now)
 	}
 	return nil
 }
@@ -242,7 +241,6 @@ func (m *Memory) rebuild(ctx context.Context) {
 // scan sets a finished key for each event of the window that has none. Publishes go on meanwhile
 // and set their own.
 func (m *Memory) scan(ctx context.Context) (keys int, err error) {
-	in := incarnationOf(m.events.Incarnation())
 	from := time.Now().Add(-m.cfg.Longest - overlap)
 	err = m.events.Scan(ctx, from, func(seq uint64, ev *recordv1.Event) error {
 		f, ok := m.cfg.finishedOf(ev, seq, time.Now())
@@ -253,7 +251,7 @@ func (m *Memory) scan(ctx context.Context) (keys int, err error) {
 		defer m.mu.Unlock()
 		now := time.Since(m.start)
 		if standing, ok := m.keys[f.Key]; !ok || standing.ends <= now {
-			m.put(f.Key, memoryKey{value: finishedValue(&f, in), ends: now + f.Window}, now)
+			m.put(f.Key, memoryKey{value: finishedValue(&f, incarnationOf(m.events, f.Account)), ends: now + f.Window}, now)
 			keys++
 		}
 		return nil

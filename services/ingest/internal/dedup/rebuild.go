@@ -52,7 +52,7 @@ func (c Config) finishedOf(ev *recordv1.Event, seq uint64, now time.Time) (f Fin
 		return f, false
 	}
 	return Finished{
-		Key: KeyOf(account, ev.GetDedupKey()), Fingerprint: Fingerprint(ev.GetFingerprint()),
+		Key: KeyOf(account, ev.GetDedupKey()), Account: account, Fingerprint: Fingerprint(ev.GetFingerprint()),
 		Event: id, Sequence: seq, Window: left,
 	}, true
 }
@@ -135,7 +135,7 @@ func (r *Redis) rebuild(ctx context.Context, began time.Time, broken []int, gaps
 	for _, s := range broken {
 		wanted[s] = true
 	}
-	b := restorer{r: r, lock: lock.key, in: incarnationOf(r.events.Incarnation()), renewed: began}
+	b := restorer{r: r, lock: lock.key, renewed: began}
 	err = r.events.Scan(ctx, from, func(seq uint64, ev *recordv1.Event) error {
 		f, ok := r.cfg.finishedOf(ev, seq, time.Now())
 		if ok && wanted[slotOf(f.Key)] {
@@ -250,7 +250,6 @@ func (r *Redis) sealSlots(ctx context.Context, began time.Time, broken []int, ru
 type restorer struct {
 	r       *Redis
 	lock    string // its key
-	in      [8]byte
 	pending []Finished
 	count   int
 	renewed time.Time
@@ -270,7 +269,7 @@ func (b *restorer) flush(ctx context.Context, atLeast int) error {
 	pipe := b.r.client.Pipeline()
 	for i := range b.pending {
 		f := &b.pending[i]
-		v := finishedValue(f, b.in)
+		v := finishedValue(f, incarnationOf(b.r.events, f.Account))
 		pipe.SetNX(ctx, redisKey(f.Key), v.encode(), f.Window)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {

@@ -114,14 +114,13 @@ func (r *Redis) Claim(ctx context.Context, claims []Claim, results []Result) {
 	defer cancel()
 	away := r.awayNow()
 	before := r.viewsNow()
-	in := incarnationOf(r.events.Incarnation())
-	again := r.claimAgain(ctx, claims, in, &away)
+	again := r.claimAgain(ctx, claims, &away)
 	first := make([]*redis.StatusCmd, len(claims))
 	var touched [slots]*redis.SliceCmd
 	pipe := r.client.Pipeline()
 	for i := range claims {
 		if c := &claims[i]; !c.Again && !away[slotOf(c.Key)] {
-			fresh := pendingValue(c, in, r.cfg.Takeover)
+			fresh := pendingValue(c, incarnationOf(r.events, c.Account), r.cfg.Takeover)
 			first[i] = pipe.SetArgs(ctx, redisKey(c.Key), fresh.encode(), redis.SetArgs{Mode: "NX", Get: true, TTL: c.Window})
 		}
 	}
@@ -132,15 +131,15 @@ func (r *Redis) Claim(ctx context.Context, claims []Claim, results []Result) {
 	}
 	_, _ = pipe.Exec(ctx) // each command holds its own error
 	degraded := r.observeAll(&before, &touched)
-	r.readAnswers(ctx, claims, results, first, again, in, degraded, &away)
+	r.readAnswers(ctx, claims, results, first, again, degraded, &away)
 }
 
 // claimAgain runs the claim script for the claims that were pending before.
-func (r *Redis) claimAgain(ctx context.Context, claims []Claim, in [8]byte, away *[slots]bool) []call {
+func (r *Redis) claimAgain(ctx context.Context, claims []Claim, away *[slots]bool) []call {
 	var calls []call
 	for i := range claims {
 		if c := &claims[i]; c.Again && !away[slotOf(c.Key)] {
-			fresh := pendingValue(c, in, r.cfg.Takeover)
+			fresh := pendingValue(c, incarnationOf(r.events, c.Account), r.cfg.Takeover)
 			calls = append(calls, call{script: claimScript, keys: []string{redisKey(c.Key)}, args: []any{
 				fresh.encode(), c.Window.Milliseconds(), r.cfg.Takeover.Milliseconds(),
 			}})
@@ -154,7 +153,7 @@ func (r *Redis) claimAgain(ctx context.Context, claims []Claim, in [8]byte, away
 
 // readAnswers turns replies into results; a claim without a reply is blind.
 func (r *Redis) readAnswers(
-	ctx context.Context, claims []Claim, results []Result, first []*redis.StatusCmd, again []call, in [8]byte, degraded, away *[slots]bool,
+	ctx context.Context, claims []Claim, results []Result, first []*redis.StatusCmd, again []call, degraded, away *[slots]bool,
 ) {
 	var blind [slots]bool
 	var causes [slots]error
@@ -168,10 +167,10 @@ func (r *Redis) readAnswers(
 		}
 		var err error
 		if c.Again {
-			results[i], err = scriptAnswer(again[next].cmd, c, in)
+			results[i], err = r.scriptAnswer(again[next].cmd, c)
 			next++
 		} else {
-			results[i], err = firstAnswer(first[i], c, in)
+			results[i], err = r.firstAnswer(first[i], c)
 		}
 		if err != nil {
 			results[i] = Result{Outcome: Blind, Event: c.Event}
@@ -187,7 +186,7 @@ func (r *Redis) readAnswers(
 }
 
 // firstAnswer reads the reply to SET NX GET: nil if the key was set.
-func firstAnswer(cmd *redis.StatusCmd, c *Claim, in [8]byte) (Result, error) {
+func (r *Redis) firstAnswer(cmd *redis.StatusCmd, c *Claim) (Result, error) {
 	standing, err := cmd.Result()
 	if errors.Is(err, redis.Nil) {
 		return Result{Outcome: Claimed, Event: c.Event}, nil
@@ -199,11 +198,11 @@ func firstAnswer(cmd *redis.StatusCmd, c *Claim, in [8]byte) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return v.answer(c, in), nil
+	return v.answer(c, incarnationOf(r.events, c.Account)), nil
 }
 
 // scriptAnswer reads the reply of the claim script.
-func scriptAnswer(cmd *redis.Cmd, c *Claim, in [8]byte) (Result, error) {
+func (r *Redis) scriptAnswer(cmd *redis.Cmd, c *Claim) (Result, error) {
 	reply, err := cmd.Slice()
 	if err != nil {
 		return Result{}, err
@@ -224,16 +223,15 @@ func scriptAnswer(cmd *redis.Cmd, c *Claim, in [8]byte) (Result, error) {
 	case 2:
 		return Result{Outcome: TakenOver, Event: v.event, Age: max(v.life-time.Duration(left)*time.Millisecond, 0)}, nil
 	}
-	return v.answer(c, in), nil
+	return v.answer(c, incarnationOf(r.events, c.Account)), nil
 }
 
 // Finish turns pending keys into finished ones, one script call for each slot.
 func (r *Redis) Finish(ctx context.Context, done []Finished) error {
-	in := incarnationOf(r.events.Incarnation())
 	var calls [slots]call
 	for i := range done {
 		d := &done[i]
-		v := finishedValue(d, in)
+		v := finishedValue(d, incarnationOf(r.events, d.Account))
 		c := &calls[slotOf(d.Key)]
 		c.keys = append(c.keys, redisKey(d.Key))
 		c.args = append(c.args, string(d.Token[:]), v.encode(), d.Window.Milliseconds())

@@ -60,7 +60,7 @@ func whole(t *testing.T, idx Index) {
 }
 
 func claimOf(key string, body Fingerprint) Claim {
-	return Claim{Key: KeyOf(acc, key), Fingerprint: body, Token: NewToken(), Event: ulid.Make(), Window: hour}
+	return Claim{Key: KeyOf(acc, key), Account: acc, Fingerprint: body, Token: NewToken(), Event: ulid.Make(), Window: hour}
 }
 
 func claimOne(t *testing.T, idx Index, c Claim) Result {
@@ -81,7 +81,7 @@ func ask(t *testing.T, idx Index, c Claim) Result {
 }
 
 func finishOf(c Claim, event ulid.ULID, seq uint64) Finished {
-	return Finished{Key: c.Key, Token: c.Token, Fingerprint: c.Fingerprint, Event: event, Sequence: seq, Window: c.Window}
+	return Finished{Key: c.Key, Account: c.Account, Token: c.Token, Fingerprint: c.Fingerprint, Event: event, Sequence: seq, Window: c.Window}
 }
 
 func finish(t *testing.T, idx Index, c Claim, seq uint64) {
@@ -190,6 +190,24 @@ func exerciseClaims(t *testing.T, build newIndex) {
 		next := claimOf(same, two)
 		require.Equal(t, Result{Outcome: Claimed, Event: next.Event}, ask(t, idx, next))
 		require.Equal(t, Pending, ask(t, idx, claimOf(same, one)).Outcome)
+	})
+	t.Run("a restore of one account's segment leaves the keys of another's", func(t *testing.T) {
+		idx, events := started(t, build, hour/2)
+		mine, other := claimOf(same, one), claimOf(same, one)
+		other.Key, other.Account = KeyOf(oth, same), oth
+		for _, c := range []Claim{mine, other} {
+			claimOne(t, idx, c)
+			finish(t, idx, c, 7)
+		}
+		events.restoreOf(oth, "two")
+		again := claimOf(same, one)
+		require.Equal(t, Result{Outcome: Duplicate, Event: mine.Event, Sequence: 7}, ask(t, idx, again))
+		again.Key, again.Account = other.Key, oth
+		require.Equal(t, Result{Outcome: Claimed, Event: again.Event}, ask(t, idx, again))
+		finish(t, idx, again, 1)
+		more := claimOf(same, one)
+		more.Key, more.Account = other.Key, oth
+		require.Equal(t, Result{Outcome: Duplicate, Event: again.Event, Sequence: 1}, ask(t, idx, more))
 	})
 	t.Run("a finished key is set although the claim was lost, and never over another's", func(t *testing.T) {
 		idx, _ := started(t, build, hour/2)

@@ -14,10 +14,10 @@ import (
 //	1       version, 1
 //	2       state: 'p' pending or 'f' finished
 //	3-10    token of the claim
-//	11-18   incarnation of EVENTS
+//	11-18   incarnation of the account's segment of EVENTS
 //	19-34   fingerprint
 //	35-50   event id (ULID); its time is when the key was first claimed
-//	51-58   finished: sequence in EVENTS
+//	51-58   finished: sequence in that segment
 //	51-54   pending: the remaining life of the key, in ms, at which it may be taken over
 //	55-58   pending: the life that the key began with, in ms
 //

@@ -78,12 +78,12 @@ type Deps struct {
 	Now        func() time.Time
 }
 
-// Fanout routes events. Handle is for one goroutine; completions come from others.
+// Fanout routes events. Handle is for any goroutine; completions come from others.
 type Fanout struct {
 	cfg     Config
 	deps    Deps
 	metrics *metrics
-	result  index.Result // reused by Handle
+	results sync.Pool // of *index.Result, for Handle
 
 	work   context.Context //nolint:containedctx // the life of the flights, which outlive Handle's own context on purpose
 	cancel context.CancelFunc
@@ -107,6 +107,7 @@ func New(cfg Config, deps Deps) (*Fanout, error) {
 	close(idle)
 	return &Fanout{
 		cfg: cfg, deps: deps, metrics: m,
+		results: sync.Pool{New: func() any { return new(index.Result) }},
 		flights: make(map[*flight]struct{}), idle: idle,
 		cancel:     func() {}, // until Start has something to end
 		repeats:    make(chan *flight, maxFlights),
@@ -167,9 +168,11 @@ func (f *Fanout) Handle(msg Message) {
 	}
 	ctx, span := msg.Begin(f.work, stream.Work{Accepted: ev.GetTraceparent(), Account: ev.GetAccountId(), Event: ev.GetId()})
 	now := f.deps.Now()
-	f.deps.Index.Match(postrider.AccountID(ev.GetAccountId()), Attributes(ev), &f.result)
-	fl := &flight{fanout: f, msg: msg, ctx: ctx, span: span, parts: f.plan(ev, msg.Sequence(), now)}
-	f.metrics.routed(ctx, f.deps.Class(ev.GetAccountId()), len(f.result.Matched), now.Sub(ev.GetAcceptTime().AsTime()))
+	result, _ := f.results.Get().(*index.Result)
+	f.deps.Index.Match(postrider.AccountID(ev.GetAccountId()), Attributes(ev), result)
+	fl := &flight{fanout: f, msg: msg, ctx: ctx, span: span, parts: f.plan(ev, result, msg.Sequence(), now)}
+	f.metrics.routed(ctx, f.deps.Class(ev.GetAccountId()), len(result.Matched), now.Sub(ev.GetAcceptTime().AsTime()))
+	f.results.Put(result)
 	f.track(fl)
 	fl.send()
 }

@@ -52,9 +52,9 @@ func (p delayPart) send(ctx context.Context, f *Fanout, done func(error)) error 
 	return nil
 }
 
-// plan lists what must be stored for the event, from the matches in f.result.
-func (f *Fanout) plan(ev *recordv1.Event, sequence uint64, now time.Time) []part {
-	matched := f.result.Matched
+// plan lists what must be stored for the event, from what matching gave.
+func (f *Fanout) plan(ev *recordv1.Event, result *index.Result, sequence uint64, now time.Time) []part {
+	matched := result.Matched
 	parts := make([]part, 0, len(matched)+1+len(matched)/maxRoutedDeliveries)
 	delayed := ev.GetDeliverAt() != nil && ev.GetDeliverAt().AsTime().After(now)
 	ids := make([]*recordv1.RoutedDelivery, len(matched))
@@ -75,7 +75,7 @@ func (f *Fanout) plan(ev *recordv1.Event, sequence uint64, now time.Time) []part
 		parts = append(parts, delayPart{retries[:n]})
 		retries = retries[n:]
 	}
-	return f.entries(parts, ev, sequence, ids, now)
+	return f.entries(parts, ev, result, sequence, ids, now)
 }
 
 // delivery is the event for one webhook. What waits for its time may outlive EVENTS and carries
@@ -93,9 +93,9 @@ func (f *Fanout) delivery(ev *recordv1.Event, sequence uint64, hook *index.Hook,
 
 // entries appends the routed journal entries: one for an event of up to a thousand matches,
 // also of none, and more of them above.
-func (f *Fanout) entries(parts []part, ev *recordv1.Event, sequence uint64, ids []*recordv1.RoutedDelivery, now time.Time) []part {
-	unmatched := make([]*recordv1.Unmatched, len(f.result.Unmatched))
-	for i, u := range f.result.Unmatched {
+func (f *Fanout) entries(parts []part, ev *recordv1.Event, result *index.Result, sequence uint64, ids []*recordv1.RoutedDelivery, now time.Time) []part {
+	unmatched := make([]*recordv1.Unmatched, len(result.Unmatched))
+	for i, u := range result.Unmatched {
 		unmatched[i] = &recordv1.Unmatched{WebhookId: string(u.Hook.ID), Reason: u.Reason, Detail: u.Detail}
 	}
 	total := len(ids)
@@ -104,7 +104,7 @@ func (f *Fanout) entries(parts []part, ev *recordv1.Event, sequence uint64, ids 
 		parts = append(parts, entryPart{&recordv1.JournalEntry{
 			Time: timestamppb.New(now), AccountId: ev.GetAccountId(), EventId: ev.GetId(), EventType: ev.GetType(),
 			What: &recordv1.JournalEntry_Routed{Routed: &recordv1.Routed{
-				Deliveries: ids[:n], Unmatched: unmatched, UnmatchedTotal: int32(f.result.Total - total), //nolint:gosec // webhooks of one account
+				Deliveries: ids[:n], Unmatched: unmatched, UnmatchedTotal: int32(result.Total - total), //nolint:gosec // webhooks of one account
 				EventSequence: sequence, MatchedTotal: int32(total), AcceptTime: ev.GetAcceptTime(), //nolint:gosec // webhooks of one account
 				DedupKey: ev.GetDedupKey(), Traceparent: ev.GetTraceparent(), DedupWindow: ev.GetDedupWindow(),
 			}},

@@ -1,6 +1,7 @@
 // Package trim makes room in EVENTS before it is full, so that producers are refused for unfinished
 // work only. It removes the oldest events, of those that are routed and that no delivery refers to:
-// they would go by their age anyway. It decides nothing else, and keeps nothing.
+// they would go by their age anyway. Each segment is looked at by itself. It decides nothing else, and
+// keeps nothing.
 //
 // Why nothing is removed that is needed: a delivery refers to its event from routing on. Events above
 // the routers' floor are left alone. A delivery of one below it is in DELIVERIES or moves on to
@@ -35,19 +36,12 @@ const (
 	complainEvery = 5 * time.Minute
 )
 
-// events is all that is needed of EVENTS. *eventstream.Stream is one.
-type events interface {
-	Usage(ctx context.Context) (eventstream.Usage, error)
-	Routed(ctx context.Context) (floor uint64, pending int64, err error)
-	Trim(ctx context.Context, below uint64) error
-}
-
 // walker gives every delivery that a kind of stream holds to fn, or an error.
 type walker func(ctx context.Context, fn func(*recordv1.Delivery)) error
 
 // Deps is what a Trimmer works with.
 type Deps struct {
-	Events events
+	Events *eventstream.Stream
 	// Deliveries and Retries give every delivery of all shards, in the second case until the walk
 	// has caught up with the streams.
 	Deliveries, Retries walker
@@ -62,7 +56,7 @@ type Trimmer struct {
 	interval   time.Duration
 	deps       Deps
 	removed    metric.Int64Counter
-	complained time.Time
+	complained map[*eventstream.Segment]time.Time
 }
 
 // New returns a trimmer that looks every so often.
@@ -72,7 +66,7 @@ func New(interval time.Duration, deps Deps) (*Trimmer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Trimmer{interval: interval, deps: deps, removed: removed}, nil
+	return &Trimmer{interval: interval, deps: deps, removed: removed, complained: make(map[*eventstream.Segment]time.Time)}, nil
 }
 
 // Run looks until ctx ends. Replicas look at different times, so that mostly one does the work.
@@ -94,64 +88,92 @@ func (t *Trimmer) Run(ctx context.Context) {
 
 func jitter(d time.Duration) time.Duration { return rand.N(d) } //nolint:gosec // no secret
 
-// look trims EVENTS if it is nearly full.
+// full is a segment that is nearly full, with the lowest sequence of an event that is not routed or that
+// a delivery refers to.
+type full struct {
+	usage  eventstream.Usage
+	oldest uint64
+}
+
+// look trims the segments of EVENTS that are nearly full.
 func (t *Trimmer) look(ctx context.Context) error {
-	u, err := t.deps.Events.Usage(ctx)
-	if err != nil {
-		return err
+	nearly := make(map[*eventstream.Segment]*full)
+	for _, seg := range t.deps.Events.Segments() {
+		u, err := seg.Usage(ctx)
+		if err != nil {
+			return err
+		}
+		if u.MaxBytes > 0 && u.Messages > 0 && float64(u.Bytes) >= high*float64(u.MaxBytes) {
+			nearly[seg] = &full{usage: u}
+		}
 	}
-	if u.MaxBytes <= 0 || u.Messages == 0 || float64(u.Bytes) < high*float64(u.MaxBytes) {
+	if len(nearly) == 0 {
 		return nil
 	}
-	oldest, err := t.needed(ctx)
-	if err != nil {
+	if err := t.needed(ctx, nearly); err != nil {
 		return fmt.Errorf("look for the oldest event that is needed: %w", err)
 	}
+	var errs []error
+	for seg, f := range nearly {
+		errs = append(errs, t.trim(ctx, seg, f))
+	}
+	return errors.Join(errs...)
+}
+
+// trim removes what is not needed of a segment, if it has to.
+func (t *Trimmer) trim(ctx context.Context, seg *eventstream.Segment, f *full) error {
+	u := f.usage
 	// Events are taken to be of one size: if they are not, another look is near.
 	surplus := (float64(u.Bytes) - low*float64(u.MaxBytes)) / float64(u.Bytes)
-	below := min(oldest, u.FirstSequence+uint64(surplus*float64(u.LastSequence-u.FirstSequence+1))+1)
+	below := min(f.oldest, u.FirstSequence+uint64(surplus*float64(u.LastSequence-u.FirstSequence+1))+1)
 	if below <= u.FirstSequence {
-		t.complain(ctx, u, oldest)
+		t.complain(ctx, seg, f)
 		return nil
 	}
-	if err := t.deps.Events.Trim(ctx, below); err != nil {
+	if err := seg.Trim(ctx, below); err != nil {
 		return err
 	}
 	t.removed.Add(ctx, int64(below-u.FirstSequence)) //nolint:gosec // far below 1<<63
 	t.deps.Logger.InfoContext(ctx, "EVENTS was nearly full: events removed that are finished with",
-		"from", u.FirstSequence, "below", below, "bytes", u.Bytes, "max_bytes", u.MaxBytes)
+		"stream", seg.Name(), "from", u.FirstSequence, "below", below, "bytes", u.Bytes, "max_bytes", u.MaxBytes)
 	return nil
 }
 
-// needed is the lowest sequence of an event that is not routed or that a delivery refers to.
-func (t *Trimmer) needed(ctx context.Context) (uint64, error) {
+// needed finds out what each of the segments needs, by one walk for all of them. A delivery refers into
+// the segment of its account.
+func (t *Trimmer) needed(ctx context.Context, nearly map[*eventstream.Segment]*full) error {
 	ctx, cancel := context.WithTimeout(ctx, walkTimeout)
 	defer cancel()
 	before, err := t.settled(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	floor, _, err := t.deps.Events.Routed(ctx)
-	if err != nil {
-		return 0, err
+	for seg, f := range nearly {
+		floor, _, err := seg.Routed(ctx)
+		if err != nil {
+			return err
+		}
+		f.oldest = floor + 1
 	}
-	oldest := floor + 1
 	meet := func(d *recordv1.Delivery) {
-		if d.GetDataByReference() {
-			oldest = min(oldest, d.GetEventSequence())
+		if !d.GetDataByReference() {
+			return
+		}
+		if f := nearly[t.deps.Events.Of(postrider.AccountID(d.GetAccountId()))]; f != nil {
+			f.oldest = min(f.oldest, d.GetEventSequence())
 		}
 	}
 	// In this order: see the package's comment.
 	if err := t.deps.Deliveries(ctx, meet); err != nil {
-		return 0, err
+		return err
 	}
 	if err := t.deps.Retries(ctx, meet); err != nil {
-		return 0, err
+		return err
 	}
 	if after, err := t.settled(ctx); err != nil || after != before {
-		return 0, errors.Join(err, errUnsettled)
+		return errors.Join(err, errUnsettled)
 	}
-	return oldest, nil
+	return nil
 }
 
 // errUnsettled says that deliveries may be on their way from shard to shard, where a walk of one shard
@@ -167,11 +189,12 @@ func (t *Trimmer) settled(ctx context.Context) (postrider.Layout, error) {
 	return layout, err
 }
 
-func (t *Trimmer) complain(ctx context.Context, u eventstream.Usage, oldest uint64) {
-	if time.Since(t.complained) < complainEvery {
+func (t *Trimmer) complain(ctx context.Context, seg *eventstream.Segment, f *full) {
+	if time.Since(t.complained[seg]) < complainEvery {
 		return
 	}
-	t.complained = time.Now()
+	t.complained[seg] = time.Now()
 	t.deps.Logger.WarnContext(ctx, "EVENTS is nearly full of unfinished work", "error",
-		errors.New("its oldest event is not routed, or a delivery still refers to it"), "oldest_needed", oldest, "bytes", u.Bytes, "max_bytes", u.MaxBytes)
+		errors.New("its oldest event is not routed, or a delivery still refers to it"),
+		"stream", seg.Name(), "oldest_needed", f.oldest, "bytes", f.usage.Bytes, "max_bytes", f.usage.MaxBytes)
 }

@@ -41,13 +41,14 @@ func full(t *testing.T) *eventstream.Stream {
 		err = <-stored
 	}
 	require.ErrorIs(t, err, stream.ErrFull)
-	router, err := events.Router(t.Context())
+	segment := events.Segments()[0]
+	router, err := segment.Router(t.Context())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- router.Consume(ctx, func(m *stream.Msg) { _ = m.Ack() }) }()
 	require.Eventually(t, func() bool {
-		floor, pending, err := events.Routed(t.Context())
+		floor, pending, err := segment.Routed(t.Context())
 		return err == nil && floor > 0 && pending == 0
 	}, patience, time.Millisecond)
 	cancel()
@@ -91,7 +92,7 @@ func TestNothingIsRemovedWhileTheNumberOfShardsChanges(t *testing.T) {
 		<-ended
 	}()
 	first := func() uint64 {
-		u, err := events.Usage(t.Context())
+		u, err := events.Segments()[0].Usage(t.Context())
 		require.NoError(t, err)
 		return u.FirstSequence
 	}

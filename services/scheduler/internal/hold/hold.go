@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -140,7 +141,7 @@ func (m *Manager) HoldRecords(ctx context.Context, w webhooks.Webhook, list []re
 func (m *Manager) held(ctx context.Context, w webhooks.Webhook, r *recordv1.Retry) (*recordv1.Retry, error) {
 	delivery := r.GetDelivery()
 	if delivery.GetDataByReference() {
-		event, err := m.deps.Events.Get(ctx, delivery.GetEventSequence())
+		event, err := m.deps.Events.Get(ctx, postrider.AccountID(delivery.GetAccountId()), delivery.GetEventSequence())
 		switch {
 		case err == nil && event.GetId() == delivery.GetEventId():
 			delivery = proto.CloneOf(delivery)

@@ -29,7 +29,7 @@ type records interface {
 
 // events is all that is needed of EVENTS.
 type events interface {
-	Get(ctx context.Context, sequence uint64) (*recordv1.Event, error)
+	Get(ctx context.Context, account postrider.AccountID, sequence uint64) (*recordv1.Event, error)
 }
 
 // index is all that is needed of the index.

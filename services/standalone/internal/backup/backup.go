@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ import (
 var order = []string{
 	"KV_jobs",     // a replay's checkpoint before the deliveries that it has made since
 	"EVENTS",      // with how far routing is, before what it was routed to
+	"EVENTS_",     // its other segments: nothing moves from one to another
 	"DELIVERIES_", // before where an outcome leads
 	"RETRIES_",
 	"DEADLETTERS",
@@ -44,16 +46,21 @@ var order = []string{
 	"KV_counters", "KV_idempotency", "KV_topology", "KV_checkpoints",
 }
 
-// withConsumers is the stream whose consumer goes along: it says what is routed. The others begin
-// anew: a work queue holds nothing but what is unfinished, and a delivery log that is built again
-// wants the whole journal. Leases and registrations (KV_shards, KV_members, KV_announced) are of
-// processes that will not be there.
-const withConsumers = "EVENTS"
+// withConsumers says of a stream whether its consumer goes along, as those of EVENTS do: they say what
+// is routed. The others begin anew: a work queue holds nothing but what is unfinished, and a delivery log
+// that is built again wants the whole journal. Leases and registrations (KV_shards, KV_members,
+// KV_announced) are of processes that will not be there.
+func withConsumers(stream string) bool {
+	return stream == "EVENTS" || strings.HasPrefix(stream, "EVENTS_")
+}
 
-// place is where a stream stands in the order; false if it is not to be taken.
+// place is where a stream stands in the order; false if it is not to be taken. A name that ends in _ is
+// that of many, each with a number.
 func place(stream string) (int, bool) {
 	i := slices.IndexFunc(order, func(name string) bool {
-		return stream == name || strings.HasSuffix(name, "_") && strings.HasPrefix(stream, name)
+		number, many := strings.CutPrefix(stream, name)
+		_, err := strconv.Atoi(number)
+		return stream == name || strings.HasSuffix(name, "_") && many && err == nil
 	})
 	return i, i >= 0
 }
@@ -78,7 +85,7 @@ type Manifest struct {
 type Stream struct {
 	Name     string `json:"name"`
 	Messages uint64 `json:"messages"`
-	// LastSequence of EVENTS is the last event that is in the backup.
+	// LastSequence of a stream of EVENTS is that of the last of its events that is in the backup.
 	LastSequence uint64 `json:"last_sequence"`
 	// Tail is how many messages go along with the copy, of those that were stored while it was made.
 	Tail int `json:"tail,omitempty"`
@@ -204,7 +211,7 @@ func takeArchive(ctx context.Context, nc *nats.Conn, dir, name string, more func
 		return Stream{}, err
 	}
 	more(0)
-	a, err := snapshot(ctx, nc, name, name == withConsumers, counted{data, more})
+	a, err := snapshot(ctx, nc, name, withConsumers(name), counted{data, more})
 	if err := errors.Join(err, closeFile(data)); err != nil {
 		return Stream{}, err
 	}

@@ -29,7 +29,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func open(t *testing.T, nc *nats.Conn) (*stream.Client, *eventstream.Stream) {
 	t.Helper()
-	c, err := stream.New(nc, stream.Default())
+	cfg := stream.Default()
+	cfg.Segments = 2
+	c, err := stream.New(nc, cfg)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	_, err = topology.Ensure(t.Context(), c)
@@ -45,12 +47,15 @@ func open(t *testing.T, nc *nats.Conn) (*stream.Client, *eventstream.Stream) {
 	return c, events
 }
 
-func publish(t *testing.T, events *eventstream.Stream, n int) {
+// first and second are accounts of two segments.
+const first, second = "acc_1", "acc_4"
+
+func publish(t *testing.T, events *eventstream.Stream, account string, n int) {
 	t.Helper()
 	stored := make(chan error, n)
 	for i := range n {
 		ev := &recordv1.Event{
-			Id: string(postrider.NewEventID()), AccountId: "acc_1", Type: "a.b", DedupKey: strconv.Itoa(i), AcceptTime: timestamppb.Now(),
+			Id: string(postrider.NewEventID()), AccountId: account, Type: "a.b", DedupKey: strconv.Itoa(i), AcceptTime: timestamppb.Now(),
 			Data: make([]byte, 10<<10), // so that an archive is many chunks
 		}
 		require.NoError(t, events.Publish(t.Context(), ev, func(_ eventstream.Stored, err error) { stored <- err }))
@@ -95,18 +100,25 @@ func TestARestoreBringsBackWhatWasTaken(t *testing.T) {
 	t.Parallel()
 	nc := natstest.Start(t).NC(t)
 	c, events := open(t, nc)
-	publish(t, events, 100)
-	_, err := events.Router(t.Context())
-	require.NoError(t, err)
-	require.NoError(t, events.Checkpoint(t.Context(), 40))
-	_, err = c.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHERS"})
-	require.NoError(t, err)
+	publish(t, events, first, 100)
+	publish(t, events, second, 50)
+	for _, seg := range events.Segments() {
+		_, err := seg.Router(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, seg.Checkpoint(t.Context(), 40))
+	}
+	for _, name := range []string{"OTHERS", "EVENTS_others"} {
+		_, err := c.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{Name: name})
+		require.NoError(t, err)
+	}
 
 	dir := filepath.Join(t.TempDir(), "backup")
 	var seen steps
 	taken, err := backup.Take(t.Context(), nc, dir, seen.tell)
 	require.NoError(t, err)
 	require.Equal(t, "EVENTS", taken.Streams[1].Name)
+	require.Equal(t, "EVENTS_1", taken.Streams[2].Name)
+	require.EqualValues(t, 50, taken.Streams[2].Messages)
 	archives := seen.of(t, taken)
 	require.Greater(t, archives, int64(100), "bytes of archives")
 	_, err = backup.Take(t.Context(), nc, dir, silent)
@@ -123,17 +135,21 @@ func TestARestoreBringsBackWhatWasTaken(t *testing.T) {
 	require.Equal(t, archives, seen[0].total, "known from the beginning")
 	js, err := jetstream.New(empty)
 	require.NoError(t, err)
-	_, err = js.Stream(t.Context(), "OTHERS")
-	require.Error(t, err, "what is not Postrider's is left alone")
-	consumer, err := js.Consumer(t.Context(), "EVENTS", "router")
-	require.NoError(t, err, "it comes with how far routing was")
-	require.EqualValues(t, 100, consumer.CachedInfo().NumPending)
-
+	for _, name := range []string{"OTHERS", "EVENTS_others"} {
+		_, err = js.Stream(t.Context(), name)
+		require.Error(t, err, "what is not Postrider's is left alone")
+	}
 	_, restored := open(t, empty)
-	usage, err := restored.Usage(t.Context())
-	require.NoError(t, err)
-	require.EqualValues(t, 100, usage.Messages)
-	require.NotEqual(t, events.Incarnation(), restored.Incarnation())
+	for account, want := range map[postrider.AccountID]uint64{first: 100, second: 50} {
+		seg := restored.Of(account)
+		consumer, err := js.Consumer(t.Context(), seg.Name(), "router")
+		require.NoError(t, err, "it comes with how far routing was")
+		require.Equal(t, want, consumer.CachedInfo().NumPending)
+		usage, err := seg.Usage(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, usage.Messages)
+		require.NotEqual(t, events.Incarnation(account), restored.Incarnation(account))
+	}
 }
 
 func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
@@ -149,7 +165,7 @@ func TestABackupThatIsNotWholeIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 
 	_, events := open(t, nc)
-	publish(t, events, 50)
+	publish(t, events, first, 50)
 	whole := filepath.Join(dir, "whole")
 	_, err = backup.Take(t.Context(), nc, whole, silent)
 	require.NoError(t, err)

@@ -31,6 +31,7 @@ func TestASoundDeploymentIsFoundSound(t *testing.T) {
 	found(t, r, doctor.OK, "nats", "with JetStream")
 	found(t, r, doctor.OK, "nats storage", "all streams")
 	found(t, r, doctor.OK, "shards", "1, as configured")
+	found(t, r, doctor.OK, "segments", "1, as configured")
 	found(t, r, doctor.OK, "streams", "as configured")
 	found(t, r, doctor.OK, "clock", "NATS's clock and ours agree")
 	found(t, r, doctor.OK, "delivery log", "sqlite, schema version")
@@ -52,6 +53,7 @@ func TestNothingIsChanged(t *testing.T) {
 	found(t, r, doctor.Failure, "streams", "KV_webhooks is missing")
 	found(t, r, doctor.Warning, "streams", "consumer router of EVENTS is missing")
 	found(t, r, doctor.Warning, "shards", "no number of shards is stored")
+	found(t, r, doctor.Warning, "segments", "no number of segments is stored")
 	found(t, r, doctor.Warning, "delivery log", "nothing records the journal")
 	js, err := jetstream.New(g.nats.NC(t))
 	require.NoError(t, err)
@@ -92,6 +94,9 @@ func TestStreamsThatAreNotAsConfigured(t *testing.T) {
 
 	g.cfg.Process.Streams.Shards = 4
 	found(t, g.examine(t), doctor.Warning, "shards", "there are 1 shards, but a new system would get 4")
+
+	g.cfg.Process.Streams.Shards, g.cfg.Process.Streams.Segments = 1, 2
+	found(t, g.examine(t), doctor.Failure, "segments", "events are stored in 1 segments, but 2 are configured")
 }
 
 func TestNATSThatCannotBeUsed(t *testing.T) {

@@ -58,7 +58,7 @@ func (r *Report) nats(ctx context.Context, cfg *Config, consumer string) {
 	if limit := nc.MaxPayload(); int64(cfg.Events.MaxMessageBytes) > limit {
 		r.fail("nats", "raise max_payload of the NATS server", "events may have %d bytes, but the server takes messages of %d only", cfg.Events.MaxMessageBytes, limit)
 	}
-	if !r.shards(ctx, c) {
+	if !r.shards(ctx, c) || !r.segments(ctx, c) {
 		return
 	}
 	all, err := inspect(ctx, c, cfg)
@@ -133,6 +133,24 @@ func (r *Report) shards(ctx context.Context, c *stream.Client) bool {
 		r.ok("shards", "%d, as configured", l.Shards)
 	}
 	c.SetLayout(l)
+	return true
+}
+
+// segments compares the number of segments of EVENTS, on which the names of streams depend too.
+func (r *Report) segments(ctx context.Context, c *stream.Client) bool {
+	n, err := topology.InspectSegments(ctx, c)
+	switch want := c.Config().Segments; {
+	case err != nil:
+		r.fail("segments", mendRights, "%v", err)
+		return false
+	case n != 0 && n != want:
+		r.fail("segments", fmt.Sprintf("set POSTRIDER_STREAMS_SEGMENTS to %d", n), "events are stored in %d segments, but %d are configured", n, want)
+		return false
+	case n == 0:
+		r.warn("segments", "start a service: it makes everything that is missing", "no number of segments is stored yet")
+	default:
+		r.ok("segments", "%d, as configured", n)
+	}
 	return true
 }
 

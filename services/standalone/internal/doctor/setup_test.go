@@ -64,7 +64,7 @@ func (g *ground) furnish(t *testing.T) *ground {
 	ctx := t.Context()
 	events, err := eventstream.Ensure(ctx, c, g.cfg.Events)
 	require.NoError(t, err)
-	_, err = events.Router(ctx)
+	_, err = events.Segments()[0].Router(ctx)
 	require.NoError(t, err)
 	deliveries, err := deliverystream.Ensure(ctx, c, g.cfg.Deliveries)
 	require.NoError(t, err)

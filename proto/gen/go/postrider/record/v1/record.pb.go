@@ -301,7 +301,7 @@ type Delivery struct {
 	WebhookId string `protobuf:"bytes,3,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
 	// Event.
 	EventId string `protobuf:"bytes,4,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	// Place of the event in EVENTS.
+	// Place of the event in its account's segment of EVENTS.
 	EventSequence uint64 `protobuf:"varint,5,opt,name=event_sequence,json=eventSequence,proto3" json:"event_sequence,omitempty"`
 	// Event type.
 	EventType string `protobuf:"bytes,6,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
@@ -1021,7 +1021,7 @@ type Routed struct {
 	Unmatched []*Unmatched `protobuf:"bytes,2,rep,name=unmatched,proto3" json:"unmatched,omitempty"`
 	// Webhooks that did not match in all.
 	UnmatchedTotal int32 `protobuf:"varint,3,opt,name=unmatched_total,json=unmatchedTotal,proto3" json:"unmatched_total,omitempty"`
-	// Place of the event in EVENTS.
+	// Place of the event in its account's segment of EVENTS.
 	EventSequence uint64 `protobuf:"varint,4,opt,name=event_sequence,json=eventSequence,proto3" json:"event_sequence,omitempty"`
 	// Deliveries in all the event's entries.
 	MatchedTotal int32 `protobuf:"varint,5,opt,name=matched_total,json=matchedTotal,proto3" json:"matched_total,omitempty"`
@@ -2427,7 +2427,7 @@ type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As the public API shows it.
 	Replay *v1.Replay `protobuf:"bytes,1,opt,name=replay,proto3" json:"replay,omitempty"`
-	// Where the selection goes on: the next sequence of EVENTS or DEADLETTERS to look at.
+	// Where the selection goes on: the next sequence of the account's segment of EVENTS, or of DEADLETTERS, to look at.
 	NextSequence uint64 `protobuf:"varint,2,opt,name=next_sequence,json=nextSequence,proto3" json:"next_sequence,omitempty"`
 	// The last sequence to look at: what was there when the job was created.
 	LastSequence uint64 `protobuf:"varint,3,opt,name=last_sequence,json=lastSequence,proto3" json:"last_sequence,omitempty"`
@@ -2516,7 +2516,7 @@ func (x *Job) GetBeat() int64 {
 // JobItem is one event or dead letter of a batch.
 type JobItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its sequence in EVENTS or DEADLETTERS.
+	// Its sequence in the account's segment of EVENTS, or in DEADLETTERS.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// The webhooks that get the event.
 	WebhookIds    []string `protobuf:"bytes,2,rep,name=webhook_ids,json=webhookIds,proto3" json:"webhook_ids,omitempty"`
