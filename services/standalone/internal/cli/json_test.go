@@ -38,6 +38,7 @@ func TestEveryCommandPrintsJSON(t *testing.T) {
 	key := s.json(t, "keys", "create", "k", "--scope", "read")["api_key"].(map[string]any)["id"].(string)
 	full, empty := natstest.Start(t), natstest.Start(t)
 	events(t, full)
+	split(t, full, 1)
 	dir := filepath.Join(t.TempDir(), "backup")
 	catalogue := filepath.Join(t.TempDir(), "catalogue.json")
 	write(t, catalogue, `{"event_types":[{"name":"order.paid"}]}`)
@@ -118,6 +119,8 @@ func TestEveryCommandPrintsJSON(t *testing.T) {
 		{"reconcile"},
 		{"backup", dir, "--nats-url", full.URL},
 		{"restore", dir, "--nats-url", empty.URL},
+		{"shards", "--nats-url", full.URL},
+		{"shards", "set", "1", "--nats-url", full.URL},
 		{"webhooks", "delete", consents},
 	} {
 		try(ok, args...)

@@ -14,14 +14,11 @@ import (
 	"github.com/postrider/postrider/test/fixture/natstest"
 )
 
-func TestShardsAreShownAndChanged(t *testing.T) {
-	t.Parallel()
-	server := natstest.Start(t)
-	s := &shell{}
-	s.fails(t, 1, "no number of shards is stored", "shards", "--nats-url", server.URL)
-
+// split makes the streams of so many shards, as services do.
+func split(t *testing.T, server *natstest.Server, shards int) (*stream.Client, *topology.Topology) {
+	t.Helper()
 	cfg := stream.Default()
-	cfg.Shards = 2
+	cfg.Shards = shards
 	c, err := stream.New(server.NC(t), cfg)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
@@ -31,7 +28,16 @@ func TestShardsAreShownAndChanged(t *testing.T) {
 	retries, err2 := retrystream.Ensure(t.Context(), c, retrystream.Default())
 	require.NoError(t, errors.Join(err1, err2))
 	t.Cleanup(retries.Close)
+	return c, top
+}
 
+func TestShardsAreShownAndChanged(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t)
+	s := &shell{}
+	s.fails(t, 1, "no number of shards is stored", "shards", "--nats-url", server.URL)
+
+	c, top := split(t, server, 2)
 	m := s.json(t, "shards", "--nats-url", server.URL)
 	require.EqualValues(t, 2, m["shards"])
 	require.Len(t, m["streams"], 2)
