@@ -152,10 +152,11 @@ func scanStanding(row scanner, more ...any) (*Standing, error) {
 
 // Unrecorded compares what the entries say with the rows.
 func (r *reader) Unrecorded(ctx context.Context, entries []*recordv1.JournalEntry) (deliveries, events []Standing, err error) {
-	g, err := gather(entries)
+	b, err := batchOf(entries)
 	if err != nil {
 		return nil, nil, err
 	}
+	g := b.facts
 	rows, err := r.Standings(ctx, slices.Sorted(maps.Keys(g.deliveries)))
 	if err != nil {
 		return nil, nil, err

@@ -136,16 +136,22 @@ var (
 // acknowledged then, and what was expunged is said to be; a crash of the server would forget both.
 const durableCommit = `SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'`
 
-// Apply writes all rows of a table with one statement, in the order of their keys and the tables in
-// one order: those who write at once may wait for each other, and never in a circle.
+// Apply records entries that are read already.
 func (p *Postgres) Apply(ctx context.Context, entries []*recordv1.JournalEntry) error {
-	g, err := gather(entries)
+	b, err := batchOf(entries)
 	if err != nil {
 		return fmt.Errorf("record %d entries: %w", len(entries), err)
 	}
+	return p.Record(ctx, b)
+}
+
+// Record writes all rows of a table with one statement, in the order of their keys and the tables in
+// one order: those who write at once may wait for each other, and never in a circle.
+func (p *Postgres) Record(ctx context.Context, b *Batch) error {
+	g := b.facts
 	rows := g.columns()
 	if err := p.days.make(ctx, p.pool, rows.days); err != nil {
-		return fmt.Errorf("record %d entries: %w", len(entries), err)
+		return fmt.Errorf("record %d entries: %w", b.entries, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
@@ -167,11 +173,11 @@ func (p *Postgres) Apply(ctx context.Context, entries []*recordv1.JournalEntry) 
 			batch.Queue(q.text, q.columns...)
 		}
 	}
-	err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error { return tx.SendBatch(ctx, batch).Close() })
+	err := pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error { return tx.SendBatch(ctx, batch).Close() })
 	if err != nil {
 		p.days.forget() // a partition may have been dropped
 	}
-	return wrap(err, "record %d entries", len(entries))
+	return wrap(err, "record %d entries", b.entries)
 }
 
 // Refresh reads what the database says.

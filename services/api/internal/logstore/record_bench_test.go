@@ -73,13 +73,11 @@ func benchmarkRecord(b *testing.B, open opener, serverCPU func() time.Duration) 
 // recordMessages does what the recorder does with messages that it has taken.
 func recordMessages(b *testing.B, s logstore.Store, messages [][]byte) {
 	b.Helper()
-	var entries []*recordv1.JournalEntry
+	batch := logstore.NewBatch()
 	for _, raw := range messages {
-		batch := &recordv1.JournalBatch{}
-		require.NoError(b, proto.Unmarshal(raw, batch))
-		entries = append(entries, batch.GetEntries()...)
+		require.NoError(b, batch.Add(raw))
 	}
-	require.NoError(b, s.Apply(b.Context(), entries))
+	require.NoError(b, s.Record(b.Context(), batch))
 }
 
 // recordEntries makes the journal's messages about events, each for one webhook, of which one in fifty failed for good.

@@ -56,25 +56,30 @@ func (st *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
 	return nil
 }
 
-// Apply writes row by row: there is no way to a local file that many rows would share. Calls wait for
-// one another, as there is one connection that writes.
+// Apply records entries that are read already.
 func (s *SQLite) Apply(ctx context.Context, entries []*recordv1.JournalEntry) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	g, err := gather(entries)
+	b, err := batchOf(entries)
 	if err != nil {
 		return fmt.Errorf("record %d entries: %w", len(entries), err)
 	}
+	return s.Record(ctx, b)
+}
+
+// Record writes row by row: there is no way to a local file that many rows would share. Calls wait for
+// one another, as there is one connection that writes.
+func (s *SQLite) Record(ctx context.Context, b *Batch) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	// The driver starts a goroutine for each statement of a context that can end.
-	err = s.transact(context.WithoutCancel(ctx), func(ctx context.Context, tx *sql.Tx) error {
+	err := s.transact(context.WithoutCancel(ctx), func(ctx context.Context, tx *sql.Tx) error {
 		a := &applying{
 			ctx: ctx, tx: tx, to: &s.statements, bound: make(map[*sql.Stmt]*sql.Stmt),
 			ledger: make(map[ledgerTerm]int64), activity: make(map[activityCell]int64),
 		}
-		return a.write(g)
+		return a.write(b.facts)
 	})
-	return wrap(err, "record %d entries", len(entries))
+	return wrap(err, "record %d entries", b.entries)
 }
 
 // ledgerTerm and activityCell name rows of counters.
