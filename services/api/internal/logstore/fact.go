@@ -15,10 +15,11 @@ import (
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
-// Triggers of attempts that are outside of the schedule.
+// Triggers of attempts. Two are outside of the schedule.
 const (
-	TriggerTest   = "test"   // TestWebhook asked for it
-	TriggerManual = "manual" // RetryDelivery asked for it
+	TriggerSchedule = "schedule"
+	TriggerTest     = "test"   // TestWebhook asked for it
+	TriggerManual   = "manual" // RetryDelivery asked for it
 )
 
 // facts is what some entries say, merged by event and by delivery: most deliveries are routed and
@@ -27,8 +28,9 @@ const (
 type facts struct {
 	events     map[string]*eventFact
 	deliveries map[string]*fact
-	attempts   []attemptFact
+	attempts   []attemptFact // but for early ones
 	moves      []moveFact
+	more       *facts // what is written after this: second early attempts of deliveries that are in it; nil: none
 }
 
 // eventFact is what entries say of one event. Times are as stored.
@@ -89,6 +91,8 @@ type fact struct {
 	attemptTime                     int64
 	status                          int32
 	class, outcome                  string
+	early                           *attemptFact // nil: none
+	earlyIDs                        string       // in a row, see early.go
 }
 
 // merge adds another fact about the same delivery. Facts come twice and in any order: the latest
@@ -108,6 +112,9 @@ func (f *fact) merge(o *fact) {
 		f.attempts = max(f.attempts, o.attempts)
 	}
 	f.create = min(f.create, o.create)
+	if f.early == nil {
+		f.early = o.early
+	}
 	f.replayID = cmp.Or(f.replayID, o.replayID)
 	f.routed = max(f.routed, o.routed)
 	if o.attemptTime > f.attemptTime {
@@ -213,10 +220,14 @@ func (g *facts) attempted(t texts, e *entry) error {
 		return err
 	}
 	good, bucket := at.counted()
-	g.attempts = append(g.attempts, attemptFact{
+	a := &attemptFact{
 		id: at.id, delivery: e.delivery, account: e.account, event: e.event, start: at.start,
 		record: e.body, webhook: e.webhook, good: good, bucket: bucket,
-	})
+	}
+	if !at.early(e) {
+		g.attempts = append(g.attempts, *a)
+		a = nil
+	}
 	if at.trigger == TriggerTest {
 		return nil // a test is an attempt without a delivery
 	}
@@ -230,7 +241,7 @@ func (g *facts) attempted(t texts, e *entry) error {
 	}
 	g.add(e, e.delivery, &fact{
 		webhookID: e.webhook, series: series, state: state, reason: at.reason, next: at.next, attempts: at.number,
-		attemptTime: at.start, status: at.status, class: at.class, outcome: at.outcome,
+		attemptTime: at.start, status: at.status, class: at.class, outcome: at.outcome, early: a,
 	})
 	return nil
 }
@@ -242,11 +253,19 @@ func (g *facts) add(e *entry, delivery string, f *fact) {
 	if e.create != 0 {
 		f.create = min(f.create, e.create)
 	}
-	if known := g.deliveries[delivery]; known != nil {
-		known.merge(f)
+	known := g.deliveries[delivery]
+	if known == nil {
+		g.deliveries[delivery] = f
 		return
 	}
-	g.deliveries[delivery] = f
+	if f.early != nil && known.early != nil && known.early.id != f.early.id {
+		if g.more == nil {
+			g.more = newFacts()
+		}
+		again := *f
+		g.more.add(e, delivery, &again)
+	}
+	known.merge(f)
 }
 
 func (g *facts) addEvent(f *eventFact) {

@@ -39,7 +39,8 @@ func (r *reader) redact(ctx context.Context, tx *sql.Tx, account postrider.Accou
 			return 0, err
 		}
 	}
-	return len(changes), nil
+	early, err := r.redactEarly(ctx, tx, account, eventID)
+	return len(changes) + early, err
 }
 
 func eachRow(ctx context.Context, tx *sql.Tx, query string, args []any, fn func(scanner) error) error {

@@ -195,19 +195,26 @@ const selectAttempts = `SELECT record FROM attempts WHERE delivery_id = ? AND ac
 	ORDER BY start_time, attempt_id LIMIT ? OFFSET ?`
 
 func (r *reader) Attempts(ctx context.Context, account postrider.AccountID, deliveryID string, skip, limit int) ([]*Attempt, error) {
-	var page []*Attempt
-	err := r.query(ctx, selectAttempts, []any{deliveryID, string(account), limit, skip}, func(row scanner) error {
-		var raw []byte
-		if err := row.Scan(&raw); err != nil {
-			return err
-		}
-		at := &recordv1.Attempted{}
-		if err := proto.Unmarshal(raw, at); err != nil {
-			return err
-		}
-		page = append(page, &Attempt{DeliveryID: deliveryID, Record: at})
-		return nil
+	early, err := r.earlyOf(ctx, account, deliveryID)
+	if err != nil {
+		return nil, fmt.Errorf("list attempts of %s: %w", deliveryID, err)
+	}
+	list, err := mergeAttempts(early, skip, limit, func(skip, limit int) (list []*recordv1.Attempted, err error) {
+		err = r.query(ctx, selectAttempts, []any{deliveryID, string(account), limit, skip}, func(row scanner) error {
+			var raw []byte
+			if err := row.Scan(&raw); err != nil {
+				return err
+			}
+			at := &recordv1.Attempted{}
+			list = append(list, at)
+			return proto.Unmarshal(raw, at)
+		})
+		return list, err
 	})
+	page := make([]*Attempt, len(list))
+	for i, at := range list {
+		page[i] = &Attempt{DeliveryID: deliveryID, Record: at}
+	}
 	return page, wrap(err, "list attempts of %s", deliveryID)
 }
 
@@ -220,6 +227,9 @@ func (r *reader) AttemptOwner(ctx context.Context, account postrider.AccountID, 
 		start = fromMicros(us)
 		return err
 	})
+	if errors.Is(err, ErrNotFound) {
+		deliveryID, start, err = r.earlyOwner(ctx, account, attemptID)
+	}
 	return deliveryID, start, wrap(err, "find attempt %s", attemptID)
 }
 

@@ -13,7 +13,7 @@ import (
 
 // statements are what Apply writes with, on the connection that writes.
 type statements struct {
-	event, known, insertDelivery, updateDelivery, createdBefore, attempt, move, ledger, activity *sql.Stmt
+	event, known, insertDelivery, updateDelivery, createdBefore, early, addEarly, attempt, move, ledger, activity *sql.Stmt
 }
 
 // knownMany is how many deliveries are looked up at once.
@@ -23,6 +23,9 @@ const knownMany = 64
 // touches no index but those of states and outcomes.
 const mergedColumns = `replay_id, series, state, state_rank, state_time, reason, next_attempt_time, attempt_count,
     attempt_time, last_status_code, last_error_class, last_outcome, routed`
+
+// sqliteDelivery is the columns of a delivery's row.
+const sqliteDelivery = deliveryInsert + `, early_ids, early`
 
 // sqliteWords says what SQLite calls the functions of the common statements.
 var sqliteWords = strings.NewReplacer("GREATEST(", "MAX(", "LEAST(", "MIN(")
@@ -40,10 +43,12 @@ func (st *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
 		text string
 	}{
 		{&st.event, insert("events", eventInsert, "(account_id, event_id)"+sqliteWords.Replace(eventMerge))},
-		{&st.known, `SELECT delivery_id, create_time, ` + mergedColumns + ` FROM deliveries WHERE delivery_id IN ` + placeholders(knownMany)},
-		{&st.insertDelivery, insert("deliveries", deliveryInsert, "")},
+		{&st.known, `SELECT delivery_id, create_time, early_ids, ` + mergedColumns + ` FROM deliveries WHERE delivery_id IN ` + placeholders(knownMany)},
+		{&st.insertDelivery, insert("deliveries", sqliteDelivery, "")},
 		{&st.updateDelivery, `UPDATE deliveries SET ` + strings.ReplaceAll(mergedColumns, ",", " = ?,") + ` = ? WHERE delivery_id = ?`},
 		{&st.createdBefore, `UPDATE deliveries SET create_time = ? WHERE delivery_id = ?`},
+		{&st.early, `SELECT early FROM deliveries WHERE delivery_id = ?`},
+		{&st.addEarly, `UPDATE deliveries SET early_ids = ?, early = ? WHERE delivery_id = ?`},
 		{&st.attempt, insert("attempts", attemptInsert, "DO NOTHING")},
 		{&st.move, insert("moves", moveInsert, "DO NOTHING")},
 		{&st.ledger, insert("ledger", "account_id, term, count", "DO UPDATE SET count = count + excluded.count")},
@@ -77,7 +82,12 @@ func (s *SQLite) Record(ctx context.Context, b *Batch) error {
 			ctx: ctx, tx: tx, to: &s.statements, bound: make(map[*sql.Stmt]*sql.Stmt),
 			ledger: make(map[ledgerTerm]int64), activity: make(map[activityCell]int64),
 		}
-		return a.write(b.facts)
+		for g := b.facts; g != nil; g = g.more {
+			if err := a.write(g); err != nil {
+				return err
+			}
+		}
+		return a.count()
 	})
 	return wrap(err, "record %d entries", b.entries)
 }
@@ -139,7 +149,7 @@ func (a *applying) write(g *facts) error {
 			return err
 		}
 	}
-	return a.count()
+	return nil
 }
 
 // deliveries merges some facts into their rows.
@@ -151,7 +161,8 @@ func (a *applying) deliveries(list []*fact) error {
 	for _, f := range list {
 		row := rows[f.deliveryID]
 		if row == nil {
-			_, err = a.exec(a.to.insertDelivery, f.values()...)
+			_, err = a.exec(a.to.insertDelivery, append(f.values(), f.earlyValues()...)...)
+			a.began(f.early)
 			a.ledger[ledgerTerm{f.account, string(f.state)}]++
 			a.ledger[ledgerTerm{f.account, routedTerm}] += int64(f.routed)
 		} else {
@@ -179,7 +190,7 @@ func (a *applying) known(list []*fact) (map[string]*fact, error) {
 	for rows.Next() {
 		var f fact
 		var rank int
-		err := rows.Scan(&f.deliveryID, &f.create, &f.replayID, &f.series, &f.state, &rank, &f.stateTime, &f.reason, &f.next, &f.attempts,
+		err := rows.Scan(&f.deliveryID, &f.create, &f.earlyIDs, &f.replayID, &f.series, &f.state, &rank, &f.stateTime, &f.reason, &f.next, &f.attempts,
 			&f.attemptTime, &f.status, &f.class, &f.outcome, &f.routed)
 		if err != nil {
 			return nil, err
@@ -191,8 +202,14 @@ func (a *applying) known(list []*fact) (map[string]*fact, error) {
 
 // update merges a fact into a row.
 func (a *applying) update(row, f *fact) error {
+	if f.early != nil && !strings.Contains(row.earlyIDs, earlyID(f.early.id)) {
+		if err := a.addEarly(row, f.early); err != nil {
+			return err
+		}
+	}
 	merged := *row
 	merged.merge(f)
+	merged.early = nil
 	if merged.create != row.create {
 		if _, err := a.exec(a.to.createdBefore, merged.create, f.deliveryID); err != nil {
 			return err
@@ -214,14 +231,36 @@ func (a *applying) update(row, f *fact) error {
 // attempt writes an attempt, and counts one that was not there.
 func (a *applying) attempt(f *attemptFact) error {
 	added, err := a.exec(a.to.attempt, f.values()...)
-	if err != nil || added == 0 || f.bucket == notCounted {
-		return err
+	if err == nil && added > 0 {
+		a.began(f)
+	}
+	return err
+}
+
+// addEarly writes an early attempt into a row that lacks it, and counts it.
+func (a *applying) addEarly(row *fact, f *attemptFact) error {
+	frames := f.frame()
+	if row.earlyIDs != "" {
+		var has []byte
+		if err := a.bind(a.to.early).QueryRowContext(a.ctx, row.deliveryID).Scan(&has); err != nil {
+			return err
+		}
+		frames = append(has, frames...)
+	}
+	_, err := a.exec(a.to.addEarly, row.earlyIDs+earlyID(f.id), frames, row.deliveryID)
+	a.began(f)
+	return err
+}
+
+// began counts an attempt that was not recorded before; nil is none.
+func (a *applying) began(f *attemptFact) {
+	if f == nil || f.bucket == notCounted {
+		return
 	}
 	cell := activityCell{f.account, f.webhook, f.start / time.Minute.Microseconds(), f.good, f.bucket}
 	a.activity[cell]++
 	cell.webhook = ""
 	a.activity[cell]++
-	return nil
 }
 
 // count writes what changed of the counters.

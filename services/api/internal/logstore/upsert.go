@@ -51,6 +51,15 @@ var deliveryMerge = strings.NewReplacer("NEWER", newerFact, "LATER", `(excluded.
     last_outcome = CASE WHEN LATER THEN excluded.last_outcome ELSE deliveries.last_outcome END,
     attempt_time = GREATEST(deliveries.attempt_time, excluded.attempt_time)`)
 
+// earlyMerge adds an early attempt that the row has not. There is one in what is said, at most.
+var earlyMerge = strings.ReplaceAll(`,
+    early_ids = CASE WHEN NEW THEN deliveries.early_ids || excluded.early_ids ELSE deliveries.early_ids END,
+    early = CASE WHEN NEW THEN deliveries.early || excluded.early ELSE deliveries.early END,
+    early_start = CASE WHEN NEW THEN excluded.early_start ELSE deliveries.early_start END,
+    early_good = CASE WHEN NEW THEN excluded.early_good ELSE deliveries.early_good END,
+    early_bucket = CASE WHEN NEW THEN excluded.early_bucket ELSE deliveries.early_bucket END`,
+	"NEW", `(excluded.early_ids <> '' AND strpos(deliveries.early_ids, excluded.early_ids) = 0)`)
+
 func (f *eventFact) values() []any {
 	return []any{f.id, f.account, f.eventType, f.sequence, f.accept, f.route, f.matched, f.unmatched, f.bytes(), f.key, f.trace, f.expunge}
 }
@@ -68,6 +77,13 @@ func (f *fact) values() []any {
 		f.deliveryID, f.account, f.event, f.eventType, f.webhookID, f.replayID, f.series, string(f.state), f.state.Rank(),
 		f.stateTime, f.reason, f.next, f.create, f.attempts, f.attemptTime, f.status, f.class, f.outcome, f.routed,
 	}
+}
+
+func (f *fact) earlyValues() []any {
+	if f.early == nil {
+		return []any{"", []byte{}}
+	}
+	return []any{earlyID(f.early.id), f.early.frame()}
 }
 
 func (f *attemptFact) values() []any {
