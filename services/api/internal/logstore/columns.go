@@ -29,7 +29,7 @@ func (g *facts) columns() *columns {
 		}
 	})
 	c.deliveries = c.table(len(g.deliveries), 25, func(t *table) {
-		for _, r := range ordered(g.deliveries) {
+		for _, r := range g.orderedDeliveries() {
 			t.row(c.day(r.event))
 			t.text(r.deliveryID, r.account, r.event, r.eventType, r.webhookID, r.replayID)
 			t.int(r.series)

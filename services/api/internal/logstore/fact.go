@@ -276,6 +276,14 @@ func (g *facts) addEvent(f *eventFact) {
 	g.events[f.id] = f
 }
 
+// orderedDeliveries is in the order of events, in which rows lie and most indexes grow, and then of ids: as a
+// delivery has one event, it is the same for all who write.
+func (g *facts) orderedDeliveries() []*fact {
+	return slices.SortedFunc(maps.Values(g.deliveries), func(a, b *fact) int {
+		return cmp.Or(cmp.Compare(a.event, b.event), cmp.Compare(a.deliveryID, b.deliveryID))
+	})
+}
+
 // ordered is the values of a map in the order of their keys.
 func ordered[V any](m map[string]V) []V {
 	list := make([]V, 0, len(m))

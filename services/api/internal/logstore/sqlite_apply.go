@@ -134,7 +134,7 @@ func (a *applying) write(g *facts) error {
 			return err
 		}
 	}
-	for part := range slices.Chunk(ordered(g.deliveries), knownMany) {
+	for part := range slices.Chunk(g.orderedDeliveries(), knownMany) {
 		if err := a.deliveries(part); err != nil {
 			return err
 		}
