@@ -17,9 +17,12 @@ func (g *facts) columns() *columns {
 	c := &columns{days: make(map[int32]bool)}
 	g.sortAttempts()
 	g.sortMoves()
-	c.events = c.table(len(g.events), 13, func(t *table) {
+	c.events = c.table(len(g.events), 18, func(t *table) {
 		for _, r := range ordered(g.events) {
 			t.row(c.day(r.id))
+			k := r.keys()
+			t.int(k.account, k.eventType)
+			t.long(k.event, k.given, k.trace)
 			t.text(r.id, r.account, r.eventType)
 			t.long(r.sequence, r.accept, r.route)
 			t.int(r.matched, r.unmatched)
@@ -28,9 +31,11 @@ func (g *facts) columns() *columns {
 			t.long(r.expunge)
 		}
 	})
-	c.deliveries = c.table(len(g.deliveries), 25, func(t *table) {
+	c.deliveries = c.table(len(g.deliveries), 29, func(t *table) {
 		for _, r := range g.orderedDeliveries() {
 			t.row(c.day(r.event))
+			t.int(textKey(r.account), textKey(r.webhookID), textKey(r.account, r.eventType))
+			t.long(eventKey(r.event))
 			t.text(r.deliveryID, r.account, r.event, r.eventType, r.webhookID, r.replayID)
 			t.int(r.series)
 			t.text(string(r.state))

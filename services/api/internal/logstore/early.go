@@ -95,7 +95,7 @@ func (r *reader) earlyOf(ctx context.Context, account postrider.AccountID, deliv
 }
 
 const selectEarlyOwner = `SELECT delivery_id, early FROM deliveries
-	WHERE account_id = ? AND create_time >= ? AND create_time <= ? AND early_ids LIKE ?`
+	WHERE account_key = ? AND account_id = ? AND create_time >= ? AND create_time <= ? AND early_ids LIKE ?`
 
 // earlyOwner finds the delivery that an early attempt belongs to.
 func (r *reader) earlyOwner(ctx context.Context, account postrider.AccountID, id string) (deliveryID string, start time.Time, err error) {
@@ -104,7 +104,7 @@ func (r *reader) earlyOwner(ctx context.Context, account postrider.AccountID, id
 		return "", start, ErrNotFound
 	}
 	for _, within := range []time.Duration{earlyWithin, earlyWithin + earlySlack} {
-		args := []any{string(account), begun - within.Microseconds(), begun + time.Millisecond.Microseconds() - 1, "%" + id + "%"}
+		args := []any{textKey(string(account)), string(account), begun - within.Microseconds(), begun + time.Millisecond.Microseconds() - 1, "%" + id + "%"}
 		err = r.query(ctx, selectEarlyOwner, args, func(row scanner) error {
 			var owner string
 			var raw []byte
@@ -151,12 +151,12 @@ func mergeAttempts(early []*recordv1.Attempted, skip, limit int, table func(skip
 
 // redactEarly takes the recorded bodies of an event's early attempts away, and says how many had some.
 func (r *reader) redactEarly(ctx context.Context, tx *sql.Tx, account postrider.AccountID, eventID string) (n int, err error) {
-	query := `SELECT delivery_id, early FROM deliveries WHERE event_id = ? AND account_id = ? AND early_ids <> ''`
+	query := `SELECT delivery_id, early FROM deliveries WHERE event_key = ? AND event_id = ? AND account_id = ? AND early_ids <> ''`
 	if r.dollar {
 		query += ` FOR UPDATE` // another process may add one just now
 	}
 	changed := make(map[string][]byte)
-	err = eachRow(ctx, tx, r.bind(query), []any{eventID, string(account)}, func(row scanner) error {
+	err = eachRow(ctx, tx, r.bind(query), []any{eventKey(eventID), eventID, string(account)}, func(row scanner) error {
 		var id string
 		var raw, without []byte
 		if err := row.Scan(&id, &raw); err != nil {

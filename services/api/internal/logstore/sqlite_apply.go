@@ -42,7 +42,7 @@ func (st *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
 		stmt **sql.Stmt
 		text string
 	}{
-		{&st.event, insert("events", eventInsert, "(account_id, event_id)"+sqliteWords.Replace(eventMerge))},
+		{&st.event, insert("events", eventInsert, "(account_key, event_key, event_id)"+sqliteWords.Replace(eventMerge))},
 		{&st.known, `SELECT delivery_id, create_time, early_ids, ` + mergedColumns + ` FROM deliveries WHERE delivery_id IN ` + placeholders(knownMany)},
 		{&st.insertDelivery, insert("deliveries", sqliteDelivery, "")},
 		{&st.updateDelivery, `UPDATE deliveries SET ` + strings.ReplaceAll(mergedColumns, ",", " = ?,") + ` = ? WHERE delivery_id = ?`},
