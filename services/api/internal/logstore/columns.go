@@ -95,6 +95,7 @@ func (c *columns) day(eventID string) int32 {
 // table is some rows of a table as the arrays of its columns.
 type table struct {
 	columns []array
+	rows    int
 	at      int // the column that is next
 }
 
@@ -102,7 +103,7 @@ func (c *columns) table(rows, width int, fill func(*table)) []any {
 	if rows == 0 {
 		return nil
 	}
-	t := &table{columns: make([]array, width)}
+	t := &table{columns: make([]array, width), rows: rows}
 	fill(t)
 	params := make([]any, width)
 	for i := range t.columns {
@@ -118,35 +119,38 @@ func (t *table) row(day int32) {
 	t.int(day)
 }
 
-func (t *table) next(oid uint32) *array {
+// next is the next column, which gets an item of so many bytes: most others are about as long.
+func (t *table) next(oid uint32, size int) *array {
 	a := &t.columns[t.at]
-	a.oid = oid
+	if a.items == nil {
+		a.oid, a.items = oid, make([]byte, 0, t.rows*(4+size+size/8))
+	}
 	t.at++
 	return a
 }
 
 func (t *table) text(values ...string) {
 	for _, v := range values {
-		a := t.next(pgtype.TextOID)
+		a := t.next(pgtype.TextOID, len(v))
 		a.items = append(binary.BigEndian.AppendUint32(a.items, uint32(len(v))), v...) //nolint:gosec // far below 1<<32
 	}
 }
 
 func (t *table) bytes(v []byte) {
-	a := t.next(pgtype.ByteaOID)
+	a := t.next(pgtype.ByteaOID, len(v))
 	a.items = append(binary.BigEndian.AppendUint32(a.items, uint32(len(v))), v...) //nolint:gosec // far below 1<<32
 }
 
 func (t *table) int(values ...int32) {
 	for _, v := range values {
-		a := t.next(pgtype.Int4OID)
+		a := t.next(pgtype.Int4OID, 4)
 		a.items = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(a.items, 4), uint32(v)) //nolint:gosec // the same bits
 	}
 }
 
 func (t *table) long(values ...int64) {
 	for _, v := range values {
-		a := t.next(pgtype.Int8OID)
+		a := t.next(pgtype.Int8OID, 8)
 		a.items = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(a.items, 8), uint64(v)) //nolint:gosec // the same bits
 	}
 }

@@ -128,7 +128,7 @@ func upsert(table, columns, types, conflict string) string {
 
 var (
 	upsertEvents = upsert("events", eventInsert, "int int bigint bigint bigint text text text bigint bigint bigint int int bytea text text bigint",
-		"(event_id, event_day)"+eventMerge)
+		"(account_key, event_key, event_id, event_day)"+eventMerge)
 	upsertDeliveries = upsert("deliveries", deliveryInsert+`, early_ids, early, early_start, early_good, early_bucket`,
 		"int int int bigint text text text text text text int text int bigint text bigint bigint int bigint int text text int text bytea bigint int int",
 		"(delivery_id, event_day)"+deliveryMerge+earlyMerge)

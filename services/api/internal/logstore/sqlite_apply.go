@@ -13,11 +13,15 @@ import (
 
 // statements are what Apply writes with, on the connection that writes.
 type statements struct {
-	event, known, insertDelivery, updateDelivery, createdBefore, early, addEarly, attempt, move, ledger, activity *sql.Stmt
+	event, eventMany, known, insertDelivery, insertMany, updateDelivery, createdBefore, early, addEarly, attempt, move, ledger, activity *sql.Stmt
 }
 
 // knownMany is how many deliveries are looked up at once.
 const knownMany = 64
+
+// many is how many rows one statement writes, of those that are written the most: to begin one takes as long as to
+// write a row with it.
+const many = 16
 
 // mergedColumns is what of a delivery's row a fact may change. The rest is set once, so that an update
 // touches no index but those of states and outcomes.
@@ -31,20 +35,25 @@ const sqliteDelivery = deliveryInsert + `, early_ids, early`
 var sqliteWords = strings.NewReplacer("GREATEST(", "MAX(", "LEAST(", "MIN(")
 
 func (st *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
-	insert := func(table, columns, conflict string) string {
-		text := "INSERT INTO " + table + " (" + columns + ") VALUES " + placeholders(strings.Count(columns, ",")+1)
+	inserts := func(rows int, table, columns, conflict string) string {
+		text := "INSERT INTO " + table + " (" + columns + ") VALUES " + strings.Repeat(placeholders(strings.Count(columns, ",")+1)+", ", rows)
+		text = strings.TrimSuffix(text, ", ")
 		if conflict != "" {
 			text += " ON CONFLICT " + conflict
 		}
 		return text
 	}
+	insert := func(table, columns, conflict string) string { return inserts(1, table, columns, conflict) }
+	const eventConflict = "(account_key, event_key, event_id)"
 	for _, p := range []struct {
 		stmt **sql.Stmt
 		text string
 	}{
-		{&st.event, insert("events", eventInsert, "(account_key, event_key, event_id)"+sqliteWords.Replace(eventMerge))},
+		{&st.event, insert("events", eventInsert, eventConflict+sqliteWords.Replace(eventMerge))},
+		{&st.eventMany, inserts(many, "events", eventInsert, eventConflict+sqliteWords.Replace(eventMerge))},
 		{&st.known, `SELECT delivery_id, create_time, early_ids, ` + mergedColumns + ` FROM deliveries WHERE delivery_id IN ` + placeholders(knownMany)},
 		{&st.insertDelivery, insert("deliveries", sqliteDelivery, "")},
+		{&st.insertMany, inserts(many, "deliveries", sqliteDelivery, "")},
 		{&st.updateDelivery, `UPDATE deliveries SET ` + strings.ReplaceAll(mergedColumns, ",", " = ?,") + ` = ? WHERE delivery_id = ?`},
 		{&st.createdBefore, `UPDATE deliveries SET create_time = ? WHERE delivery_id = ?`},
 		{&st.early, `SELECT early FROM deliveries WHERE delivery_id = ?`},
@@ -129,10 +138,14 @@ func (a *applying) exec(stmt *sql.Stmt, values ...any) (rows int64, err error) {
 
 func (a *applying) write(g *facts) error {
 	g.sortAttempts()
+	events := rows{one: a.to.event, many: a.to.eventMany}
 	for _, f := range ordered(g.events) {
-		if _, err := a.exec(a.to.event, f.values()...); err != nil {
+		if err := a.insert(&events, f.values()); err != nil {
 			return err
 		}
+	}
+	if err := a.flush(&events); err != nil {
+		return err
 	}
 	for part := range slices.Chunk(g.orderedDeliveries(), knownMany) {
 		if err := a.deliveries(part); err != nil {
@@ -154,14 +167,15 @@ func (a *applying) write(g *facts) error {
 
 // deliveries merges some facts into their rows.
 func (a *applying) deliveries(list []*fact) error {
-	rows, err := a.known(list)
+	known, err := a.known(list)
 	if err != nil {
 		return err
 	}
+	anew := rows{one: a.to.insertDelivery, many: a.to.insertMany}
 	for _, f := range list {
-		row := rows[f.deliveryID]
+		row := known[f.deliveryID]
 		if row == nil {
-			_, err = a.exec(a.to.insertDelivery, append(f.values(), f.earlyValues()...)...)
+			err = a.insert(&anew, append(f.values(), f.earlyValues()...))
 			a.began(f.early)
 			a.ledger[ledgerTerm{f.account, string(f.state)}]++
 			a.ledger[ledgerTerm{f.account, routedTerm}] += int64(f.routed)
@@ -169,6 +183,34 @@ func (a *applying) deliveries(list []*fact) error {
 			err = a.update(row, f)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	return a.flush(&anew)
+}
+
+// rows are those that are to be written with the next statement.
+type rows struct {
+	one, many *sql.Stmt
+	values    []any
+	width     int
+}
+
+// insert writes a row with others, when there are enough.
+func (a *applying) insert(r *rows, values []any) error {
+	r.values, r.width = append(r.values, values...), len(values)
+	if len(r.values) < many*r.width {
+		return nil
+	}
+	_, err := a.exec(r.many, r.values...)
+	r.values = r.values[:0]
+	return err
+}
+
+// flush writes the rows that are left.
+func (a *applying) flush(r *rows) error {
+	for ; len(r.values) > 0; r.values = r.values[r.width:] {
+		if _, err := a.exec(r.one, r.values[:r.width]...); err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,8 @@ DROP INDEX events_by_type;
 DROP INDEX events_by_key;
 DROP INDEX events_by_trace;
 DROP INDEX events_unmatched;
-CREATE INDEX events_by_account ON events (account_key, event_key);
+-- Whoever asks for an event names the account.
+ALTER TABLE events DROP CONSTRAINT events_pkey, ADD PRIMARY KEY (account_key, event_key, event_id, event_day);
 CREATE INDEX events_by_type ON events (type_key, event_key);
 CREATE INDEX events_by_key ON events (given_hash) WHERE given_key <> '';
 CREATE INDEX events_by_trace ON events (trace_hash) WHERE trace_id <> '';
@@ -92,10 +93,11 @@ DROP TRIGGER early_update ON deliveries;
 DROP TRIGGER early_insert ON deliveries;
 DROP FUNCTION early_update;
 DROP FUNCTION early_insert;
--- The columns take their indexes with them.
+-- The columns take their indexes with them, and the key.
 ALTER TABLE deliveries DROP COLUMN early_bucket, DROP COLUMN early_good, DROP COLUMN early_start, DROP COLUMN early, DROP COLUMN early_ids,
     DROP COLUMN event_key, DROP COLUMN type_key, DROP COLUMN webhook_key, DROP COLUMN account_key;
 ALTER TABLE events DROP COLUMN trace_hash, DROP COLUMN given_hash, DROP COLUMN event_key, DROP COLUMN type_key, DROP COLUMN account_key;
+ALTER TABLE events ADD PRIMARY KEY (event_id, event_day);
 CREATE INDEX deliveries_by_time ON deliveries (account_id, create_time, delivery_id);
 CREATE INDEX deliveries_by_event ON deliveries (event_id);
 CREATE INDEX deliveries_by_webhook ON deliveries (webhook_id, create_time, delivery_id);
