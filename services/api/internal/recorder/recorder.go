@@ -63,10 +63,11 @@ const (
 	dropWithin = 30
 )
 
-// Bounds of one transaction. A message holds up to 64 entries. The more a transaction holds, the
-// less it writes for each: the pages of an index whose keys are random are written once for all.
+// Bounds of one transaction. A message holds up to 64 entries, and few where many shards are busy, as each
+// writes its own. The more a transaction holds, the less it writes for each: the pages of an index
+// whose keys are random are written once for all.
 const (
-	maxBatch = 256
+	maxBatch = 1024
 	maxBytes = 8 << 20
 )
 
