@@ -25,7 +25,7 @@ const (
 	name     = "JOURNAL"
 	subjects = "journal.>"
 	// maxAckPending is above what a reader records in one go.
-	maxAckPending = 1024
+	maxAckPending = 4096
 )
 
 // Config is what the journal may hold.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/pkg/postrider"
-	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
 // ActivityQuery selects attempts of one account, or of one of its webhooks, that began in a time, half
@@ -46,14 +45,14 @@ func BucketTime(bucket int) time.Duration {
 const notCounted = -1
 
 // counted is what an attempt is counted by.
-func counted(at *recordv1.Attempted) (good, bucket int) {
-	if at.GetTrigger() == TriggerTest {
+func (a *trying) counted() (good, bucket int) {
+	if a.trigger == TriggerTest {
 		return 0, notCounted
 	}
-	if at.GetOutcome() == string(postrider.Succeeded) {
+	if a.outcome == string(postrider.Succeeded) {
 		good = 1
 	}
-	return good, bucketOf(at.GetDurationUs())
+	return good, bucketOf(a.took)
 }
 
 const selectActivity = `SELECT (minute - ?) / ?, good, bucket, SUM(count) FROM activity

@@ -10,16 +10,16 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/postrider/postrider/pkg/postrider"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
-// Triggers of attempts that are outside of the schedule.
+// Triggers of attempts. Two are outside of the schedule.
 const (
-	TriggerTest   = "test"   // TestWebhook asked for it
-	TriggerManual = "manual" // RetryDelivery asked for it
+	TriggerSchedule = "schedule"
+	TriggerTest     = "test"   // TestWebhook asked for it
+	TriggerManual   = "manual" // RetryDelivery asked for it
 )
 
 // facts is what some entries say, merged by event and by delivery: most deliveries are routed and
@@ -28,8 +28,9 @@ const (
 type facts struct {
 	events     map[string]*eventFact
 	deliveries map[string]*fact
-	attempts   []attemptFact
+	attempts   []attemptFact // but for early ones
 	moves      []moveFact
+	more       *facts // what is written after this: second early attempts of deliveries that are in it; nil: none
 }
 
 // eventFact is what entries say of one event. Times are as stored.
@@ -90,6 +91,8 @@ type fact struct {
 	attemptTime                     int64
 	status                          int32
 	class, outcome                  string
+	early                           *attemptFact // nil: none
+	earlyIDs                        string       // in a row, see early.go
 }
 
 // merge adds another fact about the same delivery. Facts come twice and in any order: the latest
@@ -109,6 +112,9 @@ func (f *fact) merge(o *fact) {
 		f.attempts = max(f.attempts, o.attempts)
 	}
 	f.create = min(f.create, o.create)
+	if f.early == nil {
+		f.early = o.early
+	}
 	f.replayID = cmp.Or(f.replayID, o.replayID)
 	f.routed = max(f.routed, o.routed)
 	if o.attemptTime > f.attemptTime {
@@ -125,65 +131,62 @@ func (f *fact) within(row *Standing) bool {
 		cmp.Compare(row.stateTime, f.stateTime), cmp.Compare(row.State, f.state)) >= 0
 }
 
-// gather merges what entries say.
-func gather(entries []*recordv1.JournalEntry) (*facts, error) {
-	g := &facts{events: make(map[string]*eventFact), deliveries: make(map[string]*fact, len(entries))}
-	for _, e := range entries {
-		if err := g.entry(e); err != nil {
-			return nil, err
-		}
-	}
-	return g, nil
+func newFacts() *facts {
+	return &facts{events: make(map[string]*eventFact), deliveries: make(map[string]*fact)}
 }
 
-func (g *facts) entry(e *recordv1.JournalEntry) error {
-	f := fact{webhookID: e.GetWebhookId(), series: e.GetSeries()}
-	switch what := e.GetWhat().(type) {
-	case *recordv1.JournalEntry_Routed:
-		return g.routed(e, what.Routed)
-	case *recordv1.JournalEntry_Attempted:
-		return g.attempted(e, what.Attempted)
-	case *recordv1.JournalEntry_Expunged:
-		g.addEvent(&eventFact{id: e.GetEventId(), account: e.GetAccountId(), eventType: e.GetEventType(), expunge: micros(e.GetTime())})
+func (g *facts) entry(t texts, e *entry) (err error) {
+	f := fact{webhookID: e.webhook, series: e.series}
+	switch e.what {
+	case whatRouted:
+		return g.routed(t, e)
+	case whatAttempted:
+		return g.attempted(t, e)
+	case whatExpunged:
+		g.addEvent(&eventFact{id: e.event, account: e.account, eventType: e.eventType, expunge: e.time})
 		return nil
-	case *recordv1.JournalEntry_Waiting:
-		f.state, f.reason, f.next = postrider.Waiting, what.Waiting.GetReason(), micros(what.Waiting.GetDueTime())
-	case *recordv1.JournalEntry_Held:
-		f.state, f.reason = postrider.Held, what.Held.GetReason()
-	case *recordv1.JournalEntry_Released:
-		f.state, f.reason = postrider.Pending, what.Released.GetReason()
-	case *recordv1.JournalEntry_Dead:
-		f.state, f.reason = postrider.Dead, what.Dead.GetCause()
-	case *recordv1.JournalEntry_Cancelled:
-		f.state, f.reason = postrider.Cancelled, what.Cancelled.GetReason()
+	case whatWaiting:
+		f.state = postrider.Waiting
+		f.reason, f.next, err = t.why(e.body, waitingReason)
+	case whatHeld:
+		f.state = postrider.Held
+		f.reason, _, err = t.why(e.body, whyReason)
+	case whatReleased:
+		f.state = postrider.Pending
+		f.reason, _, err = t.why(e.body, whyReason)
+	case whatDead:
+		f.state = postrider.Dead
+		f.reason, _, err = t.why(e.body, whyReason)
+	case whatCancelled:
+		f.state = postrider.Cancelled
+		f.reason, _, err = t.why(e.body, whyReason)
 	default:
 		return nil // written by a later version; the fields that this one knows say nothing
 	}
+	if err != nil {
+		return err
+	}
 	g.moves = append(g.moves, moveFact{
-		delivery: e.GetDeliveryId(), account: e.GetAccountId(), event: e.GetEventId(), time: micros(e.GetTime()),
+		delivery: e.delivery, account: e.account, event: e.event, time: e.time,
 		series: f.series, state: f.state, reason: f.reason, next: f.next,
 	})
-	g.add(e, e.GetDeliveryId(), &f)
+	g.add(e, e.delivery, &f)
 	return nil
 }
 
-func (g *facts) routed(e *recordv1.JournalEntry, r *recordv1.Routed) error {
-	if r.GetReplayId() == "" { // A replay makes deliveries, and says nothing of what routing found.
-		record, err := proto.Marshal(&recordv1.Routed{
-			Unmatched: r.GetUnmatched(), DedupKey: r.GetDedupKey(), Traceparent: r.GetTraceparent(), DedupWindow: r.GetDedupWindow(),
-		})
-		if err != nil {
-			return err
-		}
+func (g *facts) routed(t texts, e *entry) error {
+	r, err := t.routing(e.body)
+	if err != nil {
+		return err
+	}
+	if r.replay == "" { // A replay makes deliveries, and says nothing of what routing found.
 		g.addEvent(&eventFact{
-			id: e.GetEventId(), account: e.GetAccountId(), eventType: e.GetEventType(),
-			sequence: int64(r.GetEventSequence()), accept: micros(r.GetAcceptTime()), route: micros(e.GetTime()), //nolint:gosec // a stream sequence
-			matched: r.GetMatchedTotal(), unmatched: r.GetUnmatchedTotal(), record: record,
-			key: givenKey(r.GetDedupKey()), trace: traceOf(r.GetTraceparent()),
+			id: e.event, account: e.account, eventType: e.eventType, sequence: r.sequence, accept: r.accept, route: e.time,
+			matched: r.matched, unmatched: r.unmatched, record: r.record, key: givenKey(r.key), trace: traceOf(r.parent),
 		})
 	}
-	for _, d := range r.GetDeliveries() {
-		g.add(e, d.GetDeliveryId(), &fact{webhookID: d.GetWebhookId(), replayID: r.GetReplayId(), routed: 1, state: postrider.Pending})
+	for _, d := range r.deliveries {
+		g.add(e, d.delivery, &fact{webhookID: d.webhook, replayID: r.replay, routed: 1, state: postrider.Pending})
 	}
 	return nil
 }
@@ -211,48 +214,58 @@ func traceOf(traceparent string) string {
 	return strings.ToLower(parts[1])
 }
 
-func (g *facts) attempted(e *recordv1.JournalEntry, at *recordv1.Attempted) error {
-	record, err := proto.Marshal(at)
+func (g *facts) attempted(t texts, e *entry) error {
+	at, err := t.trying(e.body)
 	if err != nil {
 		return err
 	}
-	good, bucket := counted(at)
-	g.attempts = append(g.attempts, attemptFact{
-		id: at.GetAttemptId(), delivery: e.GetDeliveryId(), account: e.GetAccountId(), event: e.GetEventId(),
-		start: micros(at.GetStartTime()), record: record, webhook: e.GetWebhookId(), good: good, bucket: bucket,
-	})
-	if at.GetTrigger() == TriggerTest {
+	good, bucket := at.counted()
+	a := &attemptFact{
+		id: at.id, delivery: e.delivery, account: e.account, event: e.event, start: at.start,
+		record: e.body, webhook: e.webhook, good: good, bucket: bucket,
+	}
+	if !at.early(e) {
+		g.attempts = append(g.attempts, *a)
+		a = nil
+	}
+	if at.trigger == TriggerTest {
 		return nil // a test is an attempt without a delivery
 	}
-	state, series := postrider.DeliveryState(at.GetState()), e.GetSeries()
+	state, series := postrider.DeliveryState(at.state), e.series
 	switch {
 	case state != "":
-	case at.GetTrigger() == TriggerManual:
+	case at.trigger == TriggerManual:
 		series = 0 // It says nothing of the delivery: below whatever is said in any series.
 	default:
 		state = postrider.Pending
 	}
-	g.add(e, e.GetDeliveryId(), &fact{
-		webhookID: e.GetWebhookId(), series: series, state: state, reason: at.GetReason(),
-		next: micros(at.GetNextAttemptTime()), attempts: at.GetNumber(), attemptTime: micros(at.GetStartTime()),
-		status: at.GetStatusCode(), class: at.GetErrorClass(), outcome: at.GetOutcome(),
+	g.add(e, e.delivery, &fact{
+		webhookID: e.webhook, series: series, state: state, reason: at.reason, next: at.next, attempts: at.number,
+		attemptTime: at.start, status: at.status, class: at.class, outcome: at.outcome, early: a,
 	})
 	return nil
 }
 
 // add merges what an entry says of a delivery.
-func (g *facts) add(e *recordv1.JournalEntry, delivery string, f *fact) {
-	f.account, f.event, f.eventType, f.deliveryID = e.GetAccountId(), e.GetEventId(), e.GetEventType(), delivery
-	f.stateTime = micros(e.GetTime())
-	f.create = f.stateTime
-	if made := micros(e.GetCreateTime()); made != 0 {
-		f.create = min(f.create, made)
+func (g *facts) add(e *entry, delivery string, f *fact) {
+	f.account, f.event, f.eventType, f.deliveryID = e.account, e.event, e.eventType, delivery
+	f.stateTime, f.create = e.time, e.time
+	if e.create != 0 {
+		f.create = min(f.create, e.create)
 	}
-	if known := g.deliveries[delivery]; known != nil {
-		known.merge(f)
+	known := g.deliveries[delivery]
+	if known == nil {
+		g.deliveries[delivery] = f
 		return
 	}
-	g.deliveries[delivery] = f
+	if f.early != nil && known.early != nil && known.early.id != f.early.id {
+		if g.more == nil {
+			g.more = newFacts()
+		}
+		again := *f
+		g.more.add(e, delivery, &again)
+	}
+	known.merge(f)
 }
 
 func (g *facts) addEvent(f *eventFact) {
@@ -261,6 +274,14 @@ func (g *facts) addEvent(f *eventFact) {
 		return
 	}
 	g.events[f.id] = f
+}
+
+// orderedDeliveries is in the order of events, in which rows lie and most indexes grow, and then of ids: as a
+// delivery has one event, it is the same for all who write.
+func (g *facts) orderedDeliveries() []*fact {
+	return slices.SortedFunc(maps.Values(g.deliveries), func(a, b *fact) int {
+		return cmp.Or(cmp.Compare(a.event, b.event), cmp.Compare(a.deliveryID, b.deliveryID))
+	})
 }
 
 // ordered is the values of a map in the order of their keys.
@@ -302,14 +323,6 @@ func Strip(at *recordv1.Attempted) bool {
 	had := len(at.GetRequestBody()) > 0 || len(at.GetResponseBody()) > 0
 	at.RequestBody, at.ResponseBody = nil, nil
 	return had
-}
-
-// micros is a time as stored: Unix microseconds, 0 for none.
-func micros(t *timestamppb.Timestamp) int64 {
-	if t == nil {
-		return 0
-	}
-	return t.AsTime().UnixMicro()
 }
 
 func fromMicros(us int64) time.Time {

@@ -91,12 +91,12 @@ func (r *reader) Standings(ctx context.Context, ids []string) (map[string]*Stand
 func (r *reader) Events(ctx context.Context, owners map[string]string) (map[string]bool, error) {
 	found := make(map[string]bool, len(owners))
 	for part := range slices.Chunk(slices.Sorted(maps.Keys(owners)), maxIDs) {
-		args := make([]any, 0, 2*len(part))
+		args := make([]any, 0, 4*len(part))
 		for _, id := range part {
-			args = append(args, owners[id], id)
+			args = append(args, textKey(owners[id]), eventKey(id), owners[id], id)
 		}
-		pairs := strings.TrimSuffix(strings.Repeat("(?, ?), ", len(part)), ", ")
-		err := r.query(ctx, `SELECT event_id FROM events WHERE (account_id, event_id) IN (VALUES `+pairs+`)`, args, func(row scanner) error {
+		asked := strings.TrimSuffix(strings.Repeat("(CAST(? AS INTEGER), CAST(? AS BIGINT), ?, ?), ", len(part)), ", ")
+		err := r.query(ctx, selectKnown+`(VALUES `+asked+`)`, args, func(row scanner) error {
 			var id string
 			err := row.Scan(&id)
 			found[id] = true
@@ -108,6 +108,8 @@ func (r *reader) Events(ctx context.Context, owners map[string]string) (map[stri
 	}
 	return found, nil
 }
+
+const selectKnown = `SELECT event_id FROM events WHERE (account_key, event_key, account_id, event_id) IN `
 
 // placeholders is a list of n values.
 func placeholders(n int) string { return `(?` + strings.Repeat(`, ?`, n-1) + `)` }
@@ -152,10 +154,11 @@ func scanStanding(row scanner, more ...any) (*Standing, error) {
 
 // Unrecorded compares what the entries say with the rows.
 func (r *reader) Unrecorded(ctx context.Context, entries []*recordv1.JournalEntry) (deliveries, events []Standing, err error) {
-	g, err := gather(entries)
+	b, err := batchOf(entries)
 	if err != nil {
 		return nil, nil, err
 	}
+	g := b.facts
 	rows, err := r.Standings(ctx, slices.Sorted(maps.Keys(g.deliveries)))
 	if err != nil {
 		return nil, nil, err

@@ -19,8 +19,8 @@ func (r *reader) redact(ctx context.Context, tx *sql.Tx, account postrider.Accou
 	}
 	var changes []change
 	err := eachRow(ctx, tx, r.bind(`SELECT attempt_id, delivery_id, record FROM attempts WHERE account_id = ?
-		AND delivery_id IN (SELECT delivery_id FROM deliveries WHERE event_id = ? AND account_id = ?)`),
-		[]any{string(account), eventID, string(account)}, func(row scanner) error {
+		AND delivery_id IN (SELECT delivery_id FROM deliveries WHERE event_key = ? AND event_id = ? AND account_id = ?)`),
+		[]any{string(account), eventKey(eventID), eventID, string(account)}, func(row scanner) error {
 			var c change
 			if err := row.Scan(&c.id, &c.delivery, &c.record); err != nil {
 				return err
@@ -39,7 +39,8 @@ func (r *reader) redact(ctx context.Context, tx *sql.Tx, account postrider.Accou
 			return 0, err
 		}
 	}
-	return len(changes), nil
+	early, err := r.redactEarly(ctx, tx, account, eventID)
+	return len(changes) + early, err
 }
 
 func eachRow(ctx context.Context, tx *sql.Tx, query string, args []any, fn func(scanner) error) error {
@@ -62,16 +63,18 @@ const expirePage = 500
 // Statements that expire what belongs to a list of events. An event goes when no delivery of it is left; attempts
 // and moves go with their delivery.
 var expireStatements = []string{
-	`DELETE FROM attempts WHERE delivery_id IN (SELECT delivery_id FROM deliveries WHERE event_id IN LIST)`,
-	`DELETE FROM moves WHERE delivery_id IN (SELECT delivery_id FROM deliveries WHERE event_id IN LIST)`,
-	`DELETE FROM deliveries WHERE event_id IN LIST`,
+	`DELETE FROM attempts WHERE delivery_id IN (SELECT delivery_id FROM deliveries WHERE event_key IN KEYS AND event_id IN LIST)`,
+	`DELETE FROM moves WHERE delivery_id IN (SELECT delivery_id FROM deliveries WHERE event_key IN KEYS AND event_id IN LIST)`,
+	`DELETE FROM deliveries WHERE event_key IN KEYS AND event_id IN LIST`,
 }
 
 const (
-	expireEvents  = `DELETE FROM events WHERE account_id = ? AND event_id IN LIST`
-	selectExpired = `SELECT event_id FROM events WHERE account_id = ? AND event_id < ?
-		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event_id = events.event_id AND state IN ('pending', 'waiting', 'held'))
-		ORDER BY event_id LIMIT ?`
+	expireEvents = `DELETE FROM events WHERE account_key = ? AND event_key IN KEYS AND account_id = ? AND event_id IN LIST`
+	// Of an event that shares its number with another, the id says whether it is one of them.
+	selectExpired = `SELECT event_id FROM events WHERE account_key = ? AND event_key <= ? AND CASE WHEN account_id = ? THEN event_id < ? ELSE false END
+		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event_key = events.event_key AND deliveries.event_id = events.event_id
+			AND state IN ('pending', 'waiting', 'held'))
+		ORDER BY event_key, event_id LIMIT ?`
 	// Tests have attempts without a delivery. Ids of attempts begin with their time.
 	expireTests = `DELETE FROM attempts WHERE attempt_id IN (SELECT attempt_id FROM attempts WHERE attempt_id < ?
 		AND NOT EXISTS (SELECT 1 FROM deliveries WHERE deliveries.delivery_id = attempts.delivery_id) LIMIT ?)`
@@ -81,10 +84,12 @@ const (
 // expire deletes some events of the account that were accepted before a time, and what belongs to them.
 func (r *reader) expire(ctx context.Context, tx *sql.Tx, account postrider.AccountID, before time.Time) (more bool, err error) {
 	var ids []any
-	err = eachRow(ctx, tx, r.bind(selectExpired), []any{string(account), firstEvent(before), expirePage}, func(row scanner) error {
+	var keys []int64
+	key, first := textKey(string(account)), firstEvent(before)
+	err = eachRow(ctx, tx, r.bind(selectExpired), []any{key, eventKey(first), string(account), first, expirePage}, func(row scanner) error {
 		var id string
 		err := row.Scan(&id)
-		ids = append(ids, id)
+		ids, keys = append(ids, id), append(keys, eventKey(id))
 		return err
 	})
 	if err != nil {
@@ -95,7 +100,7 @@ func (r *reader) expire(ctx context.Context, tx *sql.Tx, account postrider.Accou
 		return false, err
 	}
 	run := func(statement string, args []any) error {
-		_, err := tx.ExecContext(ctx, r.bind(strings.Replace(statement, "LIST", placeholders(len(ids)), 1)), args...)
+		_, err := tx.ExecContext(ctx, r.bind(strings.NewReplacer("LIST", placeholders(len(ids)), "KEYS", keyList(keys)).Replace(statement)), args...)
 		return err
 	}
 	for _, statement := range expireStatements {
@@ -103,7 +108,7 @@ func (r *reader) expire(ctx context.Context, tx *sql.Tx, account postrider.Accou
 			return false, err
 		}
 	}
-	if err := run(expireEvents, append([]any{string(account)}, ids...)); err != nil {
+	if err := run(expireEvents, append([]any{key, string(account)}, ids...)); err != nil {
 		return false, err
 	}
 	return len(ids) == expirePage, nil

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -29,19 +30,20 @@ func TestQueriesUseTheirIndex(t *testing.T) {
 		query Query
 		want  string
 	}{
-		"all":                         {Query{}, "deliveries_by_time (account_id=?)"},
+		"all":                         {Query{}, "deliveries_by_time (account_key=?)"},
+		"a later page":                {Query{After: Cursor{CreateTime: time.UnixMicro(5), ID: "dlv_1"}}, "deliveries_by_time (account_key=? AND create_time<?)"},
 		"by state":                    {Query{State: "dead"}, "deliveries_by_state (account_id=? AND state=?)"},
-		"by a state that most are in": {Query{State: "delivered"}, "deliveries_by_time (account_id=?)"},
+		"by a state that most are in": {Query{State: "delivered"}, "deliveries_by_time (account_key=?)"},
 		"the oldest of a state":       {Query{State: "waiting", OldestFirst: true}, "deliveries_by_state (account_id=? AND state=?)"},
-		"by type":                     {Query{EventType: "a.b"}, "deliveries_by_type (account_id=? AND event_type=?)"},
+		"by type":                     {Query{EventType: "a.b"}, "deliveries_by_type (type_key=?)"},
 		"by status":                   {Query{StatusCode: 500}, "deliveries_by_status (account_id=? AND last_status_code=?)"},
 		"by a status of success":      {Query{StatusCode: 204}, "deliveries_by_status (account_id=? AND last_status_code=?)"},
-		"by a status that most have":  {Query{StatusCode: 200}, "deliveries_by_time (account_id=?)"},
+		"by a status that most have":  {Query{StatusCode: 200}, "deliveries_by_time (account_key=?)"},
 		"by outcome":                  {Query{Outcome: "gone"}, "deliveries_by_outcome (account_id=? AND last_outcome=?)"},
 		"by type and state":           {Query{EventType: "a.b", State: "dead"}, "(account_id=? AND "},
-		"by event":                    {Query{EventID: "evt_1"}, "deliveries_by_event (event_id=?)"},
-		"by webhook":                  {Query{WebhookID: "wh_1"}, "deliveries_by_webhook (webhook_id=?)"},
-		"by event and webhook":        {Query{EventID: "evt_1", WebhookID: "wh_1"}, "deliveries_by_event (event_id=?)"},
+		"by event":                    {Query{EventID: "evt_1"}, "deliveries_by_event (event_key=?)"},
+		"by webhook":                  {Query{WebhookID: "wh_1"}, "deliveries_by_webhook (webhook_key=?)"},
+		"by event and webhook":        {Query{EventID: "evt_1", WebhookID: "wh_1"}, "deliveries_by_event (event_key=?)"},
 		"by call id":                  {Query{CallID: "1de6b22c-2fef-861f-be73-8dbad5c52c32"}, "sqlite_autoindex_deliveries_1 (delivery_id>? AND delivery_id<?)"},
 	} {
 		c.query.Account, c.query.Limit = "acc_1", 10
@@ -53,11 +55,15 @@ func TestQueriesUseTheirIndex(t *testing.T) {
 		args []any
 		want string
 	}{
+		"an event":       {selectEvent, []any{1, 1, "evt_1", "acc_1"}, "events_by_account (account_key=? AND event_key=? AND event_id=?)"},
+		"known events":   {selectKnown + `(VALUES (1, 1, 'acc_1', 'evt_1'), (2, 2, 'acc_2', 'evt_2'))`, nil, "events_by_account (account_key=? AND event_key=?"},
 		"attempts":       {selectAttempts, []any{"dlv_1", "acc_1", 1, 1}, "(delivery_id=?)"},
+		"early attempts": {selectEarly, []any{"dlv_1", "acc_1"}, "(delivery_id=?)"},
+		"an early one":   {selectEarlyOwner, []any{1, "acc_1", 1, 2, "%att_1%"}, "deliveries_by_time (account_key=? AND create_time>? AND create_time<?)"},
 		"an attempt":     {selectOwner, []any{"att_1", "acc_1"}, "attempts_by_id (attempt_id=?)"},
 		"moves":          {selectMoves, []any{"dlv_1", "acc_1", 1}, "PRIMARY KEY (delivery_id=?)"},
 		"unfinished":     {selectUnfinished, []any{"", "", 0, "", 1}, "deliveries_by_state ("},
-		"expired events": {selectExpired, []any{"acc_1", "evt_1", 1}, "PRIMARY KEY (account_id=? AND event_id<?)"},
+		"expired events": {selectExpired, []any{1, 1, "acc_1", "evt_1", 1}, "events_by_account (account_key=? AND event_key<?)"},
 	} {
 		requirePlan(t, s, name, c.text, c.args, c.want)
 	}
@@ -65,12 +71,12 @@ func TestQueriesUseTheirIndex(t *testing.T) {
 		query EventQuery
 		want  string
 	}{
-		"events":                     {EventQuery{}, "PRIMARY KEY (account_id=?)"},
-		"events by type":             {EventQuery{EventType: "a"}, "events_by_type (account_id=? AND event_type=?)"},
-		"events by key":              {EventQuery{Key: "a"}, "events_by_key (account_id=? AND given_key=?)"},
-		"events by trace":            {EventQuery{TraceID: "a"}, "events_by_trace (account_id=? AND trace_id=?)"},
-		"unmatched events":           {EventQuery{Unmatched: true}, "events_unmatched (account_id=?)"},
-		"unmatched events of a type": {EventQuery{Unmatched: true, EventType: "a"}, "events_unmatched (account_id=?)"},
+		"events":                     {EventQuery{}, "events_by_account (account_key=?)"},
+		"events by type":             {EventQuery{EventType: "a"}, "events_by_type (type_key=?)"},
+		"events by key":              {EventQuery{Key: "a"}, "events_by_key (given_hash=?)"},
+		"events by trace":            {EventQuery{TraceID: "a"}, "events_by_trace (trace_hash=?)"},
+		"unmatched events":           {EventQuery{Unmatched: true}, "events_unmatched (account_key=?)"},
+		"unmatched events of a type": {EventQuery{Unmatched: true, EventType: "a"}, "events_unmatched (account_key=?)"},
 	} {
 		c.query.Account, c.query.Limit = "acc_1", 10
 		query, args := c.query.text(true)

@@ -78,6 +78,10 @@ func OpenPostgres(ctx context.Context, rawURL string, connections int, log *slog
 	// each time, while the statements of Apply are prepared once.
 	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
 	cfg.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error { return refreshTLS(conn, rawURL) }
+	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		sendArrays(conn.TypeMap())
+		return nil
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open log store: %w", err)
@@ -123,11 +127,11 @@ func upsert(table, columns, types, conflict string) string {
 }
 
 var (
-	upsertEvents = upsert("events", eventInsert, "text text text bigint bigint bigint int int bytea text text bigint",
-		"(event_id, event_day)"+eventMerge)
-	upsertDeliveries = upsert("deliveries", deliveryInsert,
-		"text text text text text text int text int bigint text bigint bigint int bigint int text text int",
-		"(delivery_id, event_day)"+deliveryMerge)
+	upsertEvents = upsert("events", eventInsert, "int int bigint bigint bigint text text text bigint bigint bigint int int bytea text text bigint",
+		"(account_key, event_key, event_id, event_day)"+eventMerge)
+	upsertDeliveries = upsert("deliveries", deliveryInsert+`, early_ids, early, early_start, early_good, early_bucket`,
+		"int int int bigint text text text text text text int text int bigint text bigint bigint int bigint int text text int text bytea bigint int int",
+		"(delivery_id, event_day)"+deliveryMerge+earlyMerge)
 	insertAttempts = upsert("attempts", attemptInsert, "text text text bigint bytea text int int", "DO NOTHING")
 	insertMoves    = upsert("moves", moveInsert, "text text bigint int text text bigint", "DO NOTHING")
 )
@@ -136,16 +140,24 @@ var (
 // acknowledged then, and what was expunged is said to be; a crash of the server would forget both.
 const durableCommit = `SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'`
 
-// Apply writes all rows of a table with one statement, in the order of their keys and the tables in
-// one order: those who write at once may wait for each other, and never in a circle.
+// Apply records entries that are read already.
 func (p *Postgres) Apply(ctx context.Context, entries []*recordv1.JournalEntry) error {
-	g, err := gather(entries)
+	b, err := batchOf(entries)
 	if err != nil {
 		return fmt.Errorf("record %d entries: %w", len(entries), err)
 	}
-	rows := g.columns()
-	if err := p.days.make(ctx, p.pool, rows.days); err != nil {
-		return fmt.Errorf("record %d entries: %w", len(entries), err)
+	return p.Record(ctx, b)
+}
+
+// Record writes all rows of a table with one statement, in the order of their keys and the tables in
+// one order: those who write at once may wait for each other, and never in a circle.
+func (p *Postgres) Record(ctx context.Context, b *Batch) error {
+	parts := []*columns{b.facts.columns()}
+	for g := b.facts.more; g != nil; g = g.more {
+		parts = append(parts, g.columns())
+	}
+	if err := p.days.make(ctx, p.pool, parts[0].days); err != nil { // the others are of deliveries that are in it
+		return fmt.Errorf("record %d entries: %w", b.entries, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
@@ -153,25 +165,26 @@ func (p *Postgres) Apply(ctx context.Context, entries []*recordv1.JournalEntry) 
 	batch := &pgx.Batch{}
 	batch.Queue("SET LOCAL statement_timeout = " + milliseconds(applyTimeout))
 	batch.Queue(durableCommit)
-	for _, q := range []struct {
-		text    string
-		columns []any
-		n       int
-	}{
-		{upsertEvents, rows.events, len(g.events)},
-		{upsertDeliveries, rows.deliveries, len(g.deliveries)},
-		{insertAttempts, rows.attempts, len(g.attempts)},
-		{insertMoves, rows.moves, len(g.moves)},
-	} {
-		if q.n > 0 {
-			batch.Queue(q.text, q.columns...)
+	for _, rows := range parts {
+		for _, q := range []struct {
+			text    string
+			columns []any
+		}{
+			{upsertEvents, rows.events},
+			{upsertDeliveries, rows.deliveries},
+			{insertAttempts, rows.attempts},
+			{insertMoves, rows.moves},
+		} {
+			if len(q.columns) > 0 {
+				batch.Queue(q.text, q.columns...)
+			}
 		}
 	}
-	err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error { return tx.SendBatch(ctx, batch).Close() })
+	err := pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error { return tx.SendBatch(ctx, batch).Close() })
 	if err != nil {
 		p.days.forget() // a partition may have been dropped
 	}
-	return wrap(err, "record %d entries", len(entries))
+	return wrap(err, "record %d entries", b.entries)
 }
 
 // Refresh reads what the database says.

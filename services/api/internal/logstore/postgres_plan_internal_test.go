@@ -31,16 +31,16 @@ func TestPostgreSQLsQueriesUseTheirIndex(t *testing.T) {
 		query Query
 		want  string
 	}{
-		"all":          {Query{}, "account_id = "},
+		"all":          {Query{}, "account_key = "},
 		"by state":     {Query{State: "dead"}, "(account_id = 'acc_1'::text) AND (state = 'dead'::text)"},
-		"by type":      {Query{EventType: "a.b"}, "(event_type = 'a.b'::text)"},
+		"by type":      {Query{EventType: "a.b"}, "(type_key = "},
 		"by status":    {Query{StatusCode: 500}, "(last_status_code = 500)"},
 		"by success":   {Query{StatusCode: 204}, "(last_status_code = 204)"},
 		"by outcome":   {Query{Outcome: "gone"}, "(last_outcome = 'gone'::text)"},
-		"by event":     {Query{EventID: "evt_1"}, "(event_id = 'evt_1'::text)"},
-		"by webhook":   {Query{WebhookID: "wh_1"}, "(webhook_id = 'wh_1'::text)"},
+		"by event":     {Query{EventID: "evt_1"}, "(event_key = "},
+		"by webhook":   {Query{WebhookID: "wh_1"}, "(webhook_key = "},
 		"by call id":   {Query{CallID: "1de6b22c-2fef-861f-be73-8dbad5c52c32"}, "(delivery_id >= "},
-		"a later page": {Query{After: Cursor{CreateTime: time.UnixMicro(5), ID: "dlv_1"}}, "ROW(create_time, delivery_id) < "},
+		"a later page": {Query{After: Cursor{CreateTime: time.UnixMicro(5), ID: "dlv_1"}}, "(create_time <= '5'::bigint)"},
 	} {
 		c.query.Account, c.query.Limit = "acc_1", 10
 		where, args := c.query.where(false)
@@ -50,11 +50,11 @@ func TestPostgreSQLsQueriesUseTheirIndex(t *testing.T) {
 		query EventQuery
 		want  string
 	}{
-		"events":           {EventQuery{}, "account_id = "},
-		"events by type":   {EventQuery{EventType: "a"}, "(event_type = 'a'::text)"},
-		"events by key":    {EventQuery{Key: "a"}, "(given_key = 'a'::text)"},
-		"events by trace":  {EventQuery{TraceID: "a"}, "(trace_id = 'a'::text)"},
-		"unmatched events": {EventQuery{Unmatched: true}, "account_id = "},
+		"events":           {EventQuery{}, "account_key = "},
+		"events by type":   {EventQuery{EventType: "a"}, "(type_key = "},
+		"events by key":    {EventQuery{Key: "a"}, "(given_hash = "},
+		"events by trace":  {EventQuery{TraceID: "a"}, "(trace_hash = "},
+		"unmatched events": {EventQuery{Unmatched: true}, "account_key = "},
 	} {
 		c.query.Account, c.query.Limit = "acc_1", 10
 		query, args := c.query.text(false)
@@ -66,11 +66,13 @@ func TestPostgreSQLsQueriesUseTheirIndex(t *testing.T) {
 		want string
 	}{
 		"a delivery":     {selectDeliveries + `delivery_id = ? AND account_id = ?`, []any{"dlv_1", "acc_1"}, "(delivery_id = 'dlv_1'::text)"},
+		"early attempts": {selectEarly, []any{"dlv_1", "acc_1"}, "(delivery_id = 'dlv_1'::text)"},
+		"an early one":   {selectEarlyOwner, []any{1, "acc_1", 1, 2, "%att_1%"}, "(create_time >= '1'::bigint)"},
 		"attempts":       {selectAttempts, []any{"dlv_1", "acc_1", 1, 1}, "(delivery_id = 'dlv_1'::text)"},
 		"an attempt":     {selectOwner, []any{"att_1", "acc_1"}, "(attempt_id = 'att_1'::text)"},
 		"moves":          {selectMoves, []any{"dlv_1", "acc_1", 1}, "(delivery_id = 'dlv_1'::text)"},
 		"unfinished":     {selectUnfinished, []any{"", "", 0, "", 1}, "ROW(account_id, state, create_time, delivery_id) > "},
-		"expired events": {selectExpired, []any{"acc_1", "evt_1", 1}, "(event_id < 'evt_1'::text)"},
+		"expired events": {selectExpired, []any{1, 1, "acc_1", "evt_1", 1}, "(event_key <= '1'::bigint)"},
 	} {
 		s.requireIndex(t, name, c.text, c.args, c.want)
 	}

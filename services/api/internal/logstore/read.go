@@ -137,26 +137,38 @@ const (
 	unusual      = `last_status_code NOT IN (0, 200)`
 )
 
-// where is the condition of a query with a placeholder for each value.
+// told is a condition that tells rows apart which share a number: a planner that took it for another one that finds
+// would expect far fewer rows than there are.
+func told(column string) string { return "CASE WHEN " + column + " = ? THEN true ELSE false END" }
+
+// rare reports whether the query asks for what few deliveries are, for which there are indexes of an account's own.
+func (q *Query) rare() bool {
+	return q.State != "" && q.State != postrider.Delivered || q.Outcome != "" && q.Outcome != postrider.Succeeded ||
+		q.StatusCode != 0 && q.StatusCode != http.StatusOK
+}
+
+// where is the condition of a query with a placeholder for each value. Of the numbers that find, each implies those
+// of an account, and so the planner is shown the one that finds the least.
 func (q *Query) where(blind bool) (condition string, args []any) {
-	visible := func(column string, best bool) string {
-		if best || !blind {
-			return column + " = ?"
-		}
-		return "+" + column + " = ?"
-	}
-	narrow := q.EventID != "" || q.CallID != ""
-	conditions := []string{visible("account_id", !narrow && q.WebhookID == "")}
-	args = []any{string(q.Account)}
+	var conditions []string
 	add := func(set bool, condition string, values ...any) {
 		if set {
 			conditions = append(conditions, condition)
 			args = append(args, values...)
 		}
 	}
-	add(q.EventID != "", "event_id = ?", q.EventID)
-	add(q.WebhookID != "", visible("webhook_id", !narrow), q.WebhookID)
-	add(q.EventType != "", "event_type = ?", q.EventType)
+	account, narrow, rare := string(q.Account), q.EventID != "" || q.CallID != "", q.rare()
+	if rare && !narrow && (!blind || q.WebhookID == "") {
+		add(true, "account_id = ?", account)
+	} else {
+		add(!narrow && !rare && q.WebhookID == "" && q.EventType == "", "account_key = ?", textKey(account))
+		add(true, told("account_id"), account)
+	}
+	add(q.EventID != "", "event_key = ? AND "+told("event_id"), eventKey(q.EventID), q.EventID)
+	add(q.WebhookID != "" && !narrow, "webhook_key = ?", textKey(q.WebhookID))
+	add(q.WebhookID != "", told("webhook_id"), q.WebhookID)
+	add(q.EventType != "" && !narrow && !rare && (!blind || q.WebhookID == ""), "type_key = ?", textKey(account, q.EventType))
+	add(q.EventType != "", told("event_type"), q.EventType)
 	if q.CallID != "" {
 		call, _ := uuid.Parse(q.CallID) // what is no UUID is the zero one's, and no delivery has that
 		from, to := postrider.DeliveryIDsOf(call)
@@ -170,11 +182,11 @@ func (q *Query) where(blind bool) (condition string, args []any) {
 	add(q.Outcome != "" && q.Outcome != postrider.Succeeded, failed)
 	add(!q.Start.IsZero(), "create_time >= ?", q.Start.UnixMicro())
 	add(!q.End.IsZero(), "create_time < ?", q.End.UnixMicro())
-	beyond := "(create_time, delivery_id) < (?, ?)"
+	beyond := "create_time <= ? AND (create_time, delivery_id) < (?, ?)"
 	if q.OldestFirst {
-		beyond = "(create_time, delivery_id) > (?, ?)"
+		beyond = "create_time >= ? AND (create_time, delivery_id) > (?, ?)"
 	}
-	add(q.After.ID != "", beyond, q.After.CreateTime.UnixMicro(), q.After.ID)
+	add(q.After.ID != "", beyond, q.After.CreateTime.UnixMicro(), q.After.CreateTime.UnixMicro(), q.After.ID)
 	return strings.Join(conditions, " AND "), args
 }
 
@@ -195,19 +207,26 @@ const selectAttempts = `SELECT record FROM attempts WHERE delivery_id = ? AND ac
 	ORDER BY start_time, attempt_id LIMIT ? OFFSET ?`
 
 func (r *reader) Attempts(ctx context.Context, account postrider.AccountID, deliveryID string, skip, limit int) ([]*Attempt, error) {
-	var page []*Attempt
-	err := r.query(ctx, selectAttempts, []any{deliveryID, string(account), limit, skip}, func(row scanner) error {
-		var raw []byte
-		if err := row.Scan(&raw); err != nil {
-			return err
-		}
-		at := &recordv1.Attempted{}
-		if err := proto.Unmarshal(raw, at); err != nil {
-			return err
-		}
-		page = append(page, &Attempt{DeliveryID: deliveryID, Record: at})
-		return nil
+	early, err := r.earlyOf(ctx, account, deliveryID)
+	if err != nil {
+		return nil, fmt.Errorf("list attempts of %s: %w", deliveryID, err)
+	}
+	list, err := mergeAttempts(early, skip, limit, func(skip, limit int) (list []*recordv1.Attempted, err error) {
+		err = r.query(ctx, selectAttempts, []any{deliveryID, string(account), limit, skip}, func(row scanner) error {
+			var raw []byte
+			if err := row.Scan(&raw); err != nil {
+				return err
+			}
+			at := &recordv1.Attempted{}
+			list = append(list, at)
+			return proto.Unmarshal(raw, at)
+		})
+		return list, err
 	})
+	page := make([]*Attempt, len(list))
+	for i, at := range list {
+		page[i] = &Attempt{DeliveryID: deliveryID, Record: at}
+	}
 	return page, wrap(err, "list attempts of %s", deliveryID)
 }
 
@@ -220,6 +239,9 @@ func (r *reader) AttemptOwner(ctx context.Context, account postrider.AccountID, 
 		start = fromMicros(us)
 		return err
 	})
+	if errors.Is(err, ErrNotFound) {
+		deliveryID, start, err = r.earlyOwner(ctx, account, attemptID)
+	}
 	return deliveryID, start, wrap(err, "find attempt %s", attemptID)
 }
 
@@ -242,11 +264,11 @@ func (r *reader) Moves(ctx context.Context, account postrider.AccountID, deliver
 const (
 	eventColumns = `event_id, account_id, event_type, event_sequence, accept_time, route_time, matched_total,
 		unmatched_total, unmatched, trace_id, expunge_time`
-	selectEvent = `SELECT ` + eventColumns + ` FROM events WHERE event_id = ? AND account_id = ?`
+	selectEvent = `SELECT ` + eventColumns + ` FROM events WHERE account_key = ? AND event_key = ? AND event_id = ? AND account_id = ?`
 )
 
 func (r *reader) Event(ctx context.Context, account postrider.AccountID, id string) (e *Event, err error) {
-	err = r.one(ctx, selectEvent, []any{id, string(account)}, func(row scanner) error {
+	err = r.one(ctx, selectEvent, []any{textKey(string(account)), eventKey(id), id, string(account)}, func(row scanner) error {
 		e, err = scanEvent(row)
 		return err
 	})
@@ -271,23 +293,32 @@ func (q *EventQuery) text(blind bool) (query string, args []any) {
 	if index := q.index(); blind && index != "" {
 		from += " INDEXED BY " + index
 	}
-	conditions := []string{"account_id = ?"}
-	args = []any{string(q.Account)}
+	account, by := string(q.Account), q.index()
+	conditions := []string{told("account_id")}
+	args = []any{account}
 	add := func(set bool, condition string, value any) {
 		if set {
-			conditions, args = append(conditions, condition+" ?"), append(args, value)
+			conditions, args = append(conditions, condition), append(args, value)
 		}
 	}
-	add(q.EventType != "", "event_type =", q.EventType)
-	add(q.Key != "", "given_key <> '' AND given_key =", q.Key)
-	add(q.TraceID != "", "trace_id <> '' AND trace_id =", q.TraceID)
+	add(by == "" || by == "events_unmatched", "account_key = ?", textKey(account))
+	add(by == "events_by_type", "type_key = ?", textKey(account, q.EventType))
+	add(q.EventType != "", told("event_type"), q.EventType)
+	add(q.Key != "", "given_key <> '' AND given_hash = ?", longKey(account, q.Key))
+	add(q.Key != "", told("given_key"), q.Key)
+	add(q.TraceID != "", "trace_id <> '' AND trace_hash = ?", longKey(account, q.TraceID))
+	add(q.TraceID != "", told("trace_id"), q.TraceID)
 	if q.Unmatched {
 		conditions = append(conditions, "matched_total = 0")
 	}
-	add(!q.Start.IsZero(), "event_id >=", firstEvent(q.Start))
-	add(!q.End.IsZero(), "event_id <", firstEvent(q.End))
-	add(q.Before != "", "event_id <", q.Before)
-	query = `SELECT ` + eventColumns + ` FROM ` + from + ` WHERE ` + strings.Join(conditions, " AND ") + ` ORDER BY event_id DESC LIMIT ?`
+	bound := func(set bool, than, id string) {
+		add(set, "event_key "+than[:1]+"= ?", eventKey(id)) // others may share the number
+		add(set, "event_id "+than+" ?", id)
+	}
+	bound(!q.Start.IsZero(), ">=", firstEvent(q.Start))
+	bound(!q.End.IsZero(), "<", firstEvent(q.End))
+	bound(q.Before != "", "<", q.Before)
+	query = `SELECT ` + eventColumns + ` FROM ` + from + ` WHERE ` + strings.Join(conditions, " AND ") + ` ORDER BY event_key DESC, event_id DESC LIMIT ?`
 	return query, append(args, q.Limit)
 }
 

@@ -13,37 +13,51 @@ import (
 
 // statements are what Apply writes with, on the connection that writes.
 type statements struct {
-	event, known, insertDelivery, updateDelivery, createdBefore, attempt, move, ledger, activity *sql.Stmt
+	event, eventMany, known, insertDelivery, insertMany, updateDelivery, createdBefore, early, addEarly, attempt, move, ledger, activity *sql.Stmt
 }
 
 // knownMany is how many deliveries are looked up at once.
 const knownMany = 64
+
+// many is how many rows one statement writes, of those that are written the most: to begin one takes as long as to
+// write a row with it.
+const many = 16
 
 // mergedColumns is what of a delivery's row a fact may change. The rest is set once, so that an update
 // touches no index but those of states and outcomes.
 const mergedColumns = `replay_id, series, state, state_rank, state_time, reason, next_attempt_time, attempt_count,
     attempt_time, last_status_code, last_error_class, last_outcome, routed`
 
+// sqliteDelivery is the columns of a delivery's row.
+const sqliteDelivery = deliveryInsert + `, early_ids, early`
+
 // sqliteWords says what SQLite calls the functions of the common statements.
 var sqliteWords = strings.NewReplacer("GREATEST(", "MAX(", "LEAST(", "MIN(")
 
 func (st *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
-	insert := func(table, columns, conflict string) string {
-		text := "INSERT INTO " + table + " (" + columns + ") VALUES " + placeholders(strings.Count(columns, ",")+1)
+	inserts := func(rows int, table, columns, conflict string) string {
+		text := "INSERT INTO " + table + " (" + columns + ") VALUES " + strings.Repeat(placeholders(strings.Count(columns, ",")+1)+", ", rows)
+		text = strings.TrimSuffix(text, ", ")
 		if conflict != "" {
 			text += " ON CONFLICT " + conflict
 		}
 		return text
 	}
+	insert := func(table, columns, conflict string) string { return inserts(1, table, columns, conflict) }
+	const eventConflict = "(account_key, event_key, event_id)"
 	for _, p := range []struct {
 		stmt **sql.Stmt
 		text string
 	}{
-		{&st.event, insert("events", eventInsert, "(account_id, event_id)"+sqliteWords.Replace(eventMerge))},
-		{&st.known, `SELECT delivery_id, create_time, ` + mergedColumns + ` FROM deliveries WHERE delivery_id IN ` + placeholders(knownMany)},
-		{&st.insertDelivery, insert("deliveries", deliveryInsert, "")},
+		{&st.event, insert("events", eventInsert, eventConflict+sqliteWords.Replace(eventMerge))},
+		{&st.eventMany, inserts(many, "events", eventInsert, eventConflict+sqliteWords.Replace(eventMerge))},
+		{&st.known, `SELECT delivery_id, create_time, early_ids, ` + mergedColumns + ` FROM deliveries WHERE delivery_id IN ` + placeholders(knownMany)},
+		{&st.insertDelivery, insert("deliveries", sqliteDelivery, "")},
+		{&st.insertMany, inserts(many, "deliveries", sqliteDelivery, "")},
 		{&st.updateDelivery, `UPDATE deliveries SET ` + strings.ReplaceAll(mergedColumns, ",", " = ?,") + ` = ? WHERE delivery_id = ?`},
 		{&st.createdBefore, `UPDATE deliveries SET create_time = ? WHERE delivery_id = ?`},
+		{&st.early, `SELECT early FROM deliveries WHERE delivery_id = ?`},
+		{&st.addEarly, `UPDATE deliveries SET early_ids = ?, early = ? WHERE delivery_id = ?`},
 		{&st.attempt, insert("attempts", attemptInsert, "DO NOTHING")},
 		{&st.move, insert("moves", moveInsert, "DO NOTHING")},
 		{&st.ledger, insert("ledger", "account_id, term, count", "DO UPDATE SET count = count + excluded.count")},
@@ -56,25 +70,35 @@ func (st *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
 	return nil
 }
 
-// Apply writes row by row: there is no way to a local file that many rows would share. Calls wait for
-// one another, as there is one connection that writes.
+// Apply records entries that are read already.
 func (s *SQLite) Apply(ctx context.Context, entries []*recordv1.JournalEntry) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	g, err := gather(entries)
+	b, err := batchOf(entries)
 	if err != nil {
 		return fmt.Errorf("record %d entries: %w", len(entries), err)
 	}
+	return s.Record(ctx, b)
+}
+
+// Record writes row by row: there is no way to a local file that many rows would share. Calls wait for
+// one another, as there is one connection that writes.
+func (s *SQLite) Record(ctx context.Context, b *Batch) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	// The driver starts a goroutine for each statement of a context that can end.
-	err = s.transact(context.WithoutCancel(ctx), func(ctx context.Context, tx *sql.Tx) error {
+	err := s.transact(context.WithoutCancel(ctx), func(ctx context.Context, tx *sql.Tx) error {
 		a := &applying{
 			ctx: ctx, tx: tx, to: &s.statements, bound: make(map[*sql.Stmt]*sql.Stmt),
 			ledger: make(map[ledgerTerm]int64), activity: make(map[activityCell]int64),
 		}
-		return a.write(g)
+		for g := b.facts; g != nil; g = g.more {
+			if err := a.write(g); err != nil {
+				return err
+			}
+		}
+		return a.count()
 	})
-	return wrap(err, "record %d entries", len(entries))
+	return wrap(err, "record %d entries", b.entries)
 }
 
 // ledgerTerm and activityCell name rows of counters.
@@ -114,12 +138,16 @@ func (a *applying) exec(stmt *sql.Stmt, values ...any) (rows int64, err error) {
 
 func (a *applying) write(g *facts) error {
 	g.sortAttempts()
+	events := rows{one: a.to.event, many: a.to.eventMany}
 	for _, f := range ordered(g.events) {
-		if _, err := a.exec(a.to.event, f.values()...); err != nil {
+		if err := a.insert(&events, f.values()); err != nil {
 			return err
 		}
 	}
-	for part := range slices.Chunk(ordered(g.deliveries), knownMany) {
+	if err := a.flush(&events); err != nil {
+		return err
+	}
+	for part := range slices.Chunk(g.orderedDeliveries(), knownMany) {
 		if err := a.deliveries(part); err != nil {
 			return err
 		}
@@ -134,25 +162,55 @@ func (a *applying) write(g *facts) error {
 			return err
 		}
 	}
-	return a.count()
+	return nil
 }
 
 // deliveries merges some facts into their rows.
 func (a *applying) deliveries(list []*fact) error {
-	rows, err := a.known(list)
+	known, err := a.known(list)
 	if err != nil {
 		return err
 	}
+	anew := rows{one: a.to.insertDelivery, many: a.to.insertMany}
 	for _, f := range list {
-		row := rows[f.deliveryID]
+		row := known[f.deliveryID]
 		if row == nil {
-			_, err = a.exec(a.to.insertDelivery, f.values()...)
+			err = a.insert(&anew, append(f.values(), f.earlyValues()...))
+			a.began(f.early)
 			a.ledger[ledgerTerm{f.account, string(f.state)}]++
 			a.ledger[ledgerTerm{f.account, routedTerm}] += int64(f.routed)
 		} else {
 			err = a.update(row, f)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	return a.flush(&anew)
+}
+
+// rows are those that are to be written with the next statement.
+type rows struct {
+	one, many *sql.Stmt
+	values    []any
+	width     int
+}
+
+// insert writes a row with others, when there are enough.
+func (a *applying) insert(r *rows, values []any) error {
+	r.values, r.width = append(r.values, values...), len(values)
+	if len(r.values) < many*r.width {
+		return nil
+	}
+	_, err := a.exec(r.many, r.values...)
+	r.values = r.values[:0]
+	return err
+}
+
+// flush writes the rows that are left.
+func (a *applying) flush(r *rows) error {
+	for ; len(r.values) > 0; r.values = r.values[r.width:] {
+		if _, err := a.exec(r.one, r.values[:r.width]...); err != nil {
 			return err
 		}
 	}
@@ -174,7 +232,7 @@ func (a *applying) known(list []*fact) (map[string]*fact, error) {
 	for rows.Next() {
 		var f fact
 		var rank int
-		err := rows.Scan(&f.deliveryID, &f.create, &f.replayID, &f.series, &f.state, &rank, &f.stateTime, &f.reason, &f.next, &f.attempts,
+		err := rows.Scan(&f.deliveryID, &f.create, &f.earlyIDs, &f.replayID, &f.series, &f.state, &rank, &f.stateTime, &f.reason, &f.next, &f.attempts,
 			&f.attemptTime, &f.status, &f.class, &f.outcome, &f.routed)
 		if err != nil {
 			return nil, err
@@ -186,8 +244,14 @@ func (a *applying) known(list []*fact) (map[string]*fact, error) {
 
 // update merges a fact into a row.
 func (a *applying) update(row, f *fact) error {
+	if f.early != nil && !strings.Contains(row.earlyIDs, earlyID(f.early.id)) {
+		if err := a.addEarly(row, f.early); err != nil {
+			return err
+		}
+	}
 	merged := *row
 	merged.merge(f)
+	merged.early = nil
 	if merged.create != row.create {
 		if _, err := a.exec(a.to.createdBefore, merged.create, f.deliveryID); err != nil {
 			return err
@@ -209,14 +273,36 @@ func (a *applying) update(row, f *fact) error {
 // attempt writes an attempt, and counts one that was not there.
 func (a *applying) attempt(f *attemptFact) error {
 	added, err := a.exec(a.to.attempt, f.values()...)
-	if err != nil || added == 0 || f.bucket == notCounted {
-		return err
+	if err == nil && added > 0 {
+		a.began(f)
+	}
+	return err
+}
+
+// addEarly writes an early attempt into a row that lacks it, and counts it.
+func (a *applying) addEarly(row *fact, f *attemptFact) error {
+	frames := f.frame()
+	if row.earlyIDs != "" {
+		var has []byte
+		if err := a.bind(a.to.early).QueryRowContext(a.ctx, row.deliveryID).Scan(&has); err != nil {
+			return err
+		}
+		frames = append(has, frames...)
+	}
+	_, err := a.exec(a.to.addEarly, row.earlyIDs+earlyID(f.id), frames, row.deliveryID)
+	a.began(f)
+	return err
+}
+
+// began counts an attempt that was not recorded before; nil is none.
+func (a *applying) began(f *attemptFact) {
+	if f == nil || f.bucket == notCounted {
+		return
 	}
 	cell := activityCell{f.account, f.webhook, f.start / time.Minute.Microseconds(), f.good, f.bucket}
 	a.activity[cell]++
 	cell.webhook = ""
 	a.activity[cell]++
-	return nil
 }
 
 // count writes what changed of the counters.

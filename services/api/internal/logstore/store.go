@@ -27,8 +27,10 @@ type Store interface {
 	// Kind is "sqlite" or "postgresql".
 	Kind() string
 
-	// Apply merges journal entries into the log in one transaction. It is idempotent and does not
-	// depend on the order of the entries.
+	// Record merges a batch into the log in one transaction. It is idempotent, and no order of entries
+	// matters to it, within a batch or between batches.
+	Record(ctx context.Context, b *Batch) error
+	// Apply is Record of entries that are read already.
 	Apply(ctx context.Context, entries []*recordv1.JournalEntry) error
 
 	// Delivery reads one delivery of the account.

@@ -29,6 +29,8 @@ var suite = map[string]func(t *testing.T, open opener){
 	"ARedrivenDeliveryIsPendingAgainAndAFailedManualRetryChangesNothing": testARedrivenDeliveryIsPendingAgainAndAFailedManualRetryChangesNothing,
 	"TheLedgerCountsRowsHoweverTheEntriesCome":                           testTheLedgerCountsRowsHoweverTheEntriesCome,
 	"ADeliveryThatRoutingDidNotNameIsNotRouted":                          testADeliveryThatRoutingDidNotNameIsNotRouted,
+	"AttemptsAreAlikeWhereverTheyAreKept":                                testAttemptsAreAlikeWhereverTheyAreKept,
+	"AnEarlyAttemptOfAnEventRoutedTwiceIsFound":                          testAnEarlyAttemptOfAnEventRoutedTwiceIsFound,
 	"AttemptsAreCountedOnceHoweverOftenTheyAreRecorded":                  testAttemptsAreCountedOnceHoweverOftenTheyAreRecorded,
 }
 

@@ -6,9 +6,9 @@ const (
 	// busyFor is how long a busy recorder gathers before it writes: it bounds what the log is behind
 	// for the sake of larger transactions. Most deliveries are routed and attempted within it, so that
 	// their rows are written once.
-	busyFor = 200 * time.Millisecond
+	busyFor = 500 * time.Millisecond
 	// busyAt is how many entries within that time make a recorder busy. One that is not writes at once.
-	busyAt = 200
+	busyAt = 500
 )
 
 // pace says how long to gather. Its zero value is that of a recorder that has done nothing yet.

@@ -17,15 +17,15 @@ func TestOnlyABusyRecorderGathers(t *testing.T) {
 	}
 	step(0, 1)
 	require.LessOrEqual(t, p.wait(now), time.Duration(0), "the first entry is written at once")
-	for range 20 {
+	for range 50 {
 		step(20*time.Millisecond, 10)
 	}
 	require.LessOrEqual(t, p.wait(now), time.Duration(0), "half of what makes it busy")
-	for range 20 {
+	for range 50 {
 		step(20*time.Millisecond, 40)
 	}
 	require.Equal(t, busyFor, p.wait(now))
-	now = now.Add(150 * time.Millisecond)
+	now = now.Add(busyFor - 50*time.Millisecond)
 	require.Equal(t, 50*time.Millisecond, p.wait(now))
 	now = now.Add(time.Hour)
 	require.LessOrEqual(t, p.wait(now), time.Duration(0), "what comes after a pause is written at once")

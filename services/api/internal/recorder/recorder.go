@@ -12,13 +12,12 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/postrider/postrider/pkg/stream"
-	"github.com/postrider/postrider/pkg/stream/journal"
-	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+	"github.com/postrider/postrider/services/api/internal/logstore"
 )
 
 // Store is all that the recorder needs of a log store.
 type Store interface {
-	Apply(ctx context.Context, entries []*recordv1.JournalEntry) error
+	Record(ctx context.Context, b *logstore.Batch) error
 	Token() string
 	Refresh(ctx context.Context) error
 	Incomplete() int64
@@ -64,10 +63,11 @@ const (
 	dropWithin = 30
 )
 
-// Bounds of one transaction. A message holds up to 64 entries. The more a transaction holds, the
-// less it writes for each: the pages of an index whose keys are random are written once for all.
+// Bounds of one transaction. A message holds up to 64 entries, and few where many shards are busy, as each
+// writes its own. The more a transaction holds, the less it writes for each: the pages of an index
+// whose keys are random are written once for all.
 const (
-	maxBatch = 256
+	maxBatch = 1024
 	maxBytes = 8 << 20
 )
 
@@ -375,24 +375,22 @@ func (r *filling) next(enough <-chan time.Time, ended <-chan struct{}) *stream.M
 // record stores a batch and then acks it: a crash in between records it twice, which the store
 // does not notice. It repeats until the store takes it or ctx ends.
 func (r *filling) record(ctx context.Context, batch []*stream.Msg) error {
-	var entries []*recordv1.JournalEntry
+	said := logstore.NewBatch()
 	for _, m := range batch {
-		packed, err := journal.Decode(m)
-		if err != nil {
+		if err := said.Add(m.Data()); err != nil {
+			// Acked with the others: no later try reads it either.
 			r.deps.Logger.ErrorContext(ctx, "journal message cannot be read", "sequence", m.Sequence(), "error", err)
-			continue // acked with the others: no later try reads it either
 		}
-		entries = append(entries, packed.GetEntries()...)
 	}
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
-		err := r.deps.Store.Apply(ctx, entries)
+		err := r.deps.Store.Record(ctx, said)
 		if err == nil {
 			break
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		r.deps.Logger.WarnContext(ctx, "log store refused entries, trying again", "entries", len(entries), "error", err)
+		r.deps.Logger.WarnContext(ctx, "log store refused entries, trying again", "entries", said.Entries(), "error", err)
 		for _, m := range batch {
 			if err := m.InProgress(); err != nil {
 				r.deps.Logger.WarnContext(ctx, "journal message not kept in progress", "error", err)
@@ -406,8 +404,8 @@ func (r *filling) record(ctx context.Context, batch []*stream.Msg) error {
 			return ctx.Err()
 		}
 	}
-	r.entries.Add(ctx, int64(len(entries)))
-	r.pace.recorded(len(entries), time.Now())
+	r.entries.Add(ctx, int64(said.Entries()))
+	r.pace.recorded(said.Entries(), time.Now())
 	for _, m := range batch {
 		if err := m.Ack(); err != nil {
 			r.deps.Logger.WarnContext(ctx, "journal message not acked", "sequence", m.Sequence(), "error", err)

@@ -51,8 +51,8 @@ func (s *troubled) set(trouble func(ctx context.Context) error) {
 	s.trouble = trouble
 }
 
-// Apply stores entries unless the trouble is an error.
-func (s *troubled) Apply(ctx context.Context, entries []*recordv1.JournalEntry) error {
+// Record stores a batch unless the trouble is an error.
+func (s *troubled) Record(ctx context.Context, b *logstore.Batch) error {
 	s.mu.Lock()
 	trouble := s.trouble
 	s.mu.Unlock()
@@ -61,7 +61,7 @@ func (s *troubled) Apply(ctx context.Context, entries []*recordv1.JournalEntry) 
 			return err
 		}
 	}
-	return s.SQLite.Apply(ctx, entries)
+	return s.SQLite.Record(ctx, b)
 }
 
 // Refresh reads the log's state, unless it is away.
