@@ -173,6 +173,25 @@ func TestSegmentsStandByThemselves(t *testing.T) {
 	}
 }
 
+func TestInspectShowsEverySegment(t *testing.T) {
+	t.Parallel()
+	s, c := two(t)
+	route(t, s.Of(one), 1)
+	reports, err := eventstream.Inspect(t.Context(), c, eventstream.Default())
+	require.NoError(t, err)
+	var sound, missing []string
+	for _, r := range reports {
+		require.Empty(t, r.Differs)
+		if name := r.Stream + " " + r.Consumer; r.Missing {
+			missing = append(missing, name)
+		} else {
+			sound = append(sound, name)
+		}
+	}
+	require.Equal(t, []string{"EVENTS ", "EVENTS router", "EVENTS_1 ", "KV_checkpoints "}, sound)
+	require.Equal(t, []string{"EVENTS_1 router"}, missing)
+}
+
 // The same key in two segments is a key of two accounts, as it is in one.
 func TestASegmentHasMessageIDsOfItsOwn(t *testing.T) {
 	t.Parallel()
