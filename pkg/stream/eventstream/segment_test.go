@@ -202,3 +202,30 @@ func TestASegmentHasMessageIDsOfItsOwn(t *testing.T) {
 		require.Equal(t, eventstream.Stored{Sequence: 2, Duplicate: true}, again)
 	}
 }
+
+// A process that starts while events are stored and routed does not take a checkpoint that moved on
+// meanwhile for one of a stream that has gone back.
+func TestAStartUnderLoadIsNoRestore(t *testing.T) {
+	t.Parallel()
+	s, c := two(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil && ctx.Err() == nil {
+			stored := make(chan eventstream.Stored, 1)
+			err = s.Publish(t.Context(), event(other, ""), func(at eventstream.Stored, _ error) { stored <- at })
+			if err == nil {
+				err = s.Of(other).Checkpoint(t.Context(), (<-stored).Sequence)
+			}
+		}
+		ended <- err
+	}()
+	for range 30 {
+		again, err := eventstream.Ensure(t.Context(), c, eventstream.Default())
+		require.NoError(t, err)
+		require.Equal(t, s.Incarnation(other), again.Incarnation(other))
+	}
+	cancel()
+	require.NoError(t, <-ended)
+}
