@@ -67,10 +67,8 @@ func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) 
 		return nil, fmt.Errorf("events may have %d bytes, but the NATS server takes messages of %d only: raise its max_payload", cfg.MaxMessageBytes, limit)
 	}
 	s := &Stream{segments: newSegments(c), maxAge: cfg.MaxAge}
-	infos := make([]*jetstream.StreamInfo, len(s.segments))
-	for n, seg := range s.segments {
-		var err error
-		if infos[n], err = c.EnsureStream(ctx, seg.streamConfig(cfg)); err != nil {
+	for _, seg := range s.segments {
+		if _, err := c.EnsureStream(ctx, seg.streamConfig(cfg)); err != nil {
 			return nil, err
 		}
 		seg.publisher = c.NewPublisher(seg.name, 0)
@@ -79,9 +77,9 @@ func Ensure(ctx context.Context, c *stream.Client, cfg Config) (*Stream, error) 
 	if err != nil {
 		return nil, err
 	}
-	for n, seg := range s.segments {
+	for _, seg := range s.segments {
 		seg.checkpoints = checkpoints
-		if err := seg.settle(ctx, infos[n]); err != nil {
+		if err := seg.settle(ctx); err != nil {
 			return nil, err
 		}
 	}

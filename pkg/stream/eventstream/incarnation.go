@@ -32,12 +32,12 @@ func (o origin) String() string {
 	return strconv.FormatInt(o.Created, 36) + "-" + strconv.FormatUint(o.Epoch, 10)
 }
 
-// settle finds out the incarnation of the stream that info describes. The time of its creation is
-// not enough: a restored stream keeps it, although sequences that were given out are given out
-// again. What gives the restore away is a checkpoint above the last sequence. So a restore is seen
-// at the next start of a process, and only if it took away more than was routed since the last
-// checkpoint; whoever restores says so, by Restored.
-func (s *Segment) settle(ctx context.Context, info *jetstream.StreamInfo) error {
+// settle finds out the incarnation of the segment's stream. The time of its creation is not enough: a
+// restored stream keeps it, although sequences that were given out are given out again. What gives the
+// restore away is a checkpoint above the last sequence. So a restore is seen at the next start of a
+// process, and only if it took away more than was routed since the last checkpoint; whoever restores
+// says so, by Restored.
+func (s *Segment) settle(ctx context.Context) error {
 	const rounds = 10
 	for range rounds {
 		entry, err := s.checkpoints.Get(ctx, originKey+s.suffix)
@@ -51,7 +51,7 @@ func (s *Segment) settle(ctx context.Context, info *jetstream.StreamInfo) error 
 				return fmt.Errorf("read incarnation: %w", err)
 			}
 		}
-		now, err := s.judge(ctx, stored, info)
+		now, err := s.judge(ctx, stored)
 		if err != nil {
 			return err
 		}
@@ -117,16 +117,25 @@ func restored(ctx context.Context, kv jetstream.KeyValue, key string) error {
 	return nil
 }
 
-// judge says which incarnation the stream is, given the one that was stored last.
-func (s *Segment) judge(ctx context.Context, stored origin, info *jetstream.StreamInfo) (origin, error) {
+// judge says which incarnation the stream is, given the one that was stored last. The checkpoint is read
+// first: routing goes on meanwhile, and one that is read after the stream may be above what it had then.
+func (s *Segment) judge(ctx context.Context, stored origin) (origin, error) {
+	last, _, err := s.checkpoint(ctx)
+	if err != nil {
+		return origin{}, err
+	}
+	var info *jetstream.StreamInfo
+	err = s.c.Retry(ctx, func(ctx context.Context) (err error) {
+		info, err = s.info(ctx)
+		return err
+	})
+	if err != nil {
+		return origin{}, fmt.Errorf("read incarnation: %w", err)
+	}
 	now := origin{Created: info.Created.UnixNano(), Epoch: stored.Epoch}
 	if now.Created != stored.Created {
 		now.Epoch++
 		return now, nil
-	}
-	last, _, err := s.checkpoint(ctx)
-	if err != nil {
-		return origin{}, err
 	}
 	if last.Incarnation == stored.String() && last.Floor > info.State.LastSeq {
 		now.Epoch++

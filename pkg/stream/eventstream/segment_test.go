@@ -173,6 +173,25 @@ func TestSegmentsStandByThemselves(t *testing.T) {
 	}
 }
 
+func TestInspectShowsEverySegment(t *testing.T) {
+	t.Parallel()
+	s, c := two(t)
+	route(t, s.Of(one), 1)
+	reports, err := eventstream.Inspect(t.Context(), c, eventstream.Default())
+	require.NoError(t, err)
+	var sound, missing []string
+	for _, r := range reports {
+		require.Empty(t, r.Differs)
+		if name := r.Stream + " " + r.Consumer; r.Missing {
+			missing = append(missing, name)
+		} else {
+			sound = append(sound, name)
+		}
+	}
+	require.Equal(t, []string{"EVENTS ", "EVENTS router", "EVENTS_1 ", "KV_checkpoints "}, sound)
+	require.Equal(t, []string{"EVENTS_1 router"}, missing)
+}
+
 // The same key in two segments is a key of two accounts, as it is in one.
 func TestASegmentHasMessageIDsOfItsOwn(t *testing.T) {
 	t.Parallel()
@@ -182,4 +201,31 @@ func TestASegmentHasMessageIDsOfItsOwn(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, eventstream.Stored{Sequence: 2, Duplicate: true}, again)
 	}
+}
+
+// A process that starts while events are stored and routed does not take a checkpoint that moved on
+// meanwhile for one of a stream that has gone back.
+func TestAStartUnderLoadIsNoRestore(t *testing.T) {
+	t.Parallel()
+	s, c := two(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil && ctx.Err() == nil {
+			stored := make(chan eventstream.Stored, 1)
+			err = s.Publish(t.Context(), event(other, ""), func(at eventstream.Stored, _ error) { stored <- at })
+			if err == nil {
+				err = s.Of(other).Checkpoint(t.Context(), (<-stored).Sequence)
+			}
+		}
+		ended <- err
+	}()
+	for range 30 {
+		again, err := eventstream.Ensure(t.Context(), c, eventstream.Default())
+		require.NoError(t, err)
+		require.Equal(t, s.Incarnation(other), again.Incarnation(other))
+	}
+	cancel()
+	require.NoError(t, <-ended)
 }
