@@ -153,7 +153,7 @@ func mergeAttempts(early []*recordv1.Attempted, skip, limit int, table func(skip
 func (r *reader) redactEarly(ctx context.Context, tx *sql.Tx, account postrider.AccountID, eventID string) (n int, err error) {
 	query := `SELECT delivery_id, early FROM deliveries WHERE event_key = ? AND event_id = ? AND account_id = ? AND early_ids <> ''`
 	if r.dollar {
-		query += ` FOR UPDATE` // another process may add one just now
+		query += ` ORDER BY delivery_id FOR UPDATE` // another process may add one just now, and writes in this order
 	}
 	changed := make(map[string][]byte)
 	err = eachRow(ctx, tx, r.bind(query), []any{eventKey(eventID), eventID, string(account)}, func(row scanner) error {

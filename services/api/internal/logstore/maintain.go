@@ -18,7 +18,11 @@ func (r *reader) redact(ctx context.Context, tx *sql.Tx, account postrider.Accou
 		record       []byte
 	}
 	var changes []change
-	err := eachRow(ctx, tx, r.bind(`SELECT attempt_id, delivery_id, record FROM attempts WHERE account_id = ?
+	early, err := r.redactEarly(ctx, tx, account, eventID) // first, in the order in which tables are written
+	if err != nil {
+		return 0, err
+	}
+	err = eachRow(ctx, tx, r.bind(`SELECT attempt_id, delivery_id, record FROM attempts WHERE account_id = ?
 		AND delivery_id IN (SELECT delivery_id FROM deliveries WHERE event_key = ? AND event_id = ? AND account_id = ?)`),
 		[]any{string(account), eventKey(eventID), eventID, string(account)}, func(row scanner) error {
 			var c change
@@ -39,8 +43,7 @@ func (r *reader) redact(ctx context.Context, tx *sql.Tx, account postrider.Accou
 			return 0, err
 		}
 	}
-	early, err := r.redactEarly(ctx, tx, account, eventID)
-	return len(changes) + early, err
+	return len(changes) + early, nil
 }
 
 func eachRow(ctx context.Context, tx *sql.Tx, query string, args []any, fn func(scanner) error) error {
