@@ -12,5 +12,5 @@ func SegmentOf(account AccountID, segments int) int {
 	if segments < 2 {
 		return 0
 	}
-	return int(xxhash.Sum64String(string(account)) % uint64(segments))
+	return int(xxhash.Sum64String(string(account)) % uint64(segments)) //nolint:gosec // below 64
 }

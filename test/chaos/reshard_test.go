@@ -5,6 +5,7 @@ package chaos
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -45,29 +46,29 @@ func reshardDrill(t *testing.T, size loadSize) {
 		_, err := webhooks.PauseWebhook(w.accounts[w.hooks[i].account].as(t.Context()), &postriderv1.PauseWebhookRequest{WebhookId: w.hookIDs[i]})
 		require.NoError(t, err)
 	}
-	change := func(to int, beside func(context.Context)) blow {
+	change := func(to int, beside func()) blow {
 		changed := make(chan error, 1)
 		return blow{
 			name: fmt.Sprintf("change to %d shards", to),
 			strike: func(ctx context.Context) {
 				go func() { changed <- setShards(ctx, t, c, to) }()
-				beside(ctx)
+				beside()
 			},
 			mend: func(ctx context.Context) {
 				require.NoError(t, <-changed)
 				s.shards = max(s.shards, to)
-				await(t, time.Minute, 20*time.Millisecond, func() string { return "nobody works on the new shards" }, func() bool {
+				require.True(t, awaited(ctx, time.Minute, 20*time.Millisecond, func() bool {
 					_, err := s.unacked(ctx, s.all())
 					return err == nil
-				})
+				}), "nobody works on the new shards")
 			},
 		}
 	}
-	nothing := func(context.Context) {}
+	nothing := func() {}
 	underLoad(t, d, w, s, r, p, size, change(shards+2, nothing))
 	underLoad(t, d, w, s, r, p, size, change(shards-1, nothing))
 	r.Bound = 0 // nothing died
-	kills := func(ctx context.Context) {
+	kills := func() {
 		for _, service := range []string{"dispatcher", "scheduler"} {
 			victim := choose(t, d, c, s, service)
 			k := &kill{service: service, process: victim.Name}
@@ -77,9 +78,9 @@ func reshardDrill(t *testing.T, size loadSize) {
 				r.Bound = k.unacked
 			}
 			require.NoError(t, victim.Start())
-			require.NoError(t, victim.WaitReady(ctx))
+			require.NoError(t, victim.WaitReady(t.Context()))
 		}
-		require.NoError(t, connectRedis(t, c).FlushAll(ctx).Err())
+		require.NoError(t, connectRedis(t, c).FlushAll(t.Context()).Err())
 	}
 	underLoad(t, d, w, s, r, p, size, change(shards+4, kills))
 
@@ -109,7 +110,7 @@ func setShards(ctx context.Context, t *testing.T, c *cluster.Cluster, shards int
 	cmd := exec.CommandContext(ctx, filepath.Join(c.Bin(), "postrider"), "shards", "set", strconv.Itoa(shards), "-o", "json", "--nats-url", c.NATSURL)
 	out, err := cmd.Output()
 	if err != nil {
-		if failed, ok := err.(*exec.ExitError); ok {
+		if failed, ok := errors.AsType[*exec.ExitError](err); ok {
 			return fmt.Errorf("%w: %s", err, failed.Stderr)
 		}
 		return err

@@ -104,7 +104,7 @@ func TestARouterThatIsKilledLosesNothingOfTwoSegments(t *testing.T) {
 	}
 	named, summary := reconciled(t, s)
 	require.Empty(t, named)
-	require.EqualValues(t, all[0].accepted.Load()+all[1].accepted.Load(), summary.GetEvents())
+	require.Equal(t, all[0].accepted.Load()+all[1].accepted.Load(), summary.GetEvents())
 
 	// The number is fixed: who is configured for another does not start, and says both.
 	victim.Terminate()

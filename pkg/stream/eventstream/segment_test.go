@@ -3,6 +3,7 @@ package eventstream_test
 import (
 	"context"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -208,11 +209,11 @@ func TestASegmentHasMessageIDsOfItsOwn(t *testing.T) {
 func TestAStartUnderLoadIsNoRestore(t *testing.T) {
 	t.Parallel()
 	s, c := two(t)
-	ctx, cancel := context.WithCancel(t.Context())
+	var stop atomic.Bool
 	ended := make(chan error, 1)
 	go func() {
 		var err error
-		for err == nil && ctx.Err() == nil {
+		for err == nil && !stop.Load() {
 			stored := make(chan eventstream.Stored, 1)
 			err = s.Publish(t.Context(), event(other, ""), func(at eventstream.Stored, _ error) { stored <- at })
 			if err == nil {
@@ -226,6 +227,6 @@ func TestAStartUnderLoadIsNoRestore(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, s.Incarnation(other), again.Incarnation(other))
 	}
-	cancel()
+	stop.Store(true)
 	require.NoError(t, <-ended)
 }

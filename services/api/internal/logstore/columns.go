@@ -179,7 +179,7 @@ type arrayPlan struct{}
 // Encode appends the array.
 func (arrayPlan) Encode(value any, buf []byte) ([]byte, error) {
 	a := value.(*array)
-	for _, v := range []uint32{1, 0, a.oid, uint32(a.n), 1} { // dimensions, whether there are NULLs, the type, the length, the first index
+	for _, v := range []uint32{1, 0, a.oid, uint32(a.n), 1} { //nolint:gosec // rows of a batch; dimensions, whether there are NULLs, the type, the length, the first index
 		buf = binary.BigEndian.AppendUint32(buf, v)
 	}
 	return append(buf, a.items...), nil

@@ -27,7 +27,7 @@ func longKey(account, text string) int64 {
 	}
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(account + "\x00" + text)) // never fails
-	return int64(h.Sum64() >> 1)                    //nolint:gosec // 63 bits
+	return int64(h.Sum64() >> 1)                    // 63 bits
 }
 
 // eventKey is the number of an event, in the order of the ids: the first 63 bits of its ULID, which begins with its
@@ -37,7 +37,7 @@ func eventKey(id string) int64 {
 	if !ok {
 		return 0
 	}
-	return int64(binary.BigEndian.Uint64(u[:8]) >> 1) //nolint:gosec // 63 bits
+	return int64(binary.BigEndian.Uint64(u[:8]) >> 1) // 63 bits
 }
 
 // keyList is a list of numbers as SQL has it.

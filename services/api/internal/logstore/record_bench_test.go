@@ -37,7 +37,10 @@ func BenchmarkRecordSQLite(b *testing.B) {
 
 func BenchmarkRecordPostgreSQL(b *testing.B) {
 	server := pgtest.Start(b, "shared_buffers=256MB", "max_wal_size=2GB")
-	benchmarkRecord(b, func(b testing.TB) logstore.Store { return openPostgres(b, server.URL(b)) }, func() time.Duration { return server.CPU(b) })
+	benchmarkRecord(b, func(tb testing.TB) logstore.Store {
+		tb.Helper()
+		return openPostgres(tb, server.URL(tb))
+	}, func() time.Duration { return server.CPU(b) })
 }
 
 func benchmarkRecord(b *testing.B, open opener, serverCPU func() time.Duration) {
@@ -92,7 +95,7 @@ func recordEntries(b *testing.B, from, n int) (routed, attempted [][]byte) {
 			state = postrider.Dead
 		}
 		entries := accepted(id, state, &recordv1.Routed{
-			DedupKey: fmt.Sprintf("key:order-%d", i), Traceparent: fmt.Sprintf("00-%016x%016x-b7ad6b7169203331-01", uint64(i+1)*0x9e3779b97f4a7c15, i+1), //nolint:gosec // a number
+			DedupKey: fmt.Sprintf("key:order-%d", i), Traceparent: fmt.Sprintf("00-%016x%016x-b7ad6b7169203331-01", uint64(i+1)*0x9e3779b97f4a7c15, i+1),
 		})
 		webhook := fmt.Sprintf("wh_01KBD7GZ8YRPV6M2N%09d", i%recordHooks)
 		delivery := string(postrider.DeliveryIDFor(id, postrider.WebhookID(webhook), ""))
@@ -109,7 +112,7 @@ func recordEntries(b *testing.B, from, n int) (routed, attempted [][]byte) {
 		at.ResponseHeaders = map[string]string{"Content-Type": "text/plain", "Date": "Sat, 21 Nov 2026 00:00:00 GMT"}
 		at.Timings = &recordv1.Timings{FirstByteUs: 1400, Reused: true, RemoteAddress: "192.0.2.10:443"}
 		if state == postrider.Dead {
-			at.Outcome, at.StatusCode, at.ErrorClass = "retryable", 500+int32(i/50%3), "http_status" //nolint:gosec // at most 502
+			at.Outcome, at.StatusCode, at.ErrorClass = "retryable", 500+int32(i/50%3), "http_status"
 		}
 		for _, e := range entries {
 			e.AccountId = recordAccount

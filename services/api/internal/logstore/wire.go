@@ -17,8 +17,8 @@ type entry struct {
 	time, create                                 int64 // as stored
 	account, event, delivery, webhook, eventType string
 	series                                       int32
-	what                                         protowire.Number // the field of JournalEntry.what; 0 for none
-	body                                         []byte           // its bytes
+	what                                         int32  // the field of JournalEntry.what; 0 for none
+	body                                         []byte // its bytes
 }
 
 // Fields of JournalEntry, by their numbers.
@@ -72,7 +72,7 @@ var errText = errors.New("a text is not UTF-8")
 
 // field is one field of a message: its number and, by its kind, its value.
 type field struct {
-	number protowire.Number
+	number int32
 	bytes  []byte
 	varint uint64
 	raw    []byte // with its tag
@@ -86,15 +86,13 @@ func eachField(b []byte, fn func(f *field) error) error {
 		if n < 0 {
 			return protowire.ParseError(n)
 		}
-		f = field{number: number}
-		m := 0
-		switch kind {
-		case protowire.VarintType:
+		f = field{number: int32(number)}
+		m := protowire.ConsumeFieldValue(number, kind, b[n:])
+		if kind == protowire.VarintType {
 			f.varint, m = protowire.ConsumeVarint(b[n:])
-		case protowire.BytesType:
+		}
+		if kind == protowire.BytesType {
 			f.bytes, m = protowire.ConsumeBytes(b[n:])
-		default:
-			m = protowire.ConsumeFieldValue(number, kind, b[n:])
 		}
 		if m < 0 {
 			return protowire.ParseError(m)
@@ -266,12 +264,12 @@ func (t texts) trying(b []byte) (*trying, error) {
 }
 
 // why reads the reason that a message has in a field, and the time that one which waits has.
-func (t texts) why(b []byte, reason protowire.Number) (text string, due int64, err error) {
+func (t texts) why(b []byte, reason int32) (text string, due int64, err error) {
 	err = eachField(b, func(f *field) error {
-		switch {
-		case f.number == reason:
+		if f.number == reason {
 			return t.known(f.bytes, &text)
-		case f.number == waitingDue:
+		}
+		if f.number == waitingDue {
 			return stamp(f.bytes, &due)
 		}
 		return nil

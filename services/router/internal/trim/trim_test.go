@@ -52,7 +52,7 @@ func full(t *testing.T) *eventstream.Stream {
 		return err == nil && floor > 0 && pending == 0
 	}, patience, time.Millisecond)
 	cancel()
-	<-ended
+	require.NoError(t, <-ended)
 	return events
 }
 
