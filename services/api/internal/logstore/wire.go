@@ -87,12 +87,13 @@ func eachField(b []byte, fn func(f *field) error) error {
 			return protowire.ParseError(n)
 		}
 		f = field{number: int32(number)}
-		m := protowire.ConsumeFieldValue(number, kind, b[n:])
-		if kind == protowire.VarintType {
-			f.varint, m = protowire.ConsumeVarint(b[n:])
-		}
+		var m int
 		if kind == protowire.BytesType {
 			f.bytes, m = protowire.ConsumeBytes(b[n:])
+		} else if kind == protowire.VarintType {
+			f.varint, m = protowire.ConsumeVarint(b[n:])
+		} else {
+			m = protowire.ConsumeFieldValue(number, kind, b[n:])
 		}
 		if m < 0 {
 			return protowire.ParseError(m)
