@@ -87,12 +87,13 @@ func eachField(b []byte, fn func(f *field) error) error {
 			return protowire.ParseError(n)
 		}
 		f = field{number: int32(number)}
-		var m int
-		if kind == protowire.BytesType {
+		m := -1 // there are no other kinds
+		switch kind {
+		case protowire.BytesType:
 			f.bytes, m = protowire.ConsumeBytes(b[n:])
-		} else if kind == protowire.VarintType {
+		case protowire.VarintType:
 			f.varint, m = protowire.ConsumeVarint(b[n:])
-		} else {
+		case protowire.Fixed32Type, protowire.Fixed64Type, protowire.StartGroupType, protowire.EndGroupType:
 			m = protowire.ConsumeFieldValue(number, kind, b[n:])
 		}
 		if m < 0 {
