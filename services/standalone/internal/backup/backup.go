@@ -157,54 +157,35 @@ func settled(ctx context.Context, nc *nats.Conn) (postrider.Layout, error) {
 	return layout, err
 }
 
-// take writes one stream and what describes it, and tells how many bytes more are written.
-func take(ctx context.Context, nc *nats.Conn, dir, name string, more func(int)) (Stream, error) {
-	for try := 1; ; try++ {
-		s, err := takeCopy(ctx, nc, dir, name, more)
-		if err != nil || !isBucket(name) {
+// take writes one stream and what describes it, with a tail where messages move within it, and tells how
+// many bytes more are written.
+func take(ctx context.Context, nc *nats.Conn, dir, name string, more func(int)) (s Stream, err error) {
+	switch {
+	case goesRound(name):
+		var rest *tail
+		if rest, err = beginTail(nc, dir, name, more); err != nil {
 			return s, err
 		}
-		quiet, err := unchanged(ctx, nc, s)
-		if err != nil || quiet {
+		if s, err = takeArchive(ctx, nc, dir, name, more); err != nil {
+			return s, errors.Join(err, rest.close())
+		}
+		s.Tail, err = rest.end(ctx, nc, s.LastSequence)
+	case isBucket(name):
+		var keys *touched
+		if keys, err = beginTouched(nc, name); err != nil {
 			return s, err
 		}
-		if try == copies {
-			return s, errors.New("it was written to during each of many copies")
+		if s, err = takeArchive(ctx, nc, dir, name, more); err != nil {
+			return s, errors.Join(err, keys.close())
 		}
-		if err := errors.Join(os.Remove(filepath.Join(dir, name+dataSuffix)), os.Remove(filepath.Join(dir, name+metaSuffix))); err != nil {
-			return s, err
-		}
+		s.Tail, err = keys.end(ctx, nc, dir, s.LastSequence)
+	default:
+		s, err = takeArchive(ctx, nc, dir, name, more)
 	}
-}
-
-// unchanged says whether nothing was stored in a stream since its copy began.
-func unchanged(ctx context.Context, nc *nats.Conn, s Stream) (bool, error) {
-	c, err := stream.New(nc, stream.Default())
-	if err != nil {
-		return false, err
-	}
-	defer c.Close()
-	last, err := c.LastSequence(ctx, s.Name)
-	return last == s.LastSequence, err
-}
-
-// takeCopy writes the server's copy of a stream, and the tail of one whose messages go round.
-func takeCopy(ctx context.Context, nc *nats.Conn, dir, name string, more func(int)) (Stream, error) {
-	if !goesRound(name) {
-		return takeArchive(ctx, nc, dir, name, more)
-	}
-	rest, err := beginTail(nc, dir, name, more)
-	if err != nil {
-		return Stream{}, err
-	}
-	s, err := takeArchive(ctx, nc, dir, name, more)
-	if err != nil {
-		return Stream{}, errors.Join(err, rest.close())
-	}
-	s.Tail, err = rest.end(ctx, nc, s.LastSequence)
 	return s, err
 }
 
+// takeArchive writes the server's copy of a stream.
 func takeArchive(ctx context.Context, nc *nats.Conn, dir, name string, more func(int)) (Stream, error) {
 	data, err := create(filepath.Join(dir, name+dataSuffix))
 	if err != nil {
@@ -325,14 +306,11 @@ func put(ctx context.Context, nc *nats.Conn, dir string, s Stream, more func(int
 	if st.Messages != s.Messages && (!shrinks(s.Name) || st.Messages > s.Messages) {
 		return fmt.Errorf("it has %d messages, the backup has %d", st.Messages, s.Messages)
 	}
+	if isBucket(s.Name) && s.Tail > 0 {
+		return putTouched(ctx, nc, dir, s.Name)
+	}
 	return nil
 }
-
-// In a bucket each write of a key takes a message out of one file and puts another into the last: a copy
-// during which a bucket was written to is taken again, so many times.
-const copies = 100
-
-func isBucket(name string) bool { return strings.HasPrefix(name, "KV_") }
 
 // shrinks says whether an archive may have less than the server counted when it began to write it: from a
 // work queue things go on to be removed, and from a bucket the values that others replace.

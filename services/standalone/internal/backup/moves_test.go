@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 
 	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/bucket"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/standalone/internal/backup"
 	"github.com/postrider/postrider/test/fixture/natstest"
@@ -101,3 +103,51 @@ func TestWhatGoesRoundInRetriesIsInEveryBackup(t *testing.T) {
 }
 
 const patience = 30 * time.Second
+
+// Each write of a key removes a message and stores another, so a key that is written all the time is
+// always there.
+func TestKeysThatAreWrittenAreInEveryBackup(t *testing.T) {
+	t.Parallel()
+	full := natstest.Start(t)
+	c, _ := open(t, full.NC(t))
+	b, err := bucket.Ensure(t.Context(), c, bucket.Spec{Name: "jobs"})
+	require.NoError(t, err)
+	const keys = 200
+	payload := make([]byte, 100<<10) // so that files are begun often
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var rounds atomic.Int64
+	var writing sync.WaitGroup
+	for part := range 4 {
+		writing.Go(func() {
+			for n := part; ctx.Err() == nil; n += 4 {
+				value := binary.BigEndian.AppendUint64(nil, uint64(n))
+				if _, err := b.Put(ctx, strconv.Itoa(n%keys), append(value, payload...), bucket.AnyRevision); err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+				rounds.Add(1)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		cancel()
+		writing.Wait()
+	})
+	for n := range 3 {
+		before := rounds.Load()
+		require.Eventually(t, func() bool { return rounds.Load() >= before+2*keys }, patience, time.Millisecond)
+		dir := filepath.Join(t.TempDir(), strconv.Itoa(n))
+		_, err := backup.Take(t.Context(), full.NC(t), dir, silent)
+		require.NoError(t, err)
+		empty := natstest.Start(t)
+		_, err = backup.Restore(t.Context(), empty.NC(t), dir, silent)
+		require.NoError(t, err)
+		restored, err := stream.New(empty.NC(t), stream.Default())
+		require.NoError(t, err)
+		again, err := bucket.Ensure(t.Context(), restored, bucket.Spec{Name: "jobs"})
+		require.NoError(t, err)
+		found, err := again.Keys(t.Context(), ">")
+		require.NoError(t, err)
+		require.Len(t, found, keys, "backup %d", n)
+		restored.Close()
+	}
+}

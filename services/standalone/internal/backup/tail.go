@@ -137,7 +137,7 @@ type entry struct {
 // putTails stores, of each delivery in a tail, the latest retry as a record, unless a later one stands. It
 // comes after everything else: the number of shards says where.
 func putTails(ctx context.Context, nc *nats.Conn, dir string, streams []Stream) error {
-	if !slices.ContainsFunc(streams, func(s Stream) bool { return s.Tail > 0 }) {
+	if !slices.ContainsFunc(streams, func(s Stream) bool { return goesRound(s.Name) && s.Tail > 0 }) {
 		return nil
 	}
 	_, c, err := topology.Open(ctx, nc)
@@ -148,7 +148,7 @@ func putTails(ctx context.Context, nc *nats.Conn, dir string, streams []Stream) 
 	retries := retrystream.Open(ctx, c, retrystream.Default())
 	defer retries.Close()
 	for _, s := range streams {
-		if s.Tail == 0 {
+		if !goesRound(s.Name) || s.Tail == 0 {
 			continue
 		}
 		if err := putTail(ctx, retries, filepath.Join(dir, s.Name+tailSuffix)); err != nil {
