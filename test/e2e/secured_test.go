@@ -78,8 +78,8 @@ func refused(t *testing.T, s *system.Secured) {
 	for service, subjects := range map[string][]string{
 		"ingest":     {"deliveries.0.acc_1.wh_1", "journal.0", "$KV.webhooks.a.b", "$JS.API.STREAM.DELETE.EVENTS", "$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.PURGE.EVENTS_1"},
 		"router":     {"events.acc_1.a", "events_1.acc_1.a", "$KV.keys.a", "$JS.API.STREAM.MSG.GET.KV_keys", "$JS.API.STREAM.DELETE.JOURNAL"},
-		"dispatcher": {"events.acc_1.a", "deliveries.0.acc_1.wh_1", "$KV.webhooks.a.b", "$JS.API.STREAM.MSG.GET.KV_keys", "$JS.API.STREAM.PURGE.RETRIES_0"},
-		"scheduler":  {"events.acc_1.a", "$KV.accounts.a", "$JS.API.STREAM.PURGE.JOURNAL", "$JS.API.CONSUMER.DELETE.EVENTS.router"},
+		"dispatcher": {"events.acc_1.a", "$KV.webhooks.a.b", "$JS.API.STREAM.MSG.GET.KV_keys", "$JS.API.STREAM.PURGE.RETRIES_0"},
+		"scheduler":  {"events.acc_1.a", "deliveries.0.acc_1.wh_1", "$KV.accounts.a", "$JS.API.STREAM.PURGE.JOURNAL", "$JS.API.CONSUMER.DELETE.EVENTS.router"},
 		"api":        {"retries.0.a.b.c", "$JS.API.STREAM.DELETE.DEADLETTERS", "$JS.API.STREAM.PURGE.EVENTS", "$JS.API.STREAM.UPDATE.RETRIES_0"},
 	} {
 		nc := s.NATS(t, service)
