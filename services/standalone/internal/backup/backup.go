@@ -163,13 +163,13 @@ func take(ctx context.Context, nc *nats.Conn, dir, name string, more func(int)) 
 	switch {
 	case goesRound(name):
 		var rest *tail
-		if rest, err = beginTail(nc, dir, name, more); err != nil {
+		if rest, err = beginTail(nc, dir, name); err != nil {
 			return s, err
 		}
 		if s, err = takeArchive(ctx, nc, dir, name, more); err != nil {
 			return s, errors.Join(err, rest.close())
 		}
-		s.Tail, err = rest.end(ctx, nc, s.LastSequence)
+		s.Tail, err = rest.end(ctx, nc, s.LastSequence, more)
 	case isBucket(name):
 		var keys *touched
 		if keys, err = beginTouched(nc, name); err != nil {

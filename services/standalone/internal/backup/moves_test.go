@@ -81,7 +81,7 @@ func TestWhatGoesRoundInRetriesIsInEveryBackup(t *testing.T) {
 			},
 		}, func() {})
 	}
-	for n := range 10 {
+	for n := range 5 {
 		before := rounds.Load()
 		require.Eventually(t, func() bool { return rounds.Load() >= before+deliveries }, patience, time.Millisecond)
 		dir := filepath.Join(t.TempDir(), strconv.Itoa(n))
@@ -113,7 +113,7 @@ func TestKeysThatAreWrittenAreInEveryBackup(t *testing.T) {
 	b, err := bucket.Ensure(t.Context(), c, bucket.Spec{Name: "jobs"})
 	require.NoError(t, err)
 	const keys = 200
-	payload := make([]byte, 100<<10) // so that files are begun often
+	payload := make([]byte, 50<<10) // so that files are begun often
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var rounds atomic.Int64
 	var writing sync.WaitGroup

@@ -48,22 +48,22 @@ type tail struct {
 	subs []*nats.Subscription
 	over sync.WaitGroup // the subscriptions
 
-	mu   sync.Mutex
-	file *os.File
-	out  *bufio.Writer
-	more func(int)
-	n    int
-	err  error // the first of a write
+	mu    sync.Mutex
+	file  *os.File
+	out   *bufio.Writer
+	n     int
+	bytes int
+	err   error // the first of a write
 }
 
 // beginTail writes down what is said on the subjects of a shard's records and due messages, until it is
 // ended.
-func beginTail(nc *nats.Conn, dir, name string, more func(int)) (*tail, error) {
+func beginTail(nc *nats.Conn, dir, name string) (*tail, error) {
 	f, err := create(filepath.Join(dir, name+tailSuffix))
 	if err != nil {
 		return nil, err
 	}
-	t := &tail{name: name, file: f, out: bufio.NewWriterSize(f, chunk), more: more}
+	t := &tail{name: name, file: f, out: bufio.NewWriterSize(f, chunk)}
 	for _, kind := range []string{"retries.", "due."} {
 		sub, err := nc.Subscribe(kind+strings.TrimPrefix(name, retriesPrefix)+".>", func(m *nats.Msg) { t.add(m.Data) })
 		if err == nil {
@@ -92,12 +92,13 @@ func (t *tail) add(data []byte) {
 	_, err1 := t.out.Write(binary.AppendUvarint(nil, uint64(len(data))))
 	_, err2 := t.out.Write(data)
 	t.err = errors.Join(err1, err2)
-	t.more(len(data))
+	t.bytes += len(data)
 	t.n++
 }
 
-// end adds what the stream has come to hold after a sequence, and returns how many entries there are.
-func (t *tail) end(ctx context.Context, nc *nats.Conn, after uint64) (int, error) {
+// end adds what the stream has come to hold after a sequence, and returns how many entries there are. It tells
+// how many bytes.
+func (t *tail) end(ctx context.Context, nc *nats.Conn, after uint64, more func(int)) (int, error) {
 	c, err := stream.New(nc, stream.Default())
 	if err == nil {
 		err = c.Scan(ctx, t.name, stream.Scan{From: after + 1}, func(m *stream.Stored) error {
@@ -109,6 +110,7 @@ func (t *tail) end(ctx context.Context, nc *nats.Conn, after uint64) (int, error
 		c.Close()
 	}
 	err = errors.Join(err, nc.FlushTimeout(silence), t.close())
+	more(t.bytes)
 	return t.n, err
 }
 
