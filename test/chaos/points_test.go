@@ -57,7 +57,7 @@ var crashPoints = []crashPoint{
 	{service: "scheduler", name: "hold journalled, not recorded", file: fileHold, before: "\terrs := make([]error, len(list))"},
 	{service: "scheduler", name: "resume journalled, not released", file: fileDrain, before: "\terrs := make([]error, len(list))"},
 
-	{service: "api", name: "recorded, journal not acked", file: fileRecord, after: "\tr.entries.Add(ctx, int64(len(entries)))"},
+	{service: "api", name: "recorded, journal not acked", file: fileRecord, after: "\tr.entries.Add(ctx, int64(said.Entries()))"},
 }
 
 // TestKillAtEachCrashPoint has a replica kill itself between each two steps of the order rules, at a
