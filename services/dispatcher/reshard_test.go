@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -154,4 +155,39 @@ func TestWhatIsMovedBeforeItIsDueIsNotAttempted(t *testing.T) {
 	require.Equal(t, "deliver_at", rec.Retry.GetReason())
 	w.settled(t)
 	require.Zero(t, receiver.Count())
+}
+
+// What is handed on to a shard that is full waits until there is room, and takes no slot from those who
+// make room.
+func TestAFullShardIsAttemptedWhileOthersAreHandedOnToIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	receiver := receivertest.New(t)
+	id := string(postrider.NewWebhookID())
+	for postrider.ShardOf(postrider.WebhookID(id), 3) != 2 {
+		id = string(postrider.NewWebhookID())
+	}
+	hook := w.webhook(t, receiver.URL, func(h *postriderv1.Webhook) { h.Id = id })
+	const n = 100
+	w.send(t, hook, n)
+	w.reshard(t, 3)
+	js := w.client.JetStream()
+	home, err := js.Stream(t.Context(), deliverystream.Name(2))
+	require.NoError(t, err)
+	cfg := home.CachedInfo().Config
+	cfg.MaxBytes = 8 << 10
+	_, err = js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	filled := 0
+	for ; err == nil; filled++ {
+		stored := make(chan error, 1)
+		require.NoError(t, w.deliveries.Publish(t.Context(), w.delivery(hook, "{}"), func(err error) { stored <- err }))
+		err = <-stored
+	}
+	require.ErrorIs(t, err, stream.ErrFull)
+	dispatching := testConfig()
+	dispatching.Pipeline.Slots = 2
+	w.dispatch(t, dispatching)
+	once(t, receiver, n+filled-1)
+	w.settled(t)
 }

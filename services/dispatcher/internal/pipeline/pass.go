@@ -40,22 +40,25 @@ func (s *shard) pass(j *job) {
 	s.start(j)
 }
 
-// forward stores a delivery on its home. A repeat, after a crash or an acknowledgement that was lost, is
-// the same message there.
+// forward has a delivery stored on its home. A repeat, after a crash or an acknowledgement that was lost, is
+// the same message there. It holds no slot while it waits: those who attempt what fills that shard need them.
 func (s *shard) forward(j *job) {
-	stored := make(chan error, 1)
-	for {
-		err := s.p.deps.Deliveries.Forward(s.p.ctx, j.delivery, s.id, j.msg.Sequence(), func(err error) { stored <- err })
-		if err == nil {
-			err = <-stored
-		}
-		if err == nil {
-			s.settled(j)
-			return
-		}
-		if !s.pause(troublePause) {
+	err := s.p.deps.Deliveries.Forward(s.p.ctx, j.delivery, s.id, j.msg.Sequence(), func(err error) { s.forwarded(j, err) })
+	if err != nil {
+		s.forwarded(j, err)
+	}
+}
+
+func (s *shard) forwarded(j *job, err error) {
+	if err == nil {
+		s.settled(j)
+		return
+	}
+	time.AfterFunc(troublePause, func() {
+		if s.ctx.Err() != nil {
 			s.giveBack(j)
 			return
 		}
-	}
+		s.start(j)
+	})
 }

@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
@@ -150,7 +151,7 @@ func (t *Trimmer) needed(ctx context.Context, nearly map[*eventstream.Segment]*f
 	}
 	for seg, f := range nearly {
 		floor, _, err := seg.Routed(ctx)
-		if err != nil {
+		if err != nil && !errors.Is(err, stream.ErrNotFound) { // one that no router has worked on needs everything
 			return err
 		}
 		f.oldest = floor + 1
