@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,15 +78,18 @@ func setDefault[T comparable](v *T, fallback T) {
 // Client makes single HTTP exchanges: no redirects, no cookies, no decompression, and no
 // proxies but the configured one. It is safe for concurrent use.
 type Client struct {
-	transport   *http.Transport
-	dial        *dialer
-	proxy       *proxy
-	tls         *tls.Config
-	tlsTimeout  time.Duration
-	bodyTimeout time.Duration
-	scratch     sync.Pool
-	dialled     atomic.Int64
-	exchanges   atomic.Int64
+	transport     *http.Transport
+	idle          *idle // of HTTP/1.1
+	http2         spoken
+	dial          *dialer
+	proxy         *proxy
+	tls           *tls.Config
+	tlsTimeout    time.Duration
+	headerTimeout time.Duration
+	bodyTimeout   time.Duration
+	scratch       sync.Pool
+	dialled       atomic.Int64
+	exchanges     atomic.Int64
 }
 
 // NewClient returns a client. It opens no connection before the first exchange.
@@ -98,9 +99,11 @@ func NewClient(opts Options) (*Client, error) {
 	}
 	opts.setDefaults()
 	c := &Client{
-		dial:        newDialer(opts.Guard, opts.Resolver, opts.ConnectTimeout),
-		tlsTimeout:  opts.TLSTimeout,
-		bodyTimeout: opts.BodyTimeout,
+		idle:          newIdle(opts.IdleTimeout, opts.MaxIdle, opts.MaxIdlePerHost),
+		dial:          newDialer(opts.Guard, opts.Resolver, opts.ConnectTimeout),
+		tlsTimeout:    opts.TLSTimeout,
+		headerTimeout: opts.HeaderTimeout,
+		bodyTimeout:   opts.BodyTimeout,
 		tls: &tls.Config{
 			MinVersion:         tls.VersionTLS12,
 			RootCAs:            opts.RootCAs,
@@ -133,7 +136,10 @@ func NewClient(opts Options) (*Client, error) {
 }
 
 // Close closes the connections that are not in use.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.transport.CloseIdleConnections()
+	c.idle.close()
+}
 
 // Dialled is how many connections have been opened so far.
 func (c *Client) Dialled() int64 { return c.dialled.Load() }
@@ -155,9 +161,8 @@ func (c *Client) connect(ctx context.Context, network, hostport string) (net.Con
 	return conn, err
 }
 
-// connectTLS does the handshake itself, rather than the transport, so that whatever goes wrong in
-// it is known to be TLS.
-func (c *Client) connectTLS(ctx context.Context, network, hostport string) (net.Conn, error) {
+// handshake is done here, rather than by the transport, so that whatever goes wrong in it is known to be TLS.
+func (c *Client) handshake(ctx context.Context, network, hostport string) (*tls.Conn, error) {
 	conn, err := c.connect(ctx, network, hostport)
 	if err != nil {
 		return nil, err
@@ -221,92 +226,58 @@ type Result struct {
 // or broken is cut and changes nothing.
 func (c *Client) Do(ctx context.Context, r *Request) Result {
 	res := Result{Start: time.Now()}
-	timed, cancel := context.WithTimeout(ctx, r.Timeout)
-	defer cancel()
-	w := &watch{start: res.Start}
-	response, err := c.transport.RoundTrip(newRequest(w.with(timed), r))
-	res.Trace = w.end()
-	if err != nil {
-		res.Duration = time.Since(res.Start)
-		res.Aborted = ctx.Err() != nil
-		res.Class, res.Message = Classify(err)
-		return res
+	if key, ok := c.direct(r); ok {
+		c.exchange(ctx, key, r, &res)
+	} else {
+		c.roundTrip(ctx, r, &res, &watch{start: res.Start}, nil)
 	}
-	defer func() { _ = response.Body.Close() }() // Nothing that was read depends on it.
-	c.exchanges.Add(1)
-	res.Status = response.StatusCode
-	res.Header = response.Header
-	c.readBody(response, cancel, &res)
-	res.Duration = time.Since(res.Start)
 	return res
 }
 
-func newRequest(ctx context.Context, r *Request) *http.Request {
+// failed ends an exchange without an answer.
+func (c *Client) failed(ctx context.Context, err error, res *Result) {
+	res.Duration = time.Since(res.Start)
+	res.Status, res.Header, res.Body = 0, nil, nil
+	if cause := ctx.Err(); cause != nil {
+		res.Aborted, err = true, cause
+	}
+	res.Class, res.Message = Classify(err)
+}
+
+func newRequest(r *Request) *http.Request {
 	req := &http.Request{
 		Method:     r.Method,
 		URL:        r.URL,
 		Host:       r.URL.Host,
-		Header:     onceOnly(r.Header),
+		Header:     r.Header,
 		Proto:      "HTTP/1.1",
 		ProtoMajor: 1,
 		ProtoMinor: 1,
 	}
-	switch {
-	case len(r.Body) > 0:
+	if len(r.Body) > 0 {
 		req.ContentLength = int64(len(r.Body))
-		// The transport writes header and body in one piece only for readers that it knows.
+		// Header and body are written in one piece only for readers that net/http knows.
 		req.Body = io.NopCloser(bytes.NewReader(r.Body))
-		// Lets the transport use another connection when an idle one turned out to be closed
-		// before anything was written to it. It never repeats a request that was written.
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.Body)), nil }
-	case idempotent(r.Method):
-		req.Body = nothing{} // which the transport finds empty, and cannot send twice
-	case r.Body != nil:
+	} else if r.Body != nil {
 		req.Body = http.NoBody
 	}
-	return req.WithContext(ctx)
+	return req
 }
 
-// idempotent says whether the transport would repeat a request of the method by itself, after it
-// was written, on a connection that ends without an answer. An attempt is one request.
-func idempotent(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return true
+// checkStatus refuses a status that has no meaning (RFC 9110 section 15).
+func checkStatus(response *http.Response) error {
+	if response.StatusCode < 100 {
+		return fmt.Errorf("malformed HTTP status %q", response.Status)
 	}
-	return false
-}
-
-// nothing is the body of a request that has none. Unlike http.NoBody it is not known to be empty.
-type nothing struct{}
-
-func (nothing) Read([]byte) (int, error) { return 0, io.EOF }
-
-func (nothing) Close() error { return nil }
-
-// onceOnly is the header without the names by which the transport takes a request for one that it
-// may repeat: a webhook's owner may add them. They are sent in lower case, which means the same.
-func onceOnly(h http.Header) http.Header {
-	for _, name := range [...]string{"Idempotency-Key", "X-Idempotency-Key"} {
-		values, ok := h[name]
-		if !ok {
-			continue
-		}
-		h = maps.Clone(h)
-		delete(h, name)
-		h[strings.ToLower(name)] = values
-	}
-	return h
+	return nil
 }
 
 // readBody reads the response's body to its end if it is short, so that the connection can be
-// used again, and gives it up if it is long or slow.
-func (c *Client) readBody(response *http.Response, cancel context.CancelFunc, res *Result) {
+// used again, and gives it up if it is long or slow. Whole says that nothing of it is left.
+func (c *Client) readBody(response *http.Response, res *Result) (whole bool) {
 	if response.ContentLength == 0 || response.Body == http.NoBody {
-		return
+		return true
 	}
-	limit := time.AfterFunc(c.bodyTimeout, cancel)
-	defer limit.Stop()
 	buf, _ := c.scratch.Get().(*[MaxRecordedBody]byte)
 	defer c.scratch.Put(buf)
 	n, err := readUntil(response.Body, buf[:], MaxRecordedBody)
@@ -318,7 +289,9 @@ func (c *Client) readBody(response *http.Response, cancel context.CancelFunc, re
 		more, err = readUntil(response.Body, buf[:], MaxResponseBody-MaxRecordedBody+1)
 		res.Truncated = more > 0
 	}
-	res.Truncated = res.Truncated || !errors.Is(err, io.EOF)
+	whole = errors.Is(err, io.EOF)
+	res.Truncated = res.Truncated || !whole
+	return whole
 }
 
 // readUntil reads up to limit bytes, over and over into buf; err is nil if there may be more.

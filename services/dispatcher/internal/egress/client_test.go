@@ -74,11 +74,12 @@ func exchange(t *testing.T, client *egress.Client, target string, timeout time.D
 }
 
 // raw serves each connection with the function; connections end when the test does.
-func raw(t *testing.T, serve func(net.Conn)) (address string) {
-	t.Helper()
+func raw(tb testing.TB, serve func(net.Conn)) (address string) {
+	tb.Helper()
+	ctx := tb.Context()
 	var config net.ListenConfig
-	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	require.NoError(tb, err)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -87,13 +88,13 @@ func raw(t *testing.T, serve func(net.Conn)) (address string) {
 			if err != nil {
 				return
 			}
-			stop := context.AfterFunc(t.Context(), func() { _ = conn.Close() })
+			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 			serve(conn)
 			stop()
 			_ = conn.Close()
 		}
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = listener.Close()
 		<-ended
 	})
