@@ -8,7 +8,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/pkg/stream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -31,7 +30,8 @@ type Writer struct {
 	publisher *stream.Publisher
 	queue     chan item
 	ended     chan struct{}
-	last      int // bytes of the last message: about what the next will take; run's own
+	last      int    // bytes of the last message: about what the next will take; run's own
+	scratch   []byte // for one entry; run's own
 
 	mu      sync.RWMutex // held for reading while an entry is queued
 	started sync.Once
@@ -125,23 +125,23 @@ func (w *Writer) run() {
 }
 
 func (w *Writer) add(packs map[int]*pack, it item) {
-	size := fit(it.entry)
-	p := packs[it.shard]
-	if p != nil && len(p.data)+size+overhead > maxBytes {
-		w.send(it.shard, p)
-		p = nil
-	}
-	if p == nil {
-		p = &pack{data: make([]byte, 0, max(w.last, size+overhead))}
-		packs[it.shard] = p
-	}
-	data := protowire.AppendVarint(protowire.AppendTag(p.data, entriesField, protowire.BytesType), uint64(size)) //nolint:gosec // a size
-	data, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(data, it.entry)                         // which fit has measured
+	entry, err := fit(w.scratch[:0], it.entry)
 	if err != nil {
 		it.done(fmt.Errorf("encode journal: %w", err))
 		return
 	}
-	p.data, p.dones = data, append(p.dones, it.done)
+	w.scratch = entry
+	p := packs[it.shard]
+	if p != nil && len(p.data)+len(entry)+overhead > maxBytes {
+		w.send(it.shard, p)
+		p = nil
+	}
+	if p == nil {
+		p = &pack{data: make([]byte, 0, max(w.last, len(entry)+overhead))}
+		packs[it.shard] = p
+	}
+	p.data = protowire.AppendBytes(protowire.AppendTag(p.data, entriesField, protowire.BytesType), entry)
+	p.dones = append(p.dones, it.done)
 	if len(p.dones) >= maxEntries {
 		w.send(it.shard, p)
 		delete(packs, it.shard)
@@ -155,21 +155,23 @@ const (
 	overhead = 6
 )
 
-// fit makes an entry fit into a message and returns its size: an entry that is too big loses its
-// recorded bodies, and if that is not enough its recorded headers, never its place.
-func fit(e *recordv1.JournalEntry) int {
-	size := proto.Size(e)
-	if at := e.GetAttempted(); at != nil && size+overhead > maxBytes {
-		at.ResponseBody, at.ResponseBodyTruncated = nil, true
-		if len(at.GetRequestBody()) > 0 {
-			at.RequestBody, at.RequestBodyTruncated = nil, true
-		}
-		if size = proto.Size(e); size+overhead > maxBytes {
-			at.ResponseHeaders, at.RequestHeaders = nil, nil
-			size = proto.Size(e)
-		}
+// fit appends an entry in a form that fits into a message: an entry that is too big loses its recorded bodies, and if
+// that is not enough its recorded headers, never its place.
+func fit(b []byte, e *recordv1.JournalEntry) ([]byte, error) {
+	out, err := appendEntry(b, e)
+	at := e.GetAttempted()
+	if err != nil || at == nil || len(out)+overhead <= maxBytes {
+		return out, err
 	}
-	return size
+	at.ResponseBody, at.ResponseBodyTruncated = nil, true
+	if len(at.GetRequestBody()) > 0 {
+		at.RequestBody, at.RequestBodyTruncated = nil, true
+	}
+	if out, err = appendEntry(out[:0], e); err != nil || len(out)+overhead <= maxBytes {
+		return out, err
+	}
+	at.ResponseHeaders, at.RequestHeaders = nil, nil
+	return appendEntry(out[:0], e)
 }
 
 func (w *Writer) sendAll(packs map[int]*pack) {
