@@ -31,6 +31,9 @@ func write(t *testing.T, j *journal.Journal, entries ...*recordv1.JournalEntry) 
 	}
 }
 
+// otherType is a webhook that wants no event of the type.
+const otherType = "wh_00000000000000000000000000"
+
 // routed says that an event gave one delivery, which died without an attempt.
 func routed(account string, id postrider.EventID, sequence uint64) (delivery string, entries []*recordv1.JournalEntry) {
 	when, _ := id.Time()
@@ -41,7 +44,7 @@ func routed(account string, id postrider.EventID, sequence uint64) (delivery str
 	first, last := entry(), entry()
 	first.What = &recordv1.JournalEntry_Routed{Routed: &recordv1.Routed{
 		Deliveries: []*recordv1.RoutedDelivery{{DeliveryId: delivery, WebhookId: "wh_1"}}, MatchedTotal: 1, UnmatchedTotal: 1,
-		Unmatched: []*recordv1.Unmatched{{WebhookId: "wh_2", Reason: "event_type"}}, AcceptTime: timestamppb.New(when),
+		Unmatched: []*recordv1.Unmatched{{WebhookId: "wh_2", Reason: "event_type"}}, OtherTypes: make([]byte, 16), AcceptTime: timestamppb.New(when),
 		EventSequence: sequence, DedupKey: "key:order 4711/a", Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 	}}
 	last.DeliveryId, last.WebhookId = delivery, "wh_1"
@@ -128,7 +131,11 @@ func TestAnEventIsFoundByAnyId(t *testing.T) {
 		require.Equal(t, string(id), resp.GetMatches()[0].GetEventId(), name)
 		flight, err := r.log.GetFlightRecord(r.ctx(t), &postriderv1.GetFlightRecordRequest{Id: c.id})
 		require.NoError(t, err, name)
-		require.Equal(t, "wh_2", flight.GetRecord().GetUnmatched()[0].GetWebhookId(), name)
+		require.Len(t, flight.GetRecord().GetUnmatched(), 2, name)
+		for i, webhook := range []string{"wh_2", otherType} {
+			require.Equal(t, webhook, flight.GetRecord().GetUnmatched()[i].GetWebhookId(), name)
+			require.Equal(t, "event_type", flight.GetRecord().GetUnmatched()[i].GetReason(), name)
+		}
 		require.Equal(t, "expired", flight.GetRecord().GetDeliveries()[0].GetSteps()[0].GetChange().GetReason(), name)
 		_, err = r.log.LookUp(as(t.Context(), otherKey), &postriderv1.LookUpRequest{Id: c.id})
 		requireFault(t, err, fault.NotFound, "NOT_FOUND")

@@ -230,8 +230,10 @@ func TestAnEventBecomesOneDeliveryForEachWebhookThatWantsIt(t *testing.T) {
 	require.Len(t, entries, 1)
 	require.EqualValues(t, 2, entries[0].GetMatchedTotal())
 	require.EqualValues(t, 1, entries[0].GetUnmatchedTotal())
-	require.Equal(t, other, entries[0].GetUnmatched()[0].GetWebhookId())
-	require.Equal(t, "event_type", entries[0].GetUnmatched()[0].GetReason())
+	require.Empty(t, entries[0].GetUnmatched())
+	u, ok := postrider.WebhookID(other).ULID()
+	require.True(t, ok)
+	require.Equal(t, u[:], entries[0].GetOtherTypes())
 }
 
 func TestAnEventThatMatchesNothingIsRoutedToNothing(t *testing.T) {

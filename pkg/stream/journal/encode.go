@@ -80,6 +80,7 @@ func (w *encoder) routed(r *recordv1.Routed) {
 	w.text(8, r.GetDedupKey())
 	w.text(9, r.GetTraceparent())
 	w.number(10, signed(r.GetDedupWindow()))
+	w.bytes(11, r.GetOtherTypes())
 	w.unknown(r.ProtoReflect())
 }
 

@@ -102,7 +102,7 @@ type Event struct {
 	AcceptTime, RouteTime  time.Time
 	ExpungeTime            time.Time // zero: never
 	Matched, UnmatchedMany int
-	// Routed has the fields unmatched, dedup_key, traceparent and dedup_window.
+	// Routed has the fields unmatched, other_types, dedup_key, traceparent and dedup_window.
 	Routed *recordv1.Routed
 }
 

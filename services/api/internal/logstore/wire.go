@@ -42,7 +42,7 @@ type routedDelivery struct{ delivery, webhook string }
 // Fields of Routed and of RoutedDelivery.
 const (
 	routedDeliveries, routedUnmatched, routedUnmatchedTotal, routedSequence, routedMatchedTotal = 1, 2, 3, 4, 5
-	routedAccept, routedReplay, routedKey, routedParent, routedWindow                           = 6, 7, 8, 9, 10
+	routedAccept, routedReplay, routedKey, routedParent, routedWindow, routedOthers             = 6, 7, 8, 9, 10, 11
 
 	routedDeliveryID, routedWebhookID = 1, 2
 )
@@ -221,7 +221,7 @@ func (t texts) routing(b []byte) (*routing, error) {
 			return stamp(f.bytes, &r.accept)
 		case routedReplay:
 			return text(f.bytes, &r.replay)
-		case routedUnmatched, routedKey, routedParent, routedWindow:
+		case routedUnmatched, routedKey, routedParent, routedWindow, routedOthers:
 			r.record = append(r.record, f.raw...)
 		}
 		switch f.number {

@@ -30,7 +30,7 @@ func TestABatchSaysWhatItsMessageSays(t *testing.T) {
 		Deliveries: []*recordv1.RoutedDelivery{{DeliveryId: "dlv_2", WebhookId: "wh_2"}, {DeliveryId: "dlv_3", WebhookId: "wh_3"}},
 		Unmatched:  []*recordv1.Unmatched{{WebhookId: "wh_4", Reason: "filter", Detail: "x"}}, UnmatchedTotal: 7, EventSequence: 9,
 		MatchedTotal: 2, AcceptTime: when(3), DedupKey: "key:order-1", Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-		DedupWindow: postriderv1.DedupWindow_DEDUP_WINDOW_FULL,
+		DedupWindow: postriderv1.DedupWindow_DEDUP_WINDOW_FULL, OtherTypes: []byte("0123456789abcdef"),
 	}
 	attempted := &recordv1.JournalEntry{
 		Time: when(4), AccountId: "acc_1", EventId: "evt_1", DeliveryId: "dlv_1", WebhookId: "wh_1", EventType: "a.b", DeliverySequence: 5,
@@ -71,7 +71,7 @@ func TestABatchSaysWhatItsMessageSays(t *testing.T) {
 	said := &recordv1.Routed{}
 	require.NoError(t, proto.Unmarshal(e.record, said))
 	require.True(t, proto.Equal(&recordv1.Routed{
-		Unmatched: routed.GetUnmatched(), DedupKey: routed.GetDedupKey(), Traceparent: routed.GetTraceparent(), DedupWindow: routed.GetDedupWindow(),
+		Unmatched: routed.GetUnmatched(), OtherTypes: routed.GetOtherTypes(), DedupKey: routed.GetDedupKey(), Traceparent: routed.GetTraceparent(), DedupWindow: routed.GetDedupWindow(),
 	}, said))
 	e.record = nil
 	require.Equal(t, &eventFact{

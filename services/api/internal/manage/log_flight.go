@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oklog/ulid/v2"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/postrider/postrider/pkg/access"
@@ -103,6 +104,19 @@ func (s *Server) oneEvent(ctx context.Context, account postrider.AccountID, id s
 	return m, nil
 }
 
+// unmatchedOf is the webhooks that did not match, those with more to say about first.
+func unmatchedOf(r *recordv1.Routed) (list []*postriderv1.UnmatchedWebhook) {
+	for _, u := range r.GetUnmatched() {
+		list = append(list, &postriderv1.UnmatchedWebhook{WebhookId: u.GetWebhookId(), Reason: u.GetReason(), Detail: u.GetDetail()})
+	}
+	for id := range slices.Chunk(r.GetOtherTypes(), len(ulid.ULID{})) {
+		if len(id) == len(ulid.ULID{}) {
+			list = append(list, &postriderv1.UnmatchedWebhook{WebhookId: string(postrider.WebhookIDOf(ulid.ULID(id))), Reason: "event_type"})
+		}
+	}
+	return list
+}
+
 // flightOf is the record of an event without its deliveries, and the event's data, if they are kept.
 func (s *Server) flightOf(ctx context.Context, account postrider.AccountID, id string, reveal bool) (*postriderv1.FlightRecord, []byte, error) {
 	record := &postriderv1.FlightRecord{Revealed: reveal}
@@ -114,9 +128,7 @@ func (s *Server) flightOf(ctx context.Context, account postrider.AccountID, id s
 		return nil, nil, logUnavailable(err)
 	}
 	record.Event, record.DedupWindow = shownRecorded(e), e.Routed.GetDedupWindow()
-	for _, u := range e.Routed.GetUnmatched() {
-		record.Unmatched = append(record.Unmatched, &postriderv1.UnmatchedWebhook{WebhookId: u.GetWebhookId(), Reason: u.GetReason(), Detail: u.GetDetail()})
-	}
+	record.Unmatched = unmatchedOf(e.Routed)
 	ev, sequence, err := s.published(ctx, account, id, e.Sequence)
 	if err != nil {
 		return nil, nil, recordAway("events", err)

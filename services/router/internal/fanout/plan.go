@@ -98,7 +98,7 @@ func (f *Fanout) entries(parts []part, ev *recordv1.Event, result *index.Result,
 	for i, u := range result.Unmatched {
 		unmatched[i] = &recordv1.Unmatched{WebhookId: string(u.Hook.ID), Reason: u.Reason, Detail: u.Detail}
 	}
-	total := len(ids)
+	total, others := len(ids), result.OtherTypes
 	for first := true; first || len(ids) > 0; first = false {
 		n := min(len(ids), maxRoutedDeliveries)
 		parts = append(parts, entryPart{&recordv1.JournalEntry{
@@ -106,10 +106,10 @@ func (f *Fanout) entries(parts []part, ev *recordv1.Event, result *index.Result,
 			What: &recordv1.JournalEntry_Routed{Routed: &recordv1.Routed{
 				Deliveries: ids[:n], Unmatched: unmatched, UnmatchedTotal: int32(result.Total - total), //nolint:gosec // webhooks of one account
 				EventSequence: sequence, MatchedTotal: int32(total), AcceptTime: ev.GetAcceptTime(), //nolint:gosec // webhooks of one account
-				DedupKey: ev.GetDedupKey(), Traceparent: ev.GetTraceparent(), DedupWindow: ev.GetDedupWindow(),
+				OtherTypes: others, DedupKey: ev.GetDedupKey(), Traceparent: ev.GetTraceparent(), DedupWindow: ev.GetDedupWindow(),
 			}},
 		}})
-		ids, unmatched = ids[n:], nil
+		ids, unmatched, others = ids[n:], nil, nil
 	}
 	return parts
 }

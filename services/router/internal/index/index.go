@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/postrider/postrider/pkg/match"
 	"github.com/postrider/postrider/pkg/postrider"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
@@ -30,6 +32,7 @@ type Hook struct {
 	CreateTime time.Time
 	Revision   uint64
 
+	ulid     *ulid.ULID // of the id; nil if it has none
 	patterns []match.Pattern
 	scopes   match.Scopes
 	filter   *match.Filter
@@ -47,6 +50,7 @@ type account struct {
 	mu       sync.RWMutex
 	hooks    map[postrider.WebhookID]*Hook
 	patterns match.Index[*Hook]
+	others   typesOthers // forgotten with each change of hooks
 }
 
 // New returns an empty index.
@@ -71,6 +75,7 @@ func (x *Index) Put(rec *recordv1.Webhook, revision uint64) {
 	}
 	acc.hooks[hook.ID] = hook
 	acc.patterns.Add(hook, hook.patterns)
+	acc.others.forget()
 }
 
 // Delete removes a webhook, unless a later revision of it is there.
@@ -84,6 +89,7 @@ func (x *Index) Delete(accountID postrider.AccountID, id postrider.WebhookID, re
 	}
 	acc.patterns.Remove(old)
 	delete(acc.hooks, id)
+	acc.others.forget()
 	x.resize(-1)
 }
 
@@ -130,6 +136,9 @@ func newHook(w *postriderv1.Webhook, revision uint64) *Hook {
 		State:      w.GetState(),
 		CreateTime: w.GetCreateTime().AsTime(),
 		Revision:   revision,
+	}
+	if u, ok := hook.ID.ULID(); ok {
+		hook.ulid = &u
 	}
 	if err := hook.compile(w); err != nil {
 		hook.broken = err.Error()

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/structpb"
 	"pgregory.net/rapid"
@@ -118,38 +119,84 @@ func TestALateChangeNeverReplacesALaterOne(t *testing.T) {
 func TestMatchAgreesWithTryingEveryWebhook(t *testing.T) {
 	t.Parallel()
 	patterns := rapid.SliceOfN(rapid.SampledFrom([]string{"*", "a.*", "a.b", "a.b.*", "a.b.c", "b", "b.*", "a.c"}), 1, 4)
+	types := rapid.SampledFrom([]string{"a", "a.b", "a.b.c", "a.b.c.d", "b", "b.c", "c"})
 	rapid.Check(t, func(rt *rapid.T) {
 		x := index.New()
 		naive := map[string][]string{}
-		for step, steps := uint64(1), rapid.Uint64Range(1, 30).Draw(rt, "steps"); step <= steps; step++ {
-			id := fmt.Sprintf("wh_%d", rapid.IntRange(0, 5).Draw(rt, "webhook"))
-			if rapid.Bool().Draw(rt, "delete") {
+		for step, steps := uint64(1), rapid.Uint64Range(1, 60).Draw(rt, "steps"); step <= steps; step++ {
+			n := rapid.IntRange(0, 9).Draw(rt, "webhook")
+			id := fmt.Sprintf("wh_%d", n)
+			if n >= 3 {
+				id = string(postrider.WebhookIDOf(ulid.ULID{15: byte(n)}))
+			}
+			switch rapid.SampledFrom([]string{"put", "delete", "match"}).Draw(rt, "what") {
+			case "delete":
 				delete(naive, id)
 				x.Delete(account, postrider.WebhookID(id), step)
-				continue
-			}
-			naive[id] = patterns.Draw(rt, "patterns")
-			put(x, step, webhook(id, naive[id]...))
-		}
-		eventType := rapid.SampledFrom([]string{"a", "a.b", "a.b.c", "a.b.c.d", "b", "b.c", "c"}).Draw(rt, "type")
-		want := []string{}
-		for id, texts := range naive {
-			for _, text := range texts {
-				p, err := match.ParsePattern(text)
-				require.NoError(rt, err)
-				if p.Match(eventType) {
-					want = append(want, id)
-					break
-				}
+			case "put":
+				naive[id] = patterns.Draw(rt, "patterns")
+				put(x, step, webhook(id, naive[id]...))
+			default:
+				requireNaive(rt, x, naive, types.Draw(rt, "type"))
 			}
 		}
-		slices.Sort(want)
-		var r index.Result
-		x.Match(account, event(eventType, `{}`), &r)
-		require.Equal(rt, want, matched(&r))
-		require.Equal(rt, len(naive), r.Total)
-		require.Len(rt, r.Unmatched, len(naive)-len(want))
+		requireNaive(rt, x, naive, types.Draw(rt, "type"))
 	})
+}
+
+// requireNaive holds a match against trying every webhook.
+func requireNaive(rt *rapid.T, x *index.Index, naive map[string][]string, eventType string) {
+	want, others := []string{}, []string{}
+	for id, texts := range naive {
+		wants := slices.ContainsFunc(texts, func(text string) bool {
+			p, err := match.ParsePattern(text)
+			require.NoError(rt, err)
+			return p.Match(eventType)
+		})
+		if wants {
+			want = append(want, id)
+		} else {
+			others = append(others, id)
+		}
+	}
+	slices.Sort(want)
+	var r index.Result
+	x.Match(account, event(eventType, `{}`), &r)
+	require.Equal(rt, want, matched(&r))
+	require.Equal(rt, len(naive), r.Total)
+	require.ElementsMatch(rt, others, unmatched(&r))
+}
+
+// unmatched is the ids of the webhooks that do not want the event.
+func unmatched(r *index.Result) (ids []string) {
+	for _, u := range r.Unmatched {
+		ids = append(ids, string(u.Hook.ID))
+	}
+	for id := range slices.Chunk(r.OtherTypes, len(ulid.ULID{})) {
+		ids = append(ids, string(postrider.WebhookIDOf(ulid.ULID(id))))
+	}
+	return ids
+}
+
+func TestReasonsAreBounded(t *testing.T) {
+	t.Parallel()
+	x := index.New()
+	for n := range byte(250) {
+		put(x, uint64(n)+1, webhook(string(postrider.WebhookIDOf(ulid.ULID{15: n})), "track.live"))
+	}
+	for n := range 50 {
+		w := webhook(fmt.Sprintf("wh_%d", n), "release.*")
+		w.Filter = "false"
+		put(x, uint64(n)+1000, w)
+	}
+	for n := range 100 { // of many types, the reasons of which are not all kept
+		var r index.Result
+		x.Match(account, event(fmt.Sprintf("release.%d", n), `{}`), &r)
+		require.Len(t, r.Unmatched, 50, "the filters' come first")
+		require.NotEmpty(t, r.OtherTypes)
+		require.LessOrEqual(t, len(unmatched(&r)), index.MaxUnmatched)
+		require.Equal(t, 300, r.Total)
+	}
 }
 
 // The index's promise: an account of 10 000 webhooks, among 100 000 in all, matches in

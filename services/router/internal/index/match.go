@@ -3,6 +3,8 @@ package index
 import (
 	"sort"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/postrider/postrider/pkg/match"
 	"github.com/postrider/postrider/pkg/postrider"
 )
@@ -25,13 +27,16 @@ type Unmatched struct {
 type Result struct {
 	Matched   []*Hook
 	Unmatched []Unmatched // at most MaxUnmatched, failed filters first
-	Total     int         // webhooks of the account
+	// OtherTypes are webhooks that want no events of this type, with Unmatched at most MaxUnmatched: the
+	// 16 bytes of each id's ULID, one after the other. It is shared, and must not be changed.
+	OtherTypes []byte
+	Total      int // webhooks of the account
 }
 
 // Match finds the webhooks of the account that want the event. The slices of into are reused.
 // It looks only at webhooks whose patterns match, however many the account has.
 func (x *Index) Match(accountID postrider.AccountID, a *match.Attributes, into *Result) {
-	into.Matched, into.Unmatched, into.Total = into.Matched[:0], into.Unmatched[:0], 0
+	into.Matched, into.Unmatched, into.OtherTypes, into.Total = into.Matched[:0], into.Unmatched[:0], nil, 0
 	acc := x.lookup(accountID)
 	if acc == nil {
 		return
@@ -53,19 +58,35 @@ func (x *Index) Match(accountID postrider.AccountID, a *match.Attributes, into *
 
 // rejectOtherTypes names webhooks that no pattern of theirs led to.
 func (acc *account) rejectOtherTypes(eventType string, into *Result) {
+	o, known := acc.others.get(eventType)
+	if !known {
+		o = acc.otherTypes(eventType)
+		acc.others.put(eventType, o)
+	}
+	for _, u := range o.unmatched {
+		into.reject(u.Hook, u.Reason, u.Detail)
+	}
+	into.OtherTypes = o.ids[:min(len(o.ids), (MaxUnmatched-len(into.Unmatched))*len(ulid.ULID{}))]
+}
+
+// otherTypes finds the webhooks that want no events of the type.
+func (acc *account) otherTypes(eventType string) (o others) {
 	looked := 0
 	for _, h := range acc.hooks {
-		if looked++; looked > scanLimit || len(into.Unmatched) >= MaxUnmatched {
-			return
+		if looked++; looked > scanLimit || o.len() == MaxUnmatched {
+			break
 		}
 		switch {
 		case h.wantsType(eventType): // a candidate, judged before
 		case h.broken != "":
-			into.reject(h, ReasonFilterError, clip(h.broken))
+			o.unmatched = append(o.unmatched, Unmatched{Hook: h, Reason: ReasonFilterError, Detail: clip(h.broken)})
+		case h.ulid == nil:
+			o.unmatched = append(o.unmatched, Unmatched{Hook: h, Reason: ReasonEventType})
 		default:
-			into.reject(h, ReasonEventType, "")
+			o.ids = append(o.ids, h.ulid[:]...)
 		}
 	}
+	return o
 }
 
 func (r *Result) reject(h *Hook, reason, detail string) {

@@ -1017,7 +1017,7 @@ type Routed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Deliveries made, each naming its webhook.
 	Deliveries []*RoutedDelivery `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
-	// Webhooks that did not match, and why; at most 100 in all the event's entries.
+	// Webhooks that did not match, and why; with other_types at most 100 in all the event's entries.
 	Unmatched []*Unmatched `protobuf:"bytes,2,rep,name=unmatched,proto3" json:"unmatched,omitempty"`
 	// Webhooks that did not match in all.
 	UnmatchedTotal int32 `protobuf:"varint,3,opt,name=unmatched_total,json=unmatchedTotal,proto3" json:"unmatched_total,omitempty"`
@@ -1034,7 +1034,10 @@ type Routed struct {
 	// W3C traceparent of the acceptance.
 	Traceparent string `protobuf:"bytes,9,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	// How far back the check for duplicates could look.
-	DedupWindow   v1.DedupWindow `protobuf:"varint,10,opt,name=dedup_window,json=dedupWindow,proto3,enum=postrider.v1.DedupWindow" json:"dedup_window,omitempty"`
+	DedupWindow v1.DedupWindow `protobuf:"varint,10,opt,name=dedup_window,json=dedupWindow,proto3,enum=postrider.v1.DedupWindow" json:"dedup_window,omitempty"`
+	// Webhooks that want no events of this type, which is why most do not match: the 16 bytes of each
+	// id's ULID, one after the other. Earlier versions named them among unmatched.
+	OtherTypes    []byte `protobuf:"bytes,11,opt,name=other_types,json=otherTypes,proto3" json:"other_types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1137,6 +1140,13 @@ func (x *Routed) GetDedupWindow() v1.DedupWindow {
 		return x.DedupWindow
 	}
 	return v1.DedupWindow(0)
+}
+
+func (x *Routed) GetOtherTypes() []byte {
+	if x != nil {
+		return x.OtherTypes
+	}
+	return nil
 }
 
 // RoutedDelivery is one match.
@@ -3019,7 +3029,7 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\bexpunged\x18\x11 \x01(\v2\x1d.postrider.record.v1.ExpungedH\x00R\bexpunged\x12;\n" +
 	"\vcreate_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTimeB\x06\n" +
-	"\x04what\"\xd7\x03\n" +
+	"\x04what\"\xf8\x03\n" +
 	"\x06Routed\x12C\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2#.postrider.record.v1.RoutedDeliveryR\n" +
@@ -3034,7 +3044,9 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\tdedup_key\x18\b \x01(\tR\bdedupKey\x12 \n" +
 	"\vtraceparent\x18\t \x01(\tR\vtraceparent\x12<\n" +
 	"\fdedup_window\x18\n" +
-	" \x01(\x0e2\x19.postrider.v1.DedupWindowR\vdedupWindow\"P\n" +
+	" \x01(\x0e2\x19.postrider.v1.DedupWindowR\vdedupWindow\x12\x1f\n" +
+	"\vother_types\x18\v \x01(\fR\n" +
+	"otherTypes\"P\n" +
 	"\x0eRoutedDelivery\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
 	"deliveryId\x12\x1d\n" +
