@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ type producer struct {
 	mu        sync.Mutex
 	refused   []string       // answers that no repeat can change
 	sequences map[int]uint64 // in EVENTS, by number, as receipts say
+	ahead     int            // deliveries in flight at which it waits; 0: maxAhead
 }
 
 // Times of a producer. A call that gets no answer is given up and made again.
@@ -106,7 +108,7 @@ func (p *producer) publishUntil(ctx context.Context, enough <-chan struct{}, fro
 					return false
 				}
 			}
-			awaited(ctx, blowTimeout, 10*time.Millisecond, func() bool { return p.w.ledger.inFlight() < maxAhead || over() })
+			awaited(ctx, blowTimeout, 10*time.Millisecond, func() bool { return p.w.ledger.inFlight() < cmp.Or(p.ahead, maxAhead) || over() })
 			if over() {
 				result <- nil
 				return

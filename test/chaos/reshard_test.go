@@ -25,7 +25,7 @@ func TestTheNumberOfShardsChangesUnderLoad(t *testing.T) {
 
 func TestShortTheNumberOfShardsChangesUnderLoad(t *testing.T) {
 	t.Parallel()
-	reshardDrill(t, loadSize{burst: 420, batch: 25, inFlight: 200})
+	reshardDrill(t, loadSize{burst: 420, batch: 25, inFlight: 200, ahead: 2000})
 }
 
 // reshardDrill changes the number of shards three times under load, by the command that an operator has:
@@ -37,7 +37,7 @@ func reshardDrill(t *testing.T, size loadSize) {
 	c := startCluster(t, nil)
 	w := newWorld(t, c, 4, killHooks(time.Now()), inTurn(killEvents()))
 	s := watchStreams(t, c)
-	p := &producer{w: w, batch: size.batch}
+	p := &producer{w: w, batch: size.batch, ahead: size.ahead}
 	r := &row{Fault: "the number of shards changed, a dispatcher and a scheduler killed"}
 
 	webhooks := postriderv1.NewWebhookServiceClient(dial(t, c.APITarget()))

@@ -18,6 +18,7 @@ type loadSize struct {
 	burst    int // events published around each blow, again and again until it was mended
 	batch    int
 	inFlight int // deliveries that must be in flight at each blow
+	ahead    int // deliveries in flight at which producers wait; 0: maxAhead
 }
 
 // blow takes something away, for a while, and brings it back.
