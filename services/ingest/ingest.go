@@ -207,6 +207,10 @@ func (s *Service) handlers() config.Handlers {
 // beside it.
 func Rules() map[string]postrider.Scope { return grpcapi.Rules() }
 
+// Workers is how many goroutines of its server are there for producers' calls: about as many as a busy replica has
+// under way, each waiting for its event to be stored.
+const Workers = 512
+
 // Guards are the options of a server that serves the EventService: every call needs a credential
 // with the scope of its method.
 func (s *Service) Guards() []rpc.Option {

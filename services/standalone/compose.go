@@ -232,7 +232,7 @@ func (s *Service) openFront(b *base, p *parts) (err error) {
 	rules := api.Rules()
 	maps.Copy(rules, ingest.Rules())
 	auth := p.api.Authenticator()
-	s.public, err = rpc.NewServer(s.cfg.GRPC, b.log, rpc.WithTelemetry(b.telemetry), rpc.WithTrust(p.ingest.TrustsCaller),
+	s.public, err = rpc.NewServer(s.cfg.GRPC, b.log, rpc.WithTelemetry(b.telemetry), rpc.WithTrust(p.ingest.TrustsCaller), rpc.WithWorkers(ingest.Workers),
 		rpc.WithUnary(access.Unary(auth, rules), p.api.Audit()), rpc.WithStream(access.Stream(auth, rules)))
 	if err != nil {
 		return err

@@ -53,7 +53,7 @@ func build(ctx context.Context, opts *options, base *process.Base) error {
 	if err != nil {
 		return err
 	}
-	server, err := rpc.NewServer(base.Config.GRPC, base.Logger, append(svc.Guards(), rpc.WithTelemetry(base.Telemetry))...) //nolint:contextcheck // each call brings its own to the interceptors
+	server, err := rpc.NewServer(base.Config.GRPC, base.Logger, append(svc.Guards(), rpc.WithTelemetry(base.Telemetry), rpc.WithWorkers(ingest.Workers))...) //nolint:contextcheck // each call brings its own to the interceptors
 	if err != nil {
 		return err
 	}
