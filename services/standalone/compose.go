@@ -86,7 +86,7 @@ func (s *Service) compose(ctx context.Context, b *base) error {
 	p.scheduler.Register(links.scheduler.server.Registrar())
 	p.dispatcher.Register(links.dispatcher.server.Registrar())
 	p.router.Register(links.router.server.Registrar())
-	if err := s.openFront(b, p); err != nil { //nolint:contextcheck // calls bring their own
+	if err := s.openFront(ctx, b, p); err != nil {
 		return err
 	}
 	s.check("api", p.api.Ready)
@@ -228,19 +228,20 @@ func (b *base) dedup() ingest.Dedup {
 
 // openFront makes the public servers. One gRPC server serves two services' methods, so it is
 // guarded by the rules of both; either's authenticator knows every key.
-func (s *Service) openFront(b *base, p *parts) (err error) {
+func (s *Service) openFront(ctx context.Context, b *base, p *parts) (err error) {
 	rules := api.Rules()
 	maps.Copy(rules, ingest.Rules())
 	auth := p.api.Authenticator()
 	s.public, err = rpc.NewServer(s.cfg.GRPC, b.log, rpc.WithTelemetry(b.telemetry), rpc.WithTrust(p.ingest.TrustsCaller), rpc.WithWorkers(ingest.Workers),
-		rpc.WithUnary(access.Unary(auth, rules), p.api.Audit()), rpc.WithStream(access.Stream(auth, rules)))
+		rpc.WithUnary(access.Unary(auth, rules), p.api.Audit()), rpc.WithStream(access.Stream(auth, rules))) //nolint:contextcheck // calls bring their own
 	if err != nil {
 		return err
 	}
 	p.api.Register(s.public.Registrar())
 	p.ingest.Register(s.public.Registrar())
 	s.web = service.HTTP("http", s.cfg.HTTPListen, front(p.ingest.Handler(), p.api.Handler(), s.admin), service.WithHTTPLog(b.log), service.WithHTTPEnd(p.api.EndLive))
-	return nil
+	// A server has workers before it is started, and is started last: they end even if it is not.
+	return s.settle(ctx, service.Func("grpc workers", nil, s.public.Stop))
 }
 
 // check makes readiness ask a service too.
