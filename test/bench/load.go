@@ -313,21 +313,25 @@ func (p *producer) stream(ctx context.Context, i, size int, t *tape, over <-chan
 	return errors.Join(stream.CloseSend(), <-received)
 }
 
-// openLoop publishes one event every interval, whether or not earlier ones were answered.
+// openLoop publishes one event every interval, whether or not earlier ones were answered, and makes up
+// for what a busy machine kept it from.
 func (p *producer) openLoop(ctx context.Context, interval, d time.Duration) (*published, error) {
 	ctx, cancel := context.WithCancel(p.authorized(ctx))
 	defer cancel()
 	tapes := make([]tape, int(d/interval))
 	var first firstError
 	var calls sync.WaitGroup
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	out := &published{first: time.Now()}
 	for i := range tapes {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if wait := time.Until(out.first.Add(time.Duration(i) * interval)); wait > 0 {
+			timer.Reset(wait)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
 		}
 		calls.Go(func() { // bounded: by d
 			began := time.Now()

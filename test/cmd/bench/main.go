@@ -31,13 +31,12 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	flags.StringVar(&opts.Bin, "bin", "bin", "folder of the binaries")
 	flags.StringVar(&opts.Dir, "dir", "", "folder for data and logs; empty: a temporary one")
 	flags.IntVar(&opts.Shards, "shards", 4, "delivery streams")
-	flags.IntVar(&opts.Repetitions, "repetitions", 3, "runs of each configuration; medians are printed")
+	flags.IntVar(&opts.Repetitions, "repetitions", 3, "runs of each configuration, and turns of each comparison; medians are printed")
 	flags.DurationVar(&opts.Load, "load", 6*time.Second, "how long each run publishes")
 	flags.DurationVar(&opts.Raw, "raw", 2*time.Second, "how long the plain loop runs before and after each run")
-	flags.DurationVar(&opts.Budget, "budget", 7*time.Minute, "time after which nothing is repeated any more")
+	flags.DurationVar(&opts.Budget, "budget", 7*time.Minute, "time after which no configuration is repeated any more")
 	flags.StringVar(&opts.Profiles, "profiles", "", "folder for profiles of the services under load: of CPU, and of allocations")
-	only := flags.String("only", "", "configurations to run, separated by commas; empty: all")
-	isolation := flags.Bool("isolation", false, "measure what one account's flood, and receivers that hang, cost the others, and nothing else")
+	only := flags.String("only", "", "configurations and groups of rows to measure, separated by commas; empty: all")
 	quick := flags.Bool("quick", false, "one short run of each configuration")
 	file := flags.String("json", "", "file for the results as JSON")
 	if err := flags.Parse(args); err != nil {
@@ -49,18 +48,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if *only != "" {
 		opts.Only = strings.Split(*only, ",")
 	}
-	if *isolation {
-		return code(isolate(ctx, opts, stdout), stderr)
-	}
 	return code(measure(ctx, opts, *file, stdout), stderr)
-}
-
-func isolate(ctx context.Context, opts bench.Options, stdout io.Writer) error {
-	rows, err := bench.Isolation(ctx, opts)
-	if err != nil {
-		return err
-	}
-	return bench.IsolationTable(stdout, rows)
 }
 
 // shorten changes what was not given.
