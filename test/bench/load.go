@@ -79,6 +79,9 @@ type producer struct {
 	body  []byte
 	run   string // makes idempotency keys unique
 	next  atomic.Int64
+
+	account  string
+	webhooks []string // their ids, in the order of their numbers
 }
 
 // connections is how many gRPC connections the producers share.

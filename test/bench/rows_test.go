@@ -109,3 +109,24 @@ func TestAMissIsNotHidden(t *testing.T) {
 	require.False(t, *read.Rows[0].Met)
 	require.Nil(t, read.Rows[3].Met)
 }
+
+func TestWhatIsReleasedInTimeIsCounted(t *testing.T) {
+	t.Parallel()
+	r := burst{late: []time.Duration{time.Millisecond, time.Second, time.Second + 1, 2 * time.Second}}
+	require.Equal(t, 2, r.inTime())
+	require.Equal(t, 2*time.Second, r.last())
+	require.Zero(t, (&burst{}).last())
+}
+
+func TestMemoryIsOfEachThatWaits(t *testing.T) {
+	t.Parallel()
+	rows := byName(footprint{redis: 1000 + 150_000, nats: 2000 + 800_000, scheduler: 50_000}.rows(footprint{redis: 1000, nats: 2000}, 1000))
+	require.InDelta(t, 150, rows["1 000 waiting retries: memory of Redis for one"].Measured, 1e-9)
+	require.True(t, *rows["1 000 waiting retries: memory of Redis for one"].Met)
+	require.False(t, *rows["1 000 waiting retries: memory of NATS for one"].Met)
+
+	row := resident{"nats": 300 << 20, "api": 101 << 20}.row("idle")
+	require.InDelta(t, 401, row.Measured, 1e-9)
+	require.False(t, *row.Met)
+	require.Equal(t, "api 101, nats 300", row.Note)
+}

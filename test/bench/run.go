@@ -85,6 +85,8 @@ func groups() []group {
 	return []group{
 		{groupFlood, (*bench).flood},
 		{groupHanging, (*bench).hanging},
+		{groupRetries, (*bench).retries},
+		{groupIdle, (*bench).idle},
 	}
 }
 

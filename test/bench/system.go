@@ -156,19 +156,25 @@ func (s *system) tenantAt(ctx context.Context, groups, fanOut int, url func(n in
 		return nil, fmt.Errorf("create key: %w", err)
 	}
 	owner := metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key.GetSecret())
-	types := make([]string, groups)
+	types, hooks := make([]string, groups), make([]string, 0, groups*fanOut)
 	for g := range groups {
 		types[g] = fmt.Sprintf("bench.group%02d", g)
 		for n := range fanOut {
-			_, err := webhooks.CreateWebhook(owner, &postriderv1.CreateWebhookRequest{Webhook: &postriderv1.Webhook{
+			made, err := webhooks.CreateWebhook(owner, &postriderv1.CreateWebhookRequest{Webhook: &postriderv1.Webhook{
 				Url: url(g*fanOut + n), EventTypes: []string{types[g]},
 			}})
 			if err != nil {
 				return nil, fmt.Errorf("create webhook: %w", err)
 			}
+			hooks = append(hooks, made.GetWebhook().GetId())
 		}
 	}
-	return newProducer(s.ingest, key.GetSecret(), types)
+	p, err := newProducer(s.ingest, key.GetSecret(), types)
+	if err != nil {
+		return nil, err
+	}
+	p.account, p.webhooks = id, hooks
+	return p, nil
 }
 
 // receiverProcess is a receiver in a process of its own.
