@@ -32,6 +32,7 @@ type Options struct {
 	env      map[string]map[string]string // added to the environment of services
 	caFile   string                       // who vouches for receivers, for dispatchers
 	replicas func(service string) int     // nil: one of each
+	segments int                          // of EVENTS; 0: as shipped
 }
 
 // Run measures the configurations, then the groups of rows that need a system of their own, and returns

@@ -66,10 +66,13 @@ func start(ctx context.Context, form string, opts *Options, dir string) (*system
 	if err != nil {
 		return nil, err
 	}
+	streams := map[string]string{"POSTRIDER_STREAMS_DUPLICATE_WINDOW": duplicateWindow.String()}
+	if opts.segments > 0 {
+		streams["POSTRIDER_STREAMS_SEGMENTS"] = strconv.Itoa(opts.segments)
+	}
 	c, err := cluster.Start(ctx, cluster.Options{
 		Bin: opts.Bin, Dir: dir, Replicas: 1, Shards: opts.Shards, NATSConfig: natsConfig, ReplicasOf: opts.replicas,
-		Env:   map[string]string{"POSTRIDER_STREAMS_DUPLICATE_WINDOW": duplicateWindow.String()},
-		EnvOf: opts.environment,
+		Env: streams, EnvOf: opts.environment,
 	})
 	if err != nil {
 		return nil, err
@@ -158,7 +161,7 @@ func (s *system) tenantAt(ctx context.Context, groups, fanOut int, url func(n in
 	owner := metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key.GetSecret())
 	types, hooks := make([]string, groups), make([]string, 0, groups*fanOut)
 	for g := range groups {
-		types[g] = fmt.Sprintf("bench.group%02d", g)
+		types[g] = groupType(g)
 		for n := range fanOut {
 			made, err := webhooks.CreateWebhook(owner, &postriderv1.CreateWebhookRequest{Webhook: &postriderv1.Webhook{
 				Url: url(g*fanOut + n), EventTypes: []string{types[g]},
@@ -176,6 +179,9 @@ func (s *system) tenantAt(ctx context.Context, groups, fanOut int, url func(n in
 	p.account, p.webhooks = id, hooks
 	return p, nil
 }
+
+// groupType is the event type of a group of webhooks.
+func groupType(group int) string { return fmt.Sprintf("bench.group%02d", group) }
 
 // receiverProcess is a receiver in a process of its own.
 type receiverProcess struct {
