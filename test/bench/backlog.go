@@ -148,23 +148,38 @@ type footprint struct {
 // footprint waits until nothing is being done.
 func (w *backlog) footprint(ctx context.Context) (f footprint, err error) {
 	if _, err := w.s.procs.awaitQuiet(ctx); err != nil {
-		w.b.say("%-20s memory is read while something goes on: %s", "retries", err)
+		w.b.say("%-20s memory is read while something goes on: %s", groupRetries, err)
 	}
-	info, err := w.redis.Info(ctx, "memory").Result()
-	if err != nil {
-		return f, fmt.Errorf("read the memory of Redis: %w", err)
-	}
-	for line := range strings.Lines(info) {
-		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "used_memory:"); ok {
-			f.redis, err = strconv.ParseInt(text, 10, 64)
-		}
-	}
-	if err != nil || f.redis == 0 {
-		return f, fmt.Errorf("Redis does not say how much memory it uses: %w", err)
+	if f.redis, err = usedMemory(ctx, w.redis); err != nil {
+		return f, err
 	}
 	resident, err := w.s.procs.memory()
 	f.nats, f.scheduler = resident["nats"], resident["scheduler"]
 	return f, err
+}
+
+// usedMemory is what Redis says that it uses, in bytes.
+func usedMemory(ctx context.Context, client *redis.Client) (int64, error) {
+	info, err := client.Info(ctx, "memory").Result()
+	if err != nil {
+		return 0, fmt.Errorf("read the memory of Redis: %w", err)
+	}
+	for line := range strings.Lines(info) {
+		if text, ok := strings.CutPrefix(strings.TrimSpace(line), "used_memory:"); ok {
+			return strconv.ParseInt(text, 10, 64)
+		}
+	}
+	return 0, errors.New("read the memory of Redis: it does not say")
+}
+
+func (s *system) redisMemory(ctx context.Context) (n int64, err error) {
+	options, err := redis.ParseURL(s.cluster.RedisURL)
+	if err != nil {
+		return 0, err
+	}
+	client := redis.NewClient(options)
+	defer func() { err = errors.Join(err, client.Close()) }()
+	return usedMemory(ctx, client)
 }
 
 // indexed is how many members the sorted sets have: the retries, and an epoch in each set.

@@ -33,6 +33,7 @@ type Options struct {
 	caFile   string                       // who vouches for receivers, for dispatchers
 	replicas func(service string) int     // nil: one of each
 	segments int                          // of EVENTS; 0: as shipped
+	nodes    int                          // NATS servers; 0: one
 }
 
 // Run measures the configurations, then the groups of rows that need a system of their own, and returns
@@ -102,6 +103,7 @@ type bench struct {
 	raw            *rawLoop
 	began          time.Time
 	configurations []Configuration
+	temporary      bool // the folder is our own
 }
 
 // open makes the folder and starts the receiver; end undoes both.
@@ -129,7 +131,7 @@ func open(ctx context.Context, opts Options) (_ *bench, end func() error, err er
 	if err != nil {
 		return nil, nil, errors.Join(err, end())
 	}
-	return &bench{opts: opts, receiver: receiver, began: time.Now()}, end, nil
+	return &bench{opts: opts, receiver: receiver, began: time.Now(), temporary: made != ""}, end, nil
 }
 
 // system starts separate processes with a folder of their own, for a group of rows.
@@ -139,7 +141,12 @@ func (b *bench) system(ctx context.Context, name string, use func(*system) error
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.stop(), os.RemoveAll(filepath.Join(b.opts.Dir, name))) }()
+	defer func() {
+		err = errors.Join(err, s.stop())
+		if b.temporary {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(b.opts.Dir, name)))
+		}
+	}()
 	if err := b.receiver.reset(ctx); err != nil {
 		return err
 	}

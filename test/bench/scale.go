@@ -49,6 +49,8 @@ type sized[T any] struct {
 // parts are what Scale measures, in this order.
 func parts() (list []part) {
 	list = append(list, part{"costs", (*bench).costs})
+	list = append(list, sizes("nodes", (*bench).manyNodes, sized[int]{"1", 1}, sized[int]{"3", 3})...)
+	list = append(list, sizes("leader", (*bench).leader, sized[int]{"1", 1}, sized[int]{"3", 3})...)
 	list = append(list, sizes("dispatchers", (*bench).manyDispatchers, sized[int]{"1", 1}, sized[int]{"2", 2}, sized[int]{"4", 4}, sized[int]{"8", 8})...)
 	list = append(list, sizes("shards", (*bench).manyShards, sized[int]{"1", 1}, sized[int]{"2", 2}, sized[int]{"4", 4}, sized[int]{"8", 8})...)
 	list = append(list, sizes("segments", (*bench).manySegments, sized[int]{"1", 1}, sized[int]{"2", 2}, sized[int]{"4", 4})...)

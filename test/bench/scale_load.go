@@ -67,11 +67,19 @@ func (b *bench) costs(ctx context.Context) (rows []Row, err error) {
 				return err
 			}
 			defer p.close() //nolint:errcheck // nothing is under way any more
-			found, sample, err := b.cost(ctx, s, p, batchLoad, fanOut)
+			before, err := s.redisMemory(ctx)
 			if err != nil {
 				return err
 			}
-			stored, err := s.stored(ctx, sample)
+			found, _, err := b.cost(ctx, s, p, batchLoad, fanOut)
+			if err != nil {
+				return err
+			}
+			after, err := s.redisMemory(ctx)
+			if err != nil {
+				return err
+			}
+			stored, err := s.stored(ctx, after-before)
 			for _, r := range append(found, stored...) {
 				r.Name = prefix + r.Name
 				rows = append(rows, r)
@@ -82,9 +90,9 @@ func (b *bench) costs(ctx context.Context) (rows []Row, err error) {
 	return rows, err
 }
 
-// stored is what the streams were given for each event and each delivery, by all loads of the system;
-// the messages of work queues are gone again.
-func (s *system) stored(ctx context.Context, sample *Sample) ([]Row, error) {
+// stored is what the streams were given for each event and each delivery, by all loads of the system, and
+// how much Redis keeps for each event; the messages of work queues are gone again.
+func (s *system) stored(ctx context.Context, keys int64) ([]Row, error) {
 	nc, err := nats.Connect(s.nats)
 	if err != nil {
 		return nil, fmt.Errorf("look at the streams: %w", err)
@@ -117,8 +125,14 @@ func (s *system) stored(ctx context.Context, sample *Sample) ([]Row, error) {
 		figure("", "EVENTS for one event", unitBytes, eventBytes/events).noting("as stored, 1 KiB of it data"),
 		figure("", "messages of JOURNAL for 1000 deliveries", "", 1000*entries/deliveries),
 		figure("", "JOURNAL for one delivery", unitBytes, entryBytes/deliveries).noting("as stored, a share of its event's entry included"),
-		figure("", "deliveries counted", "", float64(sample.Deliveries)),
+		figure("", "memory of Redis for one event", unitBytes, float64(keys)/events).noting("its deduplication key, for as long as the window"),
+		figure("", "events counted", "", events),
 	}, nil
+}
+
+// manyNodes is the load on so many NATS servers, with as many replicas of every stream.
+func (b *bench) manyNodes(ctx context.Context, name string, n int) ([]Row, error) {
+	return b.different(func(o *Options) { o.nodes = n }).plainLoad(ctx, name)
 }
 
 // manyDispatchers is the load on so many dispatchers that share eight shards.

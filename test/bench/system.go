@@ -72,7 +72,7 @@ func start(ctx context.Context, form string, opts *Options, dir string) (*system
 	}
 	c, err := cluster.Start(ctx, cluster.Options{
 		Bin: opts.Bin, Dir: dir, Replicas: 1, Shards: opts.Shards, NATSConfig: natsConfig, ReplicasOf: opts.replicas,
-		Env: streams, EnvOf: opts.environment,
+		Env: streams, EnvOf: opts.environment, NATSNodes: opts.nodes, NATSSync: natsSync(opts.nodes),
 	})
 	if err != nil {
 		return nil, err
@@ -95,6 +95,15 @@ func start(ctx context.Context, form string, opts *Options, dir string) (*system
 		s.metrics["nats"] = profiler
 	}
 	return s, nil
+}
+
+// natsSync is when NATS syncs to disk: as production does with several servers, and as development does with
+// one.
+func natsSync(nodes int) string {
+	if nodes > 1 {
+		return "always"
+	}
+	return "1s"
 }
 
 // environment is what a service is given besides what any cluster gives it.
