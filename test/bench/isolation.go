@@ -134,12 +134,13 @@ func (b *bench) hanging(ctx context.Context) ([]Row, error) {
 	if b.opts.Repetitions == 1 {
 		each = b.opts.Load // a short run
 	}
-	return b.hang(ctx, groupHanging, b.opts.Repetitions, each)
+	return b.hang(ctx, groupHanging, b.opts.Repetitions, each, each)
 }
 
 // hang measures eighteen webhooks of an account beside two that answer like them, and in turn beside the
-// same two while they take requests and never answer. A tenth of all events is for the two, in both.
-func (b *bench) hang(ctx context.Context, name string, repetitions int, each time.Duration) (rows []Row, err error) {
+// same two while they take requests and never answer. A tenth of all events is for the two, in both. Each
+// turn is as long as is said.
+func (b *bench) hang(ctx context.Context, name string, repetitions int, alone, beside time.Duration) (rows []Row, err error) {
 	err = b.system(ctx, name, func(s *system) error {
 		stuck, err := newBlackHole(ctx)
 		if err != nil {
@@ -167,7 +168,7 @@ func (b *bench) hang(ctx context.Context, name string, repetitions int, each tim
 		if _, err := p.openLoop(ctx, pace, 2*time.Second); err != nil {
 			return err
 		}
-		turn := func(p50, p99 *[]float64) error {
+		turn := func(each time.Duration, p50, p99 *[]float64) error {
 			var hanging sync.WaitGroup
 			var hungErr error
 			hanging.Go(func() { _, hungErr = hung.openLoop(ctx, 9*pace, each) })
@@ -180,11 +181,11 @@ func (b *bench) hang(ctx context.Context, name string, repetitions int, each tim
 		}
 		var t turns
 		for n := range repetitions {
-			if err := turn(&t.alone.p50, &t.alone.p99); err != nil {
+			if err := turn(alone, &t.alone.p50, &t.alone.p99); err != nil {
 				return err
 			}
 			stuck.hang(true)
-			err := turn(&t.beside.p50, &t.beside.p99)
+			err := turn(beside, &t.beside.p50, &t.beside.p99)
 			stuck.hang(false)
 			if err := errors.Join(err, b.receiver.reset(ctx)); err != nil {
 				return err
@@ -193,7 +194,7 @@ func (b *bench) hang(ctx context.Context, name string, repetitions int, each tim
 		}
 		rows = t.rows("a tenth of the webhooks hangs", 1.2)
 		last := &rows[len(rows)-1]
-		last.Note = fmt.Sprintf("%s; turns of %s", last.Note, each)
+		last.Note = fmt.Sprintf("%s; turns of %s and %s", last.Note, alone, beside)
 		return nil
 	})
 	return rows, err

@@ -58,7 +58,7 @@ func parts() (list []part) {
 	list = append(list, sizes("webhooks", (*bench).manyWebhooks, sized[int]{"1k", 1000}, sized[int]{"100k", 100_000}, sized[int]{"1m", 1_000_000})...)
 	list = append(list, sizes("retries", (*bench).manyRetries, sized[int]{"10k", 10_000}, sized[int]{"1m", 1_000_000})...)
 	list = append(list, part{"hanging-5m", func(b *bench, ctx context.Context) ([]Row, error) {
-		return b.hang(ctx, "hanging-5m", 1, 5*time.Minute)
+		return b.hang(ctx, "hanging-5m", 1, 2*time.Minute, 5*time.Minute)
 	}})
 	// The largest comes last: it may not fit a machine.
 	return append(list, sizes("retries", (*bench).manyRetries, sized[int]{"10m", 10_000_000})...)

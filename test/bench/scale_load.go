@@ -28,15 +28,15 @@ func (b *bench) different(change func(*Options)) *bench {
 }
 
 // cost publishes and gives the rows of what that took.
-func (b *bench) cost(ctx context.Context, s *system, p *producer, l Load, fanOut int) ([]Row, *Sample, error) {
+func (b *bench) cost(ctx context.Context, s *system, p *producer, l Load, fanOut int) ([]Row, error) {
 	s.procs[loadName], s.procs[receiverName] = os.Getpid(), b.receiver.pid
 	c := Configuration{Name: confBatch, Form: separate, Load: l, FanOut: fanOut}
 	if _, err := b.once(ctx, s, p, c, min(b.opts.Load, 2*time.Second)); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	sample, err := b.once(ctx, s, p, c, b.opts.Load)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	rows := []Row{figure("", "delivered", unitRate, sample.Delivered)}
 	byService := map[string]time.Duration{}
@@ -54,7 +54,7 @@ func (b *bench) cost(ctx context.Context, s *system, p *producer, l Load, fanOut
 	if sample.Parked > 0 {
 		rows = append(rows, figure("", "parked, of 1000 deliveries", "", 1000*float64(sample.Parked)/float64(sample.Deliveries)))
 	}
-	return rows, sample, nil
+	return rows, nil
 }
 
 // costs are those of an event with one delivery and with ten, in CPU time and in what streams store.
@@ -71,7 +71,7 @@ func (b *bench) costs(ctx context.Context) (rows []Row, err error) {
 			if err != nil {
 				return err
 			}
-			found, _, err := b.cost(ctx, s, p, batchLoad, fanOut)
+			found, err := b.cost(ctx, s, p, batchLoad, fanOut)
 			if err != nil {
 				return err
 			}
@@ -162,7 +162,7 @@ func (b *bench) plainLoad(ctx context.Context, name string) (rows []Row, err err
 			return err
 		}
 		defer p.close() //nolint:errcheck // nothing is under way any more
-		rows, _, err = b.cost(ctx, s, p, batchLoad, 1)
+		rows, err = b.cost(ctx, s, p, batchLoad, 1)
 		return err
 	})
 	return rows, err
@@ -196,7 +196,7 @@ func (b *bench) crowd(ctx context.Context, name string, accounts int) (rows []Ro
 			return err
 		}
 		rows = append(rows, made.memoryRows(before, "an account with its key and webhooks", accounts)...)
-		found, _, err := b.cost(ctx, s, p, crowdLoad, 1)
+		found, err := b.cost(ctx, s, p, crowdLoad, 1)
 		rows = append(rows, found...)
 		return err
 	})

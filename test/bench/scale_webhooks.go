@@ -59,7 +59,7 @@ func (b *bench) manyWebhooks(ctx context.Context, name string, n int) (rows []Ro
 			r.Name += ", started again"
 			rows = append(rows, r)
 		}
-		found, _, err := b.cost(ctx, s, p, batchLoad, 1)
+		found, err := b.cost(ctx, s, p, batchLoad, 1)
 		rows = append(rows, found...)
 		return err
 	})
