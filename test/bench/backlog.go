@@ -43,6 +43,7 @@ const (
 	handOverCalls  = 8   // at a time
 	muchLater      = 12 * time.Hour
 	failureOfFirst = "http_status"
+	redisPatience  = time.Minute // a server that frees ten million members answers nobody meanwhile
 )
 
 func (b *bench) backlog(ctx context.Context, s *system) (*backlog, error) {
@@ -59,6 +60,7 @@ func (b *bench) backlog(ctx context.Context, s *system) (*backlog, error) {
 	if err != nil {
 		return nil, errors.Join(err, w.conn.Close(), p.close())
 	}
+	options.ReadTimeout = redisPatience
 	w.redis = redis.NewClient(options)
 	return w, nil
 }
@@ -222,7 +224,7 @@ func (w *backlog) rebuild(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	began := time.Now()
-	if err := w.redis.FlushAll(ctx).Err(); err != nil {
+	if err := w.redis.FlushAllAsync(ctx).Err(); err != nil {
 		return 0, fmt.Errorf("empty Redis: %w", err)
 	}
 	ticker := time.NewTicker(rebuildStep)
