@@ -132,6 +132,12 @@ bench: build bin/nats-server need/redis ## Measure the whole system against a pl
 	@go build -o bin/bench ./test/cmd/bench
 	@bin/bench -json var/bench.json $(ARGS)
 
+.PHONY: bench/scale
+bench/scale: build bin/nats-server need/redis ## Measure what grows with webhooks, retries, accounts, dispatchers and streams, an hour; ARGS='-only webhooks,retries-1m' for parts.
+	@mkdir -p var
+	@go build -o bin/bench ./test/cmd/bench
+	@bin/bench scale -json var/scale.json $(ARGS)
+
 bench/packages: need/redis ## Run the packages' benchmarks that match BENCH.
 	@$(go_test) -tags integration -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES) $(quiet)
 

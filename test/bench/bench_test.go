@@ -1,6 +1,11 @@
 package bench
 
 import (
+	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -119,6 +124,37 @@ func TestStatOfAProcessIsRead(t *testing.T) {
 	own, err := cpuOf(os.Getpid())
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, own, time.Duration(0))
+}
+
+func TestMemoryOfAProcessIsRead(t *testing.T) {
+	t.Parallel()
+	resident, err := processes{"own": os.Getpid()}.memory()
+	require.NoError(t, err)
+	require.Greater(t, resident["own"], int64(1<<20))
+}
+
+func TestReceiverTakesWhatComesOverTLS(t *testing.T) {
+	t.Parallel()
+	in, end := io.Pipe()
+	out, said := io.Pipe()
+	served := make(chan error, 1)
+	go func() { served <- ServeReceiver(t.Context(), in, said) }()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	fields := strings.Fields(line)
+	require.Len(t, fields, 3)
+	ca, err := base64.StdEncoding.DecodeString(fields[2])
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(ca))
+	l, err := newRawLoop(fields[1])
+	require.NoError(t, err)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
+	l.client = &http.Client{Transport: transport}
+	require.NoError(t, l.post(t.Context(), 1))
+	l.close()
+	require.NoError(t, end.Close())
+	require.NoError(t, <-served)
 }
 
 func TestPayloadHasItsSize(t *testing.T) {

@@ -79,6 +79,11 @@ type producer struct {
 	body  []byte
 	run   string // makes idempotency keys unique
 	next  atomic.Int64
+	calls atomic.Int64
+
+	account  string
+	webhooks []string // their ids, in the order of their numbers
+	keys     []string // of other accounts, in place of key: batches are for each of them in turn
 }
 
 // connections is how many gRPC connections the producers share.
@@ -108,7 +113,22 @@ func (p *producer) client(i int) postriderv1.EventServiceClient {
 }
 
 func (p *producer) authorized(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+p.key)
+	if len(p.keys) > 0 {
+		return ctx // each call says for which account it is
+	}
+	return bearer(ctx, p.key)
+}
+
+func bearer(ctx context.Context, key string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key)
+}
+
+// turn is ctx for the account whose turn it is.
+func (p *producer) turn(ctx context.Context) context.Context {
+	if len(p.keys) == 0 {
+		return ctx
+	}
+	return bearer(ctx, p.keys[int(p.calls.Add(1))%len(p.keys)])
 }
 
 // request is a new event with an idempotency key of its own, so that Redis has to vouch for it.
@@ -244,7 +264,7 @@ func (p *producer) batch(ctx context.Context, i, size int, t *tape, over <-chan 
 			req.Requests[n] = p.request()
 		}
 		began := time.Now()
-		resp, err := client.BatchPublishEvents(ctx, req)
+		resp, err := client.BatchPublishEvents(p.turn(ctx), req)
 		if err != nil {
 			return err
 		}
@@ -313,21 +333,25 @@ func (p *producer) stream(ctx context.Context, i, size int, t *tape, over <-chan
 	return errors.Join(stream.CloseSend(), <-received)
 }
 
-// openLoop publishes one event every interval, whether or not earlier ones were answered.
+// openLoop publishes one event every interval, whether or not earlier ones were answered, and makes up
+// for what a busy machine kept it from.
 func (p *producer) openLoop(ctx context.Context, interval, d time.Duration) (*published, error) {
 	ctx, cancel := context.WithCancel(p.authorized(ctx))
 	defer cancel()
 	tapes := make([]tape, int(d/interval))
 	var first firstError
 	var calls sync.WaitGroup
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	out := &published{first: time.Now()}
 	for i := range tapes {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if wait := time.Until(out.first.Add(time.Duration(i) * interval)); wait > 0 {
+			timer.Reset(wait)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
 		}
 		calls.Go(func() { // bounded: by d
 			began := time.Now()

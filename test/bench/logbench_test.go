@@ -3,14 +3,10 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"flag"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -61,39 +57,8 @@ func running(b *testing.B, at store) *system {
 	b.Helper()
 	bin, err := filepath.Abs("../../bin")
 	require.NoError(b, err)
-	s, err := start(b.Context(), separate, &Options{Bin: bin, Shards: 4, api: at.env}, b.TempDir())
+	s, err := start(b.Context(), separate, &Options{Bin: bin, Shards: 4, env: map[string]map[string]string{"api": at.env}}, b.TempDir())
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, s.stop()) })
 	return s
 }
-
-// metric is the sum of a metric's series on a page; -1 while there is none.
-func metric(ctx context.Context, page, name string) (sum float64, err error) {
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, page, http.NoBody)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(q)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	found := false
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		rest, ok := strings.CutPrefix(lines.Text(), name)
-		if !ok || !strings.HasPrefix(rest, "{") && !strings.HasPrefix(rest, " ") {
-			continue
-		}
-		n, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
-		if err != nil {
-			return 0, err
-		}
-		sum, found = sum+n, true
-	}
-	if !found {
-		return -1, nil
-	}
-	return sum, nil
-}
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

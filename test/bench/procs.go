@@ -65,6 +65,33 @@ func parseStat(data []byte) (time.Duration, error) {
 	return time.Duration(user+system) * tick, errors.Join(err1, err2)
 }
 
+// memory is the resident memory of each process, in bytes.
+func (p processes) memory() (map[string]int64, error) {
+	resident := make(map[string]int64, len(p))
+	for name, pid := range p {
+		n, err := residentOf(pid)
+		if err != nil {
+			return nil, fmt.Errorf("read the memory of %s: %w", name, err)
+		}
+		resident[name] = n
+	}
+	return resident, nil
+}
+
+// residentOf reads how much memory of a process is resident: field 2 of its statm, in pages.
+func residentOf(pid int) (int64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(data))
+	if len(fields) < 2 {
+		return 0, errors.New("statm is malformed")
+	}
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize()), err
+}
+
 // spent subtracts two readings.
 func spent(before, after map[string]time.Duration) map[string]time.Duration {
 	diff := make(map[string]time.Duration, len(after))

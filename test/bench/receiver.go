@@ -3,10 +3,19 @@ package bench
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/binary"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"strconv"
@@ -141,24 +150,63 @@ func readArrivals(in io.Reader) ([]arrival, error) {
 	return list, nil
 }
 
-// ServeReceiver runs a receiver: it writes its base URL to out and serves until in ends, which it
-// does when the process that started this one is gone.
+// ServeReceiver runs a receiver: it writes its base URL, that over TLS, and who vouches for it (PEM in
+// base64) to out and serves until in ends, which it does when the process that started this one is gone.
 func ServeReceiver(ctx context.Context, in io.Reader, out io.Writer) error {
 	tune()
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	certificate, ca, err := selfSigned()
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: &receiver{}, ReadHeaderTimeout: 10 * time.Second}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
-	if _, err := fmt.Fprintf(out, "http://%s\n", listener.Addr()); err != nil {
-		return errors.Join(err, server.Close())
+	var listen net.ListenConfig
+	open, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	secure, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return errors.Join(err, open.Close())
+	}
+	// Both count and keep in one place; a server that began without TLS would speak no HTTP/2 over it.
+	arrived := &receiver{}
+	plain := &http.Server{Handler: arrived, ReadHeaderTimeout: 10 * time.Second}
+	overTLS := &http.Server{
+		Handler: arrived, ReadHeaderTimeout: 10 * time.Second,
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
+	}
+	end := func() error { return errors.Join(plain.Close(), overTLS.Close()) }
+	done := make(chan error, 2)
+	go func() { done <- plain.Serve(open) }()
+	go func() { done <- overTLS.ServeTLS(secure, "", "") }()
+	if _, err := fmt.Fprintf(out, "http://%s https://%s %s\n", open.Addr(), secure.Addr(), base64.StdEncoding.EncodeToString(ca)); err != nil {
+		return errors.Join(err, end())
 	}
 	_, err = io.Copy(io.Discard, in)
-	err = errors.Join(err, server.Close())
-	if served := <-done; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
+	err = errors.Join(err, end())
+	for range cap(done) {
+		if served := <-done; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
 	}
 	return err
+}
+
+// selfSigned is a certificate for this machine that vouches for itself, and its PEM.
+func selfSigned() (certificate tls.Certificate, ca []byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return certificate, nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "receiver of the benchmark"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true, IsCA: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return certificate, nil, err
+	}
+	certificate = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }

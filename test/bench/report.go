@@ -20,6 +20,8 @@ type Report struct {
 	Machine  Machine   `json:"machine"`
 	Settings Settings  `json:"settings"`
 	Results  []Result  `json:"results"`
+	Rows     []Row     `json:"rows"`    // what is held against targets
+	Seconds  float64   `json:"seconds"` // that everything took
 }
 
 // Settings are what the numbers depend on.
@@ -34,6 +36,11 @@ type Settings struct {
 	GCPercent    int     `json:"gogc"`
 	NATS         string  `json:"nats"`
 	Redis        string  `json:"redis"`
+	Dedup        string  `json:"dedup"`
+	MsgID        string  `json:"msg_id"`
+	Journal      string  `json:"journal"`
+	Recorder     string  `json:"recorder"`
+	Receivers    string  `json:"receivers"`
 }
 
 // Sample is one run of a configuration between two plain loops.
@@ -56,6 +63,7 @@ type Sample struct {
 	AckP99     time.Duration            `json:"ack_p99_ns"`
 	LagP50     time.Duration            `json:"ack_to_arrival_p50_ns"`
 	LagP99     time.Duration            `json:"ack_to_arrival_p99_ns"`
+	CatchUp    *CatchUp                 `json:"catch_up,omitempty"` // where the recorder was stopped
 }
 
 // Result is a configuration's runs and their medians.
@@ -72,8 +80,13 @@ func newReport(ctx context.Context, opts *Options) *Report {
 		Settings: Settings{
 			Repetitions: opts.Repetitions, LoadSeconds: opts.Load.Seconds(), RawSeconds: opts.Raw.Seconds(),
 			PayloadBytes: payloadSize, Shards: opts.Shards, RawWorkers: rawWorkers, Connections: connections, GCPercent: gcPercent(),
-			NATS:  "one server, file storage, sync_interval 1s",
-			Redis: "no persistence",
+			NATS:      "one server, file storage, sync_interval 1s",
+			Redis:     "no persistence",
+			Dedup:     fmt.Sprintf("every event has an idempotency key that Redis vouches for, window %s", dedupWindow),
+			MsgID:     fmt.Sprintf("every publish, duplicate window %s (one process: as shipped, 30s)", duplicateWindow),
+			Journal:   "every routed event and every attempt, acknowledged before the delivery is",
+			Recorder:  "runs, in the api's process, SQLite; stopped in " + confNoRecorder + " only",
+			Receivers: "plain HTTP; TLS in " + confTLS + " only",
 		},
 	}
 }
@@ -123,15 +136,21 @@ func (s *Sample) ratios() {
 	s.CPURatio = float64(s.rawCPU()) / float64(max(s.CPUTotal, 1))
 }
 
-// newResult takes the medians of the runs: of the steady ones, if there are any.
+// counted are the runs that medians are of: the steady ones, if there are any.
+func (r *Result) counted() []Sample {
+	steady := slices.DeleteFunc(slices.Clone(r.Runs), func(s Sample) bool { return !s.Steady })
+	if len(steady) > 0 {
+		return steady
+	}
+	return r.Runs
+}
+
+// newResult takes the medians of the runs that count.
 func newResult(c Configuration, runs []Sample, dropped int) *Result {
 	r := &Result{Configuration: c, Runs: runs, Dropped: dropped}
-	steady := slices.DeleteFunc(slices.Clone(runs), func(s Sample) bool { return !s.Steady })
-	if len(steady) > 0 {
-		runs = steady
-	}
+	runs = r.counted()
 	m := &r.Median
-	m.Steady = len(steady) > 0
+	m.Steady = runs[0].Steady
 	m.RawBefore, m.RawAfter = medianRaw(runs, func(s *Sample) *Raw { return &s.RawBefore }), medianRaw(runs, func(s *Sample) *Raw { return &s.RawAfter })
 	m.Events, m.Deliveries = median(runs, func(s *Sample) int { return s.Events }), median(runs, func(s *Sample) int { return s.Deliveries })
 	for i := range r.Runs {
@@ -156,8 +175,7 @@ func median[T cmp.Ordered](runs []Sample, of func(*Sample) T) T {
 	for i := range runs {
 		values[i] = of(&runs[i])
 	}
-	slices.Sort(values)
-	return values[(len(values)-1)/2]
+	return middle(values)
 }
 
 func medianRaw(runs []Sample, of func(*Sample) *Raw) Raw {
@@ -194,11 +212,16 @@ func (r *Report) Table(out io.Writer) error {
 	fmt.Fprintf(w, "settings  %d B of data, %d shards, GOGC %d, NATS: %s, Redis: %s\n", s.PayloadBytes, s.Shards, s.GCPercent, s.NATS, s.Redis)
 	fmt.Fprintf(w, "          publishing for %.0f s, medians of %d; plain loop: %d goroutines, %.0f s before and %.0f s after each run; %d gRPC connections\n",
 		s.LoadSeconds, s.Repetitions, s.RawWorkers, s.RawSeconds, s.RawSeconds, s.Connections)
-	fmt.Fprintf(w, "          everything is on this machine; every accepted event was seen at the receiver\n\n")
-	r.speed(w)
-	r.latency(w)
-	r.cpu(w)
-	r.notes(w)
+	fmt.Fprintf(w, "shipped   deduplication: %s\n          Msg-Id: %s\n          journal: %s\n          recorder: %s\n          receivers: %s\n",
+		s.Dedup, s.MsgID, s.Journal, s.Recorder, s.Receivers)
+	fmt.Fprintf(w, "          everything is on this machine; every accepted event was seen at the receiver; all of it took %.0f s\n\n", r.Seconds)
+	if len(r.Results) > 0 {
+		r.speed(w)
+		r.latency(w)
+		r.cpu(w)
+		r.notes(w)
+	}
+	rowTable(w, r.Rows)
 	columns := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, err := w.WriteTo(columns)
 	return errors.Join(err, columns.Flush())
@@ -208,7 +231,7 @@ func (r *Report) speed(w *bytes.Buffer) {
 	fmt.Fprintln(w, "configuration\tform\tproducers\twebhooks\taccepted/s\tdelivered/s\tplain loop/s\twall ratio\tCPU ratio\tack p50 ms\tack p99 ms\t")
 	for i := range r.Results {
 		c, m := &r.Results[i].Configuration, &r.Results[i].Median
-		if c.Rate > 0 {
+		if c.open() {
 			continue
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d per event\t%s\t%s\t%s\t%.2f\t%.2f\t%s\t%s\t\n", c.Name, c.Form, c.Load, c.FanOut,
@@ -220,7 +243,7 @@ func (r *Report) latency(w *bytes.Buffer) {
 	fmt.Fprintln(w, "\nopen loop\tform\trate\tack p50 ms\tack p99 ms\tack to arrival p50 ms\tp99 ms\t")
 	for i := range r.Results {
 		c, m := &r.Results[i].Configuration, &r.Results[i].Median
-		if c.Rate > 0 {
+		if c.open() {
 			fmt.Fprintf(w, "%s\t%s\t%.0f events/s\t%s\t%s\t%s\t%s\t\n", c.Name, c.Form, c.Rate,
 				millis(m.AckP50), millis(m.AckP99), millis(m.LagP50), millis(m.LagP99))
 		}
@@ -238,7 +261,7 @@ func (r *Report) cpu(w *bytes.Buffer) {
 	fmt.Fprintf(w, "\nCPU us per delivery\t%s\ttotal\tservices and stores\tplain loop (client + receiver)\t\n", strings.Join(columns, "\t"))
 	for i := range r.Results {
 		c, m := &r.Results[i].Configuration, &r.Results[i].Median
-		if c.Rate > 0 {
+		if c.open() {
 			continue
 		}
 		fmt.Fprintf(w, "%s\t", c.Name)

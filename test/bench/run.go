@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -25,64 +24,37 @@ type Options struct {
 	Repetitions int           // each configuration is run so often; medians are printed
 	Load        time.Duration // how long each run publishes
 	Raw         time.Duration // how long each plain loop posts
-	Budget      time.Duration // after it, nothing is repeated any more
-	Only        []string      // names of configurations; empty: all
+	Budget      time.Duration // of the configurations: after it, none is repeated any more
+	Only        []string      // names of configurations and groups of rows; empty: all
 	Profiles    string        // folder for profiles of the services, taken during the first repetition
 	Log         io.Writer     // tells what is going on
 
-	api map[string]string // added to the environment of the api
+	env      map[string]map[string]string // added to the environment of services
+	caFile   string                       // who vouches for receivers, for dispatchers
+	replicas func(service string) int     // nil: one of each
+	segments int                          // of EVENTS; 0: as shipped
+	nodes    int                          // NATS servers; 0: one
 }
 
-// Configuration is one way to use the system.
-type Configuration struct {
-	Name   string  `json:"name"`
-	Form   string  `json:"form"`
-	Load   Load    `json:"load"`
-	FanOut int     `json:"fan_out"`
-	Groups int     `json:"groups"` // of webhooks, each with an event type of its own
-	Rate   float64 `json:"rate"`   // events a second of an open loop; 0: closed loops
-}
-
-// Configurations are what a run measures.
-func Configurations() []Configuration {
-	const groups, manyGroups = 16, 4
-	batch := Load{Method: batched, Producers: 16, Size: 50}
-	return []Configuration{
-		{Name: "unary", Form: separate, Load: Load{Method: unary, Producers: 256, Size: 1}, FanOut: 1, Groups: groups},
-		{Name: "batch", Form: separate, Load: batch, FanOut: 1, Groups: groups},
-		{Name: "stream", Form: separate, Load: Load{Method: streaming, Producers: 8, Size: 100}, FanOut: 1, Groups: groups},
-		{Name: "fan-out", Form: separate, Load: batch, FanOut: 10, Groups: manyGroups},
-		{Name: "latency", Form: separate, Load: Load{Method: unary, Size: 1}, FanOut: 1, Groups: groups, Rate: 100},
-		{Name: "one-process", Form: oneProcess, Load: batch, FanOut: 1, Groups: groups},
-		{Name: "one-process-latency", Form: oneProcess, Load: Load{Method: unary, Size: 1}, FanOut: 1, Groups: groups, Rate: 100},
-	}
-}
-
-// Run measures the configurations and returns the report. It fails if an accepted event did not
-// arrive.
+// Run measures the configurations, then the groups of rows that need a system of their own, and returns
+// the report. It fails if an accepted event did not arrive. A target that is missed is a result.
 func Run(ctx context.Context, opts Options) (_ *Report, err error) {
 	tune()
-	if opts.Dir == "" {
-		if opts.Dir, err = os.MkdirTemp("", "postrider-bench"); err != nil {
-			return nil, err
+	b, end, err := open(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	if b.raw, err = newRawLoop(b.receiver.url); err != nil {
+		return nil, err
+	}
+	defer b.raw.close()
+	for _, c := range Configurations() {
+		if b.wanted(c.Name) {
+			b.configurations = append(b.configurations, c)
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(opts.Dir)) }()
 	}
-	receiver, err := startReceiver(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, receiver.stop()) }()
-	raw, err := newRawLoop(receiver.url)
-	if err != nil {
-		return nil, err
-	}
-	defer raw.close()
-	b := &bench{opts: opts, receiver: receiver, raw: raw, began: time.Now()}
-	b.configurations = slices.DeleteFunc(Configurations(), func(c Configuration) bool {
-		return len(opts.Only) > 0 && !slices.Contains(opts.Only, c.Name)
-	})
-	report := newReport(ctx, &opts)
+	report := newReport(ctx, &b.opts)
 	for _, form := range []string{separate, oneProcess} {
 		results, err := b.form(ctx, form)
 		if err != nil {
@@ -90,7 +62,39 @@ func Run(ctx context.Context, opts Options) (_ *Report, err error) {
 		}
 		report.Results = append(report.Results, results...)
 	}
+	report.Rows = speedRows(report.Results)
+	for _, g := range groups() {
+		if !b.wanted(g.name) {
+			continue
+		}
+		rows, err := g.measure(b, ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", g.name, err)
+		}
+		report.Rows = append(report.Rows, rows...)
+	}
+	report.Seconds = time.Since(b.began).Seconds()
 	return report, nil
+}
+
+// group is rows that need a system of their own.
+type group struct {
+	name    string
+	measure func(*bench, context.Context) ([]Row, error)
+}
+
+func groups() []group {
+	return []group{
+		{groupFlood, (*bench).flood},
+		{groupHanging, (*bench).hanging},
+		{groupRetries, (*bench).retries},
+		{groupIdle, (*bench).idle},
+	}
+}
+
+// wanted reports whether a configuration or a group is to be measured.
+func (b *bench) wanted(name string) bool {
+	return len(b.opts.Only) == 0 || slices.Contains(b.opts.Only, name)
 }
 
 type bench struct {
@@ -99,115 +103,54 @@ type bench struct {
 	raw            *rawLoop
 	began          time.Time
 	configurations []Configuration
-	done           int // configurations
+	temporary      bool // the folder is our own
 }
 
-// late reports whether the configuration has had its share of the time.
-func (b *bench) late() bool {
-	share := b.opts.Budget * time.Duration(b.done+1) / time.Duration(len(b.configurations))
-	return time.Since(b.began) > share
-}
-
-// form starts the system in one form and measures the configurations that use it.
-func (b *bench) form(ctx context.Context, form string) (results []Result, err error) {
-	var list []Configuration
-	for _, c := range b.configurations {
-		if c.Form == form {
-			list = append(list, c)
+// open makes the folder and starts the receiver; end undoes both.
+func open(ctx context.Context, opts Options) (_ *bench, end func() error, err error) {
+	made := ""
+	if opts.Dir == "" {
+		if made, err = os.MkdirTemp("", "postrider-bench"); err != nil {
+			return nil, nil, err
 		}
+		opts.Dir = made
 	}
-	if len(list) == 0 {
-		return nil, nil
+	remove := func() error {
+		if made == "" {
+			return nil
+		}
+		return os.RemoveAll(made)
 	}
-	b.say("starting %s", form)
-	s, err := start(ctx, form, &b.opts, filepath.Join(b.opts.Dir, strings.ReplaceAll(form, " ", "-")))
+	receiver, err := startReceiver(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, errors.Join(err, remove())
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	s.procs[loadName], s.procs[receiverName] = os.Getpid(), b.receiver.pid
-	producers := map[[2]int]*producer{}
-	for _, c := range list {
-		key := [2]int{c.Groups, c.FanOut}
-		if producers[key] == nil {
-			p, err := s.tenant(ctx, b.receiver.url, c.Groups, c.FanOut)
-			if err != nil {
-				return nil, err
-			}
-			defer p.close() //nolint:errcheck // nothing is under way any more
-			producers[key] = p
-			// Connections, pools and the heap get to their size before anything counts.
-			if _, err := b.once(ctx, s, p, c, min(b.opts.Load, 2*time.Second)); err != nil {
-				return nil, err
-			}
-		}
-		r, err := b.measure(ctx, s, producers[key], c)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", c.Name, err)
-		}
-		results = append(results, *r)
-	}
-	return results, nil
-}
-
-// What a run may have before it is dropped, and how often it is tried.
-const (
-	mayDiffer  = 0.25 // between the plain loops before and after it
-	mayDegrade = 0.01 // of its events that Redis did not vouch for: with more, a step is missing
-	mostTries  = 3
-)
-
-// measure runs a configuration as often as is asked for and takes the medians. It runs less often
-// when the time is up, but once at least.
-func (b *bench) measure(ctx context.Context, s *system, p *producer, c Configuration) (*Result, error) {
-	defer func() { b.done++ }()
-	var runs []Sample
-	dropped := 0
-	for n := 0; n < b.opts.Repetitions && (n == 0 || !b.late()); n++ {
-		for try := 1; ; try++ {
-			sample, err := b.bracketed(ctx, s, p, c, n == 0)
-			if err != nil {
-				return nil, err
-			}
-			b.say("%-20s %d/%d  %s", c.Name, n+1, b.opts.Repetitions, sample.line())
-			flaw, fatal := sample.flaw()
-			last := try == mostTries || b.late()
-			if last && fatal {
-				return nil, errors.New(flaw)
-			}
-			if last || flaw == "" {
-				runs = append(runs, *sample)
-				break
-			}
-			dropped++
-			b.say("%-20s dropped: %s", c.Name, flaw)
-		}
-	}
-	return newResult(c, runs, dropped), nil
-}
-
-// bracketed is one run between two plain loops.
-func (b *bench) bracketed(ctx context.Context, s *system, p *producer, c Configuration, first bool) (*Sample, error) {
-	before, err := b.raw.run(ctx, b.receiver.pid, b.opts.Raw)
+	end = func() error { return errors.Join(receiver.stop(), remove()) }
+	opts.caFile = filepath.Join(opts.Dir, "receiver.pem")
+	err = errors.Join(os.MkdirAll(opts.Dir, 0o700), os.WriteFile(opts.caFile, receiver.ca, 0o600))
 	if err != nil {
-		return nil, err
+		return nil, nil, errors.Join(err, end())
 	}
-	profiled := make(chan error, 1)
-	if first && b.opts.Profiles != "" {
-		go func() { profiled <- s.profiles(ctx, b.opts.Profiles, c.Name, b.opts.Load) }()
-	} else {
-		profiled <- nil
+	return &bench{opts: opts, receiver: receiver, began: time.Now(), temporary: made != ""}, end, nil
+}
+
+// system starts separate processes with a folder of their own, for a group of rows.
+func (b *bench) system(ctx context.Context, name string, use func(*system) error) (err error) {
+	b.say("starting separate processes for %s", name)
+	s, err := start(ctx, separate, &b.opts, filepath.Join(b.opts.Dir, name))
+	if err != nil {
+		return err
 	}
-	sample, err := b.once(ctx, s, p, c, b.opts.Load)
-	if err := errors.Join(err, <-profiled); err != nil {
-		return nil, err
+	defer func() {
+		err = errors.Join(err, s.stop())
+		if b.temporary {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(b.opts.Dir, name)))
+		}
+	}()
+	if err := b.receiver.reset(ctx); err != nil {
+		return err
 	}
-	if sample.RawAfter, err = b.raw.run(ctx, b.receiver.pid, b.opts.Raw); err != nil {
-		return nil, err
-	}
-	sample.RawBefore = before
-	sample.ratios()
-	return sample, nil
+	return use(s)
 }
 
 // once publishes for the time, waits until everything arrived and all is quiet, and checks that
@@ -254,55 +197,6 @@ func (p *producer) publish(ctx context.Context, c Configuration, d time.Duration
 		return p.openLoop(ctx, time.Duration(float64(time.Second)/c.Rate), d)
 	}
 	return p.load(ctx, c.Load, d)
-}
-
-// ledger is what came of the accepted events.
-type ledger struct {
-	deliveries int
-	duplicates int
-	last       int64           // when the last delivery arrived first
-	lag        []time.Duration // from the acknowledgement to the first arrival at a webhook
-}
-
-// check holds the accepted events against what arrived. Each must have arrived at fanOut webhooks.
-func check(events []publication, arrivals []arrival, fanOut int) (*ledger, error) {
-	slices.SortFunc(events, func(a, b publication) int { return a.event.Compare(b.event) })
-	slices.SortFunc(arrivals, func(a, b arrival) int {
-		if d := a.event.Compare(b.event); d != 0 {
-			return d
-		}
-		if a.hook != b.hook {
-			return int(a.hook) - int(b.hook)
-		}
-		return int(min(max(a.at-b.at, -1), 1))
-	})
-	l := &ledger{lag: make([]time.Duration, 0, len(events)*fanOut)}
-	for _, e := range events {
-		if len(arrivals) > 0 && arrivals[0].event.Compare(e.event) < 0 {
-			return nil, fmt.Errorf("event %s arrived and was not accepted", arrivals[0].event)
-		}
-		hooks, last := 0, -1
-		for len(arrivals) > 0 && arrivals[0].event == e.event {
-			a := arrivals[0]
-			arrivals = arrivals[1:]
-			if int(a.hook) == last {
-				l.duplicates++
-				continue
-			}
-			last = int(a.hook)
-			hooks++
-			l.lag = append(l.lag, time.Duration(a.at-e.acked))
-			l.last = max(l.last, a.at)
-		}
-		if hooks != fanOut {
-			return nil, fmt.Errorf("event %s was accepted and arrived at %d of %d webhooks", e.event, hooks, fanOut)
-		}
-	}
-	if len(arrivals) > 0 {
-		return nil, fmt.Errorf("event %s arrived and was not accepted", arrivals[0].event)
-	}
-	l.deliveries = len(l.lag)
-	return l, nil
 }
 
 // say tells what is going on; that nobody may hear it changes nothing.

@@ -3,17 +3,17 @@ package bench
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -32,7 +32,14 @@ type system struct {
 	procs       processes
 	metrics     map[string]string // metrics pages by process, where there is one
 	stop        func() error
+	cluster     *cluster.Cluster // nil for one process
 }
+
+// What is shipped, set all the same, so that what the report says of it is what ran.
+const (
+	duplicateWindow = 2 * time.Minute // of Msg-Ids, of the separate processes
+	dedupWindow     = 24 * time.Hour  // of deduplication keys
+)
 
 // The two forms.
 const (
@@ -59,24 +66,27 @@ func start(ctx context.Context, form string, opts *Options, dir string) (*system
 	if err != nil {
 		return nil, err
 	}
+	streams := map[string]string{"POSTRIDER_STREAMS_DUPLICATE_WINDOW": duplicateWindow.String()}
+	if opts.segments > 0 {
+		streams["POSTRIDER_STREAMS_SEGMENTS"] = strconv.Itoa(opts.segments)
+	}
 	c, err := cluster.Start(ctx, cluster.Options{
-		Bin: opts.Bin, Dir: dir, Replicas: 1, Shards: opts.Shards, NATSConfig: natsConfig,
-		EnvOf: func(service string) map[string]string {
-			if service == "api" {
-				return opts.api
-			}
-			return nil
-		},
+		Bin: opts.Bin, Dir: dir, Replicas: 1, Shards: opts.Shards, NATSConfig: natsConfig, ReplicasOf: opts.replicas,
+		Env: streams, EnvOf: opts.environment, NATSNodes: opts.nodes, NATSSync: natsSync(opts.nodes),
 	})
 	if err != nil {
 		return nil, err
 	}
 	s := &system{
 		api: plain(c.APITarget()), ingest: plain(c.IngestTarget()), web: c.APIURLs()[0], nats: c.NATSURL, adminKey: c.AdminKey,
-		procs: processes{}, metrics: map[string]string{}, stop: c.Stop,
+		procs: processes{}, metrics: map[string]string{}, stop: c.Stop, cluster: c,
 	}
 	for _, p := range c.Processes() {
-		s.procs[p.Service] = p.PID()
+		if len(c.Of(p.Service)) == 1 {
+			s.procs[p.Service] = p.PID()
+		} else {
+			s.procs[p.Name] = p.PID()
+		}
 	}
 	for _, service := range cluster.Services {
 		s.metrics[service] = c.MetricsURL(c.Of(service)[0])
@@ -85,6 +95,35 @@ func start(ctx context.Context, form string, opts *Options, dir string) (*system
 		s.metrics["nats"] = profiler
 	}
 	return s, nil
+}
+
+// natsSync is when NATS syncs to disk: as production does with several servers, and as development does with
+// one.
+func natsSync(nodes int) string {
+	if nodes > 1 {
+		return "always"
+	}
+	return "1s"
+}
+
+// environment is what a service is given besides what any cluster gives it.
+func (o *Options) environment(service string) map[string]string {
+	env := maps.Clone(o.env[service])
+	if service == "ingest" {
+		env = merge(env, "POSTRIDER_INGEST_DEDUP_WINDOW", dedupWindow.String())
+	}
+	if service == "dispatcher" && o.caFile != "" {
+		env = merge(env, "POSTRIDER_DISPATCHER_EGRESS_CA_FILE", o.caFile)
+	}
+	return env
+}
+
+func merge(env map[string]string, name, value string) map[string]string {
+	if env == nil {
+		env = map[string]string{}
+	}
+	env[name] = value
+	return env
 }
 
 // natsProfiler lets the NATS server serve profiles when they are asked for, and says where.
@@ -129,27 +168,38 @@ func (s *system) tenantAt(ctx context.Context, groups, fanOut int, url func(n in
 		return nil, fmt.Errorf("create key: %w", err)
 	}
 	owner := metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+key.GetSecret())
-	types := make([]string, groups)
+	types, hooks := make([]string, groups), make([]string, 0, groups*fanOut)
 	for g := range groups {
-		types[g] = fmt.Sprintf("bench.group%02d", g)
+		types[g] = groupType(g)
 		for n := range fanOut {
-			_, err := webhooks.CreateWebhook(owner, &postriderv1.CreateWebhookRequest{Webhook: &postriderv1.Webhook{
+			made, err := webhooks.CreateWebhook(owner, &postriderv1.CreateWebhookRequest{Webhook: &postriderv1.Webhook{
 				Url: url(g*fanOut + n), EventTypes: []string{types[g]},
 			}})
 			if err != nil {
 				return nil, fmt.Errorf("create webhook: %w", err)
 			}
+			hooks = append(hooks, made.GetWebhook().GetId())
 		}
 	}
-	return newProducer(s.ingest, key.GetSecret(), types)
+	p, err := newProducer(s.ingest, key.GetSecret(), types)
+	if err != nil {
+		return nil, err
+	}
+	p.account, p.webhooks = id, hooks
+	return p, nil
 }
+
+// groupType is the event type of a group of webhooks.
+func groupType(group int) string { return fmt.Sprintf("bench.group%02d", group) }
 
 // receiverProcess is a receiver in a process of its own.
 type receiverProcess struct {
-	url string
-	pid int
-	cmd *exec.Cmd
-	in  io.WriteCloser
+	url       string
+	secureURL string // the same receiver, over TLS
+	ca        []byte // PEM; who vouches for secureURL
+	pid       int
+	cmd       *exec.Cmd
+	in        io.WriteCloser
 }
 
 func startReceiver(ctx context.Context) (*receiverProcess, error) {
@@ -173,7 +223,14 @@ func startReceiver(ctx context.Context) (*receiverProcess, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the receiver: %w", err), r.stop())
 	}
-	r.url, r.pid = strings.TrimSpace(line), r.cmd.Process.Pid
+	fields := strings.Fields(line)
+	if len(fields) != 3 {
+		return nil, errors.Join(fmt.Errorf("start the receiver: it said %q", line), r.stop())
+	}
+	r.url, r.secureURL, r.pid = fields[0], fields[1], r.cmd.Process.Pid
+	if r.ca, err = base64.StdEncoding.DecodeString(fields[2]); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the receiver: %w", err), r.stop())
+	}
 	return r, nil
 }
 
@@ -252,78 +309,4 @@ func (r *receiverProcess) await(ctx context.Context, n int) error {
 		case <-ticker.C:
 		}
 	}
-}
-
-// parked is how many deliveries the dispatcher has put off so far: a receiver that is fast and
-// always there should see none.
-func (s *system) parked(ctx context.Context) (sum int, err error) {
-	page := s.metrics["postrider"]
-	if page == "" {
-		page = s.metrics["dispatcher"]
-	}
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, page, http.NoBody)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(q)
-	if err != nil {
-		return 0, fmt.Errorf("read metrics: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if !strings.HasPrefix(lines.Text(), "postrider_delivery_parked_total{") {
-			continue
-		}
-		fields := strings.Fields(lines.Text())
-		n, err := strconv.ParseFloat(fields[len(fields)-1], 64)
-		if err != nil {
-			return 0, fmt.Errorf("read metrics: %w", err)
-		}
-		sum += int(n)
-	}
-	return sum, nil
-}
-
-// profiled is what profiles are fetched: by the ends of their files' names, the paths that serve them.
-// Of allocations, those of the time that is asked for.
-var profiled = map[string]string{"cpu": "profile", "allocs": "allocs"}
-
-// profiles fetches profiles of the next d, which is at least a second, from every process that serves
-// them.
-func (s *system) profiles(ctx context.Context, dir, name string, d time.Duration) error {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return err
-	}
-	var first firstError
-	var fetching sync.WaitGroup
-	for service, page := range s.metrics {
-		for kind, path := range profiled {
-			url := fmt.Sprintf("%s/debug/pprof/%s?seconds=%d", strings.TrimSuffix(page, "/metrics"), path, int(d.Seconds()))
-			file := filepath.Join(dir, name+"-"+service+"."+kind+".pprof")
-			fetching.Go(func() { first.set(fetchProfile(ctx, url, file)) })
-		}
-	}
-	fetching.Wait()
-	return first.get()
-}
-
-func fetchProfile(ctx context.Context, url, path string) error {
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(q)
-	if err != nil {
-		return fmt.Errorf("profile: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("profile: %s: %s", url, resp.Status)
-	}
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(file, resp.Body)
-	return errors.Join(err, file.Close())
 }

@@ -5,6 +5,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,9 @@ type Options struct {
 	Dir string
 	// Replicas of each service. Default 2.
 	Replicas int
+	// ReplicasOf is how many replicas of a service there are in place of Replicas; 0 for Replicas. May
+	// be nil.
+	ReplicasOf func(service string) int
 	// Shards of the delivery streams. Default 4.
 	Shards int
 	// BasePort is the first port of a block of 10 for each process; 0 takes ports that are free.
@@ -247,7 +251,11 @@ func (c *Cluster) AddRedis(name string, args ...string) (p *Process, address str
 // addServices gives each replica of each service a block of ports and its environment.
 func (c *Cluster) addServices() error {
 	for _, service := range Services {
-		for i := range c.opts.Replicas {
+		replicas := c.opts.Replicas
+		if c.opts.ReplicasOf != nil {
+			replicas = cmp.Or(c.opts.ReplicasOf(service), replicas)
+		}
+		for i := range replicas {
 			block, err := c.block()
 			if err != nil {
 				return err

@@ -1,9 +1,11 @@
 // Command bench measures Postrider on this machine as a ratio to a plain net/http loop, and
-// prints a table. `make bench` builds what it needs and runs it.
+// prints a table, or, as `bench scale`, what grows with webhooks, retries, accounts, dispatchers and
+// streams. `make bench` and `make bench/scale` build what it needs and run it.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -25,19 +27,21 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) == 1 && args[0] == "receiver" {
 		return code(bench.ServeReceiver(ctx, stdin, stdout), stderr)
 	}
+	if len(args) > 0 && args[0] == "scale" {
+		return scale(ctx, args[1:], stdout, stderr)
+	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	opts := bench.Options{Log: stderr}
 	flags.StringVar(&opts.Bin, "bin", "bin", "folder of the binaries")
 	flags.StringVar(&opts.Dir, "dir", "", "folder for data and logs; empty: a temporary one")
 	flags.IntVar(&opts.Shards, "shards", 4, "delivery streams")
-	flags.IntVar(&opts.Repetitions, "repetitions", 3, "runs of each configuration; medians are printed")
+	flags.IntVar(&opts.Repetitions, "repetitions", 3, "runs of each configuration, and turns of each comparison; medians are printed")
 	flags.DurationVar(&opts.Load, "load", 6*time.Second, "how long each run publishes")
 	flags.DurationVar(&opts.Raw, "raw", 2*time.Second, "how long the plain loop runs before and after each run")
-	flags.DurationVar(&opts.Budget, "budget", 7*time.Minute, "time after which nothing is repeated any more")
+	flags.DurationVar(&opts.Budget, "budget", 6*time.Minute, "time after which no configuration is repeated any more")
 	flags.StringVar(&opts.Profiles, "profiles", "", "folder for profiles of the services under load: of CPU, and of allocations")
-	only := flags.String("only", "", "configurations to run, separated by commas; empty: all")
-	isolation := flags.Bool("isolation", false, "measure what one account's flood, and receivers that hang, cost the others, and nothing else")
+	only := flags.String("only", "", "configurations and groups of rows to measure, separated by commas; empty: all")
 	quick := flags.Bool("quick", false, "one short run of each configuration")
 	file := flags.String("json", "", "file for the results as JSON")
 	if err := flags.Parse(args); err != nil {
@@ -49,18 +53,47 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if *only != "" {
 		opts.Only = strings.Split(*only, ",")
 	}
-	if *isolation {
-		return code(isolate(ctx, opts, stdout), stderr)
-	}
 	return code(measure(ctx, opts, *file, stdout), stderr)
 }
 
-func isolate(ctx context.Context, opts bench.Options, stdout io.Writer) error {
-	rows, err := bench.Isolation(ctx, opts)
+// scale measures what grows, and writes what it has after each part.
+func scale(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("bench scale", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	opts := bench.Options{Log: stderr, Repetitions: 1}
+	flags.StringVar(&opts.Bin, "bin", "bin", "folder of the binaries")
+	flags.StringVar(&opts.Dir, "dir", "", "folder for data and logs; empty: a temporary one")
+	flags.IntVar(&opts.Shards, "shards", 4, "delivery streams, where their number is not what is measured")
+	flags.DurationVar(&opts.Load, "load", 10*time.Second, "how long is published")
+	only := flags.String("only", "", "parts to measure, such as webhooks or webhooks-1k, separated by commas; empty: all")
+	file := flags.String("json", "", "file for the results as JSON")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if *only != "" {
+		opts.Only = strings.Split(*only, ",")
+	}
+	var last *bench.ScaleReport
+	err := bench.Scale(ctx, opts, func(r *bench.ScaleReport) error {
+		last = r
+		return store(*file, r.JSON)
+	})
+	if last != nil {
+		err = errors.Join(err, last.Table(stdout))
+	}
+	return code(err, stderr)
+}
+
+// store writes a file; none if the path is empty.
+func store(path string, write func(io.Writer) error) error {
+	if path == "" {
+		return nil
+	}
+	out, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	return bench.IsolationTable(stdout, rows)
+	return errors.Join(write(out), out.Close())
 }
 
 // shorten changes what was not given.
@@ -89,15 +122,7 @@ func measure(ctx context.Context, opts bench.Options, file string, stdout io.Wri
 	if err := report.Table(stdout); err != nil {
 		return err
 	}
-	if file == "" {
-		return nil
-	}
-	out, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = out.Close() }()
-	return report.JSON(out)
+	return store(file, report.JSON)
 }
 
 func code(err error, stderr io.Writer) int {
