@@ -248,5 +248,3 @@ func TestWhatComesAgainInALineIsAttemptedOnce(t *testing.T) {
 	w.settled(t)
 	once(t, receiver, 10)
 }
-
-
