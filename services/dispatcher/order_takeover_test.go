@@ -2,6 +2,7 @@ package dispatcher_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -247,4 +248,49 @@ func TestWhatComesAgainInALineIsAttemptedOnce(t *testing.T) {
 	receiver.AwaitCount(t, 10)
 	w.settled(t)
 	once(t, receiver, 10)
+}
+
+// The number of shards changes while a line is held up: what waits moves with the webhook, and the line goes on
+// in order on its new home when everything is there.
+func TestAnOrderedWebhookMovesToAnotherShardInOrder(t *testing.T) {
+	t.Parallel()
+	const to = 5
+	w := newWorld(t)
+	receiver := newLineReceiver(t)
+	mended := false
+	receiver.answer = func(body string, _ int) int {
+		if !mended && body == bodyOf(3) {
+			return http.StatusInternalServerError
+		}
+		return http.StatusOK
+	}
+	hook := w.hookFor(t, receiver.URL, to, ordered("strict"), retrying(24))
+	id := postrider.WebhookID(hook.GetId())
+	before := w.client.Layout().Home(id)
+	w.dispatch(t, testConfig())
+	w.route(t, 2, hook)
+	w.accept(t, 0, 100)
+	require.Eventually(t, func() bool { return len(w.scheduler.records(parkedKind)) >= 90 }, patience, tick)
+	w.reshard(t, to)
+	w.accept(t, 100, 100)
+	receiver.set(func(*lineReceiver) { mended = true })
+	// The mover releases what is on the shard that the webhook has left, until nothing is.
+	require.Eventually(t, func() bool {
+		left := 0
+		require.NoError(t, w.retries.ScanWebhook(t.Context(), postriderAccount(w), id, retrystream.Place{}, func(r retrystream.Record) error {
+			if r.Shard != before {
+				return nil
+			}
+			left++
+			return w.retries.Move(t.Context(), r, func(error) {})
+		}))
+		first, err1 := deliverystream.CountAstray(t.Context(), w.client, before, w.client.Layout())
+		due, err2 := retrystream.CountAstray(t.Context(), w.client, before, w.client.Layout())
+		return errors.Join(err1, err2) == nil && first == 0 && due == 0 && left == 0
+	}, patience, 50*time.Millisecond)
+	require.NoError(t, w.topology.Settle(t.Context(), w.client.Layout()))
+	_, err := w.topology.Refresh(t.Context())
+	require.NoError(t, err)
+	receiver.await(t, 200)
+	receiver.inOrder(t)
 }
