@@ -1,7 +1,6 @@
 package dispatcher_test
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -91,7 +90,7 @@ func TestABacklogBehindAFailingHeadDrainsInOrder(t *testing.T) {
 			receiver.inOrder(t)
 			parked := len(w.scheduler.records(parkedKind))
 			require.Less(t, parked, n+n/2, "what is fetched is parked again now and then")
-			t.Log(fmt.Sprintf("%d deliveries, parked %d times", n, parked))
+			t.Logf("%d deliveries, parked %d times", n, parked)
 		})
 	}
 }

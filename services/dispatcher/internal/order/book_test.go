@@ -3,6 +3,7 @@ package order_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -46,12 +47,12 @@ type model struct {
 
 func newModel(t *testing.T, seed uint64, keys, n int) *model {
 	t.Helper()
-	m := &model{t: t, r: rand.New(rand.NewPCG(seed, 1)), byID: map[string]*delivery{}, now: time.Now()} //nolint:gosec // a test
+	m := &model{t: t, r: rand.New(rand.NewPCG(seed, 1)), byID: map[string]*delivery{}, now: time.Now()}
 	m.book = order.New[string](order.Limits{Line: 6, Book: 14, Window: 3}, keys > 0)
 	for i := range n {
-		d := &delivery{id: fmt.Sprintf("d%d", i), event: uint64(i + 1)} //nolint:gosec // small
+		d := &delivery{id: fmt.Sprintf("d%d", i), event: uint64(i + 1)}
 		if keys > 0 {
-			d.key = fmt.Sprint(m.r.IntN(keys))
+			d.key = strconv.Itoa(m.r.IntN(keys))
 		}
 		if m.r.IntN(3) == 0 {
 			d.place = []place{parked, resting, due}[m.r.IntN(3)] // from before the book was made
@@ -231,7 +232,7 @@ func (m *model) finished() bool {
 func TestOnlyTheFirstOfALineGetsTheTurn(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(400) {
-		m := newModel(t, seed, int(seed%5), 20+int(seed%60)) //nolint:gosec // small
+		m := newModel(t, seed, int(seed%5), 20+int(seed%60))
 		steps := 0
 		for ; !m.finished(); steps++ {
 			m.step()
@@ -274,7 +275,7 @@ func TestLinesAreDividedAnew(t *testing.T) {
 	b.BeginScan()
 	b.EndScan(true)
 	for i, key := range []string{"a", "b", "a"} {
-		b.Note(order.Entry[string]{ID: fmt.Sprint(i), Event: uint64(i), Key: key, State: order.Waiting, Job: fmt.Sprint(i)}) //nolint:gosec // small
+		b.Note(order.Entry[string]{ID: strconv.Itoa(i), Event: uint64(i), Key: key, State: order.Waiting, Job: strconv.Itoa(i)}) //nolint:gosec // small
 	}
 	run := func() []string {
 		var m order.Moves[string]
