@@ -123,8 +123,8 @@ func (b *Book[J]) Dry() bool {
 	if b.cut != endless && len(b.byID) <= b.limits.Book/4 {
 		return true
 	}
-	for _, l := range b.lines {
-		if l.cut != endless && len(l.entries) <= b.limits.Line/4 {
+	for l := range b.short {
+		if len(l.entries) <= b.limits.Line/4 {
 			return true
 		}
 	}
@@ -136,9 +136,10 @@ func (b *Book[J]) Dry() bool {
 func (b *Book[J]) BeginScan() {
 	b.scan = &scan{touched: map[string]struct{}{}, found: map[string]struct{}{}}
 	b.cut = endless
-	for _, l := range b.lines {
+	for l := range b.short {
 		l.cut = endless
 	}
+	clear(b.short)
 }
 
 // Scanning says whether a scan is under way.

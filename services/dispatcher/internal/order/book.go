@@ -83,6 +83,8 @@ type Book[J any] struct {
 	// cut is the first event that something may be missing from: all deliveries of earlier events that
 	// have not ended are known.
 	cut uint64
+	// short are the lines that something may be missing from.
+	short map[*line[J]]struct{}
 	// scan is the run that reads the streams, nil if none does.
 	scan *scan
 	// changed are the lines to look at; gated those whose first one waits for the horizon or a scan; far says
@@ -111,7 +113,7 @@ type scan struct {
 func New[J any](limits Limits, keyed bool) *Book[J] {
 	return &Book[J]{
 		limits: limits, keyed: keyed, lines: map[string]*line[J]{}, byID: map[string]*Entry[J]{},
-		changed: map[*line[J]]struct{}{}, gated: map[*line[J]]struct{}{},
+		changed: map[*line[J]]struct{}{}, gated: map[*line[J]]struct{}{}, short: map[*line[J]]struct{}{},
 	}
 }
 
@@ -130,6 +132,7 @@ func (b *Book[J]) SetKeyed(keyed bool) {
 	b.lines = map[string]*line[J]{}
 	clear(b.changed)
 	clear(b.gated)
+	clear(b.short)
 	for _, e := range b.byID {
 		l := b.line(e)
 		l.insert(e)
@@ -246,6 +249,7 @@ func (b *Book[J]) drop(l *line[J]) {
 		l.entries = slices.Delete(l.entries, i, i+1)
 		delete(b.byID, e.ID)
 		l.cut = min(l.cut, e.Event)
+		b.short[l] = struct{}{}
 		return
 	}
 }
@@ -310,13 +314,5 @@ func (b *Book[J]) Size() int { return len(b.byID) }
 
 // Empty says that nothing is known to have not ended, and that nothing is missing.
 func (b *Book[J]) Empty() bool {
-	if len(b.byID) > 0 || b.scan != nil || b.cut != endless {
-		return false
-	}
-	for _, l := range b.lines {
-		if l.cut != endless {
-			return false
-		}
-	}
-	return true
+	return len(b.byID) == 0 && b.scan == nil && b.cut == endless && len(b.short) == 0
 }

@@ -250,7 +250,7 @@ func (c *chores) come(place uint64) bool {
 		c.trouble("consumer not asked", err)
 		return false
 	}
-	c.floor = info.AckFloor
+	c.floor = floorOf(info)
 	return o.come.All(place, c.floor)
 }
 
@@ -262,7 +262,11 @@ func (c *chores) check(now time.Time) {
 	o.mu.Lock()
 	for id, b := range o.books {
 		w := o.s.p.deps.Registry.Webhook(id)
-		if w == nil || !w.Ordered() || o.s.p.deps.Deliveries.Layout().Home(b.webhook) != o.s.id {
+		if w == nil {
+			delete(o.books, id) // whoever deleted it sees to what waits
+			continue
+		}
+		if !w.Ordered() || o.s.p.deps.Deliveries.Layout().Home(b.webhook) != o.s.id {
 			delete(o.books, id)
 			c.dissolve = append(c.dissolve, b)
 			continue

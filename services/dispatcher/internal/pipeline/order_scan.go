@@ -6,6 +6,7 @@ import (
 
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 
+	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/services/dispatcher/internal/order"
 )
@@ -19,11 +20,20 @@ func (c *chores) settledBefore() bool {
 		return false
 	}
 	due, err := c.due.Info(c.o.s.ctx)
-	if err != nil || due.AckFloor < c.taken.due {
+	if err != nil || floorOf(due) < c.taken.due {
 		return false
 	}
 	c.taken = nil
 	return true
+}
+
+// floorOf is up to where everything is acknowledged. A consumer with a filter passes what it does not want, and its
+// floor stays behind until something else is acknowledged.
+func floorOf(info stream.ConsumerInfo) uint64 {
+	if info.AckPending == 0 {
+		return max(info.AckFloor, info.Delivered)
+	}
+	return info.AckFloor
 }
 
 // scan reads the streams for a webhook that asks for it, one at a time.
