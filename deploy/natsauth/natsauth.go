@@ -186,6 +186,7 @@ func Users(size Size) []User {
 		consume("dispatcher", "DELIVERIES_", "RETRIES_").remake("dispatcher", "DELIVERIES_", "RETRIES_").
 		write("shards").purge("KV_shards").
 		may("deliveries.>", "retries.>", "journal.>", "deadletters.>"). // of the first, what is on another shard's stream
+		may("due.>", "anchors.>").                                      // it releases what has the turn in a line
 		remove("DELIVERIES_", "RETRIES_", "DEADLETTERS")                // of the first, what it acknowledged and a full disk kept
 	scheduler := service("scheduler", size).
 		ensure("EVENTS", "RETRIES_", "JOURNAL").

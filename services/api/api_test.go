@@ -213,6 +213,7 @@ func TestEveryRuleOfAWebhookIsNamedWithItsField(t *testing.T) {
 		"our own header":      {func(q *postriderv1.CreateWebhookRequest) { q.Webhook.Headers = map[string]string{"Webhook-Id": "1"} }, "webhook.headers"},
 		"a long timeout":      {func(q *postriderv1.CreateWebhookRequest) { q.Webhook.AttemptTimeout = durationpb.New(time.Minute) }, "webhook.attempt_timeout"},
 		"too many in flight":  {func(q *postriderv1.CreateWebhookRequest) { q.Webhook.MaxInFlight = 5000 }, "webhook.max_in_flight"},
+		"an unknown ordering": {func(q *postriderv1.CreateWebhookRequest) { q.Webhook.Ordering = "fifo" }, "webhook.ordering"},
 		"a negative rate":     {func(q *postriderv1.CreateWebhookRequest) { rate := -1.0; q.Webhook.RateLimit = &rate }, "webhook.rate_limit"},
 		"a bad secret":        {func(q *postriderv1.CreateWebhookRequest) { q.Secret = "whsec_!!" }, "secret"},
 		"a public key": {func(q *postriderv1.CreateWebhookRequest) {

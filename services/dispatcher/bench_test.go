@@ -51,3 +51,44 @@ func BenchmarkDispatch(b *testing.B) {
 	b.ReportMetric(float64(len(w.scheduler.records(parkedKind))), "parked")
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
 }
+
+// BenchmarkStrictLine drains one line: a webhook whose deliveries are attempted one after the other. What is
+// in EVENTS is routed, as it would be after a stop of the dispatchers.
+func BenchmarkStrictLine(b *testing.B) {
+	w := newWorld(b)
+	receiver := newLineReceiver(b)
+	hook := w.webhook(b, receiver.URL, ordered("strict"))
+	w.route(b, 1, hook)
+	w.accept(b, 0, b.N)
+	require.Eventually(b, func() bool {
+		floor, _, err := w.events.Of(postriderAccount(w)).Routed(b.Context())
+		return err == nil && floor >= uint64(b.N)
+	}, time.Hour, 10*time.Millisecond)
+	b.ReportAllocs()
+	b.ResetTimer()
+	_, stop := w.dispatch(b, testConfig())
+	receiver.await(b, b.N)
+	b.StopTimer()
+	stop()
+	receiver.inOrder(b)
+	b.ReportMetric(float64(len(w.scheduler.records(parkedKind))), "parked")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
+}
+
+// BenchmarkOrderedLatency is the time from the acceptance of an event to its arrival, one event after another, at
+// a webhook that wants its deliveries in order and at one that does not.
+func BenchmarkOrderedLatency(b *testing.B) {
+	for _, how := range []string{"none", "strict"} {
+		b.Run(how, func(b *testing.B) {
+			w := newWorld(b)
+			receiver := newLineReceiver(b)
+			hook := w.webhook(b, receiver.URL, ordered(how))
+			w.route(b, 1, hook)
+			w.dispatch(b, testConfig())
+			for i := range b.N {
+				w.accept(b, i, 1)
+				receiver.await(b, i+1)
+			}
+		})
+	}
+}

@@ -120,7 +120,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	maker := attempt.New(client, tracer, process.Version())
 	s.pipeline = pipeline.New(cfg.Pipeline, pipeline.Deps{
 		Mirror: s.mirror, Registry: s.registry, Maker: maker, Payloads: payload.New(deps.Events, int(cfg.PayloadCache)),
-		Settler: s.settler, Deliveries: deps.Deliveries, Retries: deps.Retries, Journal: deps.Journal,
+		Settler: s.settler, Deliveries: deps.Deliveries, Retries: deps.Retries, Events: deps.Events, Journal: deps.Journal,
 		Disabler: deps.Disabler, Reporter: deps.Reporter, EventsMaxAge: deps.Events.MaxAge(), Meters: counts, Gauges: gauges, Logger: deps.Logger,
 	})
 	s.api = grpcapi.New(grpcapi.Deps{
@@ -144,6 +144,7 @@ func (s *Service) gauges() meters.Gauges {
 		AllShards:      func() int64 { return int64(s.deps.Deliveries.Layout().Streams) },
 		Lanes:          s.pipeline.Lanes,
 		Webhooks:       func() int64 { return int64(s.registry.Size()) },
+		Lines:          s.pipeline.Lines,
 		ConnectsOpened: s.client.Dialled,
 		ConnectsReused: s.client.Reused,
 	}

@@ -45,7 +45,7 @@ func TestTheMetricsTellWhatHappenedAndNobodysName(t *testing.T) {
 		`postrider_ssrf_blocked_total 1`,
 		`postrider_dispatcher_handovers_total{by="scheduler"} 2`,
 		`postrider_dispatcher_shards 2`, `postrider_dispatcher_unsettled 0`, `postrider_dispatcher_storing 0`,
-		`postrider_delivery_inflight 0`, `postrider_circuit_webhooks{state="open"} 0`, `postrider_streams_shards 2`, `postrider_dispatcher_webhooks 3`,
+		`postrider_delivery_inflight 0`, `postrider_circuit_webhooks{state="open"} 0`, `postrider_ordering_lines{blocked="true"} 0`, `postrider_streams_shards 2`, `postrider_dispatcher_webhooks 3`,
 		`# TYPE postrider_dispatcher_connections_total counter`,
 	} {
 		require.Contains(t, text, line+"\n")

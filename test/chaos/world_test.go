@@ -29,12 +29,14 @@ type hookPlan struct {
 	schedule *postriderv1.RetrySchedule
 	timeout  time.Duration // of an attempt; 0 for the default
 	mood     mood
+	ordering string // "" for none
 }
 
 // eventPlan is a kind of event to be published.
 type eventPlan struct {
 	account   int
 	eventType string
+	key       string // its ordering key
 }
 
 // world is a deployment with accounts and webhooks, and the drill's ledger about it. Events are
@@ -91,7 +93,7 @@ func newWorld(t *testing.T, c *cluster.Cluster, accounts int, hooks []hookPlan, 
 	}
 	webhooks := postriderv1.NewWebhookServiceClient(manage)
 	for i, h := range hooks {
-		hook := &postriderv1.Webhook{Url: w.receiver.url(i), EventTypes: h.patterns, RetrySchedule: h.schedule}
+		hook := &postriderv1.Webhook{Url: w.receiver.url(i), EventTypes: h.patterns, RetrySchedule: h.schedule, Ordering: h.ordering}
 		if h.mood.misbehave != nil {
 			hook.Url = w.receiver.apart(t, i)
 		}
@@ -143,9 +145,10 @@ func (w *world) data(number int) []byte {
 
 // request is the publish of an event: the same for every try.
 func (w *world) request(number int) *postriderv1.PublishEventRequest {
+	e := w.plan(number)
 	return &postriderv1.PublishEventRequest{
 		IdempotencyKey: fmt.Sprintf("event-%d", number),
-		Event:          &postriderv1.EventInput{Type: w.plan(number).eventType, Data: w.data(number)},
+		Event:          &postriderv1.EventInput{Type: e.eventType, OrderingKey: e.key, Data: w.data(number)},
 	}
 }
 

@@ -167,6 +167,11 @@ func (s *Streams) Consumer(ctx context.Context, shard int) (*stream.Consumer, er
 	})
 }
 
+// Last is the sequence of the newest delivery of a shard, as the stream's leader says.
+func (s *Streams) Last(ctx context.Context, shard int) (uint64, error) {
+	return s.c.LastSequence(ctx, name(shard))
+}
+
 // Backlog is how much waits for a dispatcher on all shards together.
 type Backlog struct {
 	// Waiting is how many deliveries no dispatcher has taken.

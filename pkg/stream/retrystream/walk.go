@@ -2,6 +2,7 @@ package retrystream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -70,6 +71,47 @@ func walk(ctx context.Context, c *stream.Client, shard int, from uint64, fn func
 		}
 		return fn(s)
 	})
+}
+
+// ScanAll gives what a shard holds of a webhook to fn: its records, and its due deliveries, those in a
+// dispatcher's hands too. What is there while it runs, and is not made or taken by the caller, is given once
+// at least, also if it moves within the stream: a record that is replaced or released goes to the stream's
+// end. It stops at fn's first error and returns it.
+func (s *Streams) ScanAll(ctx context.Context, shard int, account postrider.AccountID, webhook postrider.WebhookID, fn func(Standing) error) error {
+	if account == "" || webhook == "" {
+		return errors.New("scan what waits: account and webhook are required")
+	}
+	give := func(due bool) func(*stream.Stored) error {
+		return func(m *stream.Stored) error {
+			r, err := decode(shard, m)
+			if err != nil {
+				return err
+			}
+			return fn(Standing{Sequence: m.Sequence, Due: due, Retry: r.Retry})
+		}
+	}
+	records := recordPrefix(shard) + string(account) + "." + string(webhook) + ".*"
+	for from := uint64(1); ; {
+		last, err := s.c.LastSequence(ctx, name(shard))
+		if err != nil {
+			return err
+		}
+		found := 0
+		err = s.c.Scan(ctx, name(shard), stream.Scan{Filter: records, From: from}, func(m *stream.Stored) error {
+			found++
+			return give(false)(m)
+		})
+		if err != nil {
+			return err
+		}
+		if found == 0 {
+			break // whatever was replaced since its old place was read would have been met now
+		}
+		from = last + 1
+	}
+	// After the records: what was released before it was read stands here.
+	due := duePrefix(shard) + string(account) + "." + string(webhook)
+	return s.c.Scan(ctx, name(shard), stream.Scan{Filter: due}, give(true))
 }
 
 // Counts is what a shard holds of one account.

@@ -32,6 +32,18 @@ func TestHowAWebhookIsIsShownAsFarAsItIsKnown(t *testing.T) {
 		"in an account with limits": {&postriderv1.WebhookHealth{BreakerState: 1, Account: &postriderv1.AccountUse{InFlight: 5, Queued: 9, MaxInFlight: 6, RateLimit: 40}}, nil, []string{
 			"All of the account", "5 of 6 attempts at once", "at most 40 a second", "9 wait for the account",
 		}},
+		"whose lines move": {&postriderv1.WebhookHealth{BreakerState: 1, Ordering: &postriderv1.OrderingHealth{Lines: 3, Waiting: 12}}, nil, []string{
+			"Deliveries in order", "0 of 3 lines held up", "Every line moves.", "12 deliveries have not ended",
+		}},
+		"whose lines are read": {&postriderv1.WebhookHealth{BreakerState: 1, Ordering: &postriderv1.OrderingHealth{Settling: true}}, nil, []string{"is being read"}},
+		"with a line that is held up": {&postriderv1.WebhookHealth{BreakerState: 1, Ordering: &postriderv1.OrderingHealth{
+			Lines: 4, BlockedLines: 2, Waiting: 900, More: true, Blocked: []*postriderv1.BlockedLine{
+				{OrderingKey: "order-7", DeliveryId: "dlv_HEAD", Reason: "timeout", Since: at(-time.Minute), NextAttemptTime: at(time.Minute), Behind: 41},
+				{DeliveryId: "dlv_HELD", Reason: "paused", Since: at(-time.Minute), Behind: 7, More: true},
+			},
+		}}, nil, []string{
+			"2 of 4 lines held up", "at least 900 deliveries", "order-7", "deliveries/dlv_HEAD", opened, later, ">41<", "when the webhook is active", "at least 7",
+		}},
 		"asked to pause": {&postriderv1.WebhookHealth{BreakerState: 1, PauseTime: at(time.Minute)}, nil, []string{"asked for a pause until", later}},
 	} {
 		t.Run(name, func(t *testing.T) {

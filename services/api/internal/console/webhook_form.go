@@ -93,7 +93,7 @@ func (f *webhookForm) Patterns() field {
 
 // More are the fields that have good defaults.
 func (f *webhookForm) More() []field {
-	fields := []field{f.text("filter"), f.area("headers", 3), f.number("attempt_timeout", "1"), f.number("max_in_flight", "1"), f.number("rate_limit", "0.1")}
+	fields := []field{f.text("filter"), f.area("headers", 3), f.number("attempt_timeout", "1"), f.number("max_in_flight", "1"), f.number("rate_limit", "0.1"), f.choose("ordering", f.named("none", "strict", "key")...)}
 	if f.OneEvent() {
 		fields = append([]field{f.text("display_name"), f.choose("query_style", f.named("brackets", "dots", "json")...)}, fields...)
 	}
@@ -126,7 +126,7 @@ func (f *webhookForm) Scheme() *field {
 
 // paths are the fields of a webhook that the form changes.
 func (f *webhookForm) paths() []string {
-	paths := []string{"display_name", "url", "filter", "headers", "attempt_timeout", "max_in_flight", "rate_limit", "retry_schedule"}
+	paths := []string{"display_name", "url", "filter", "headers", "attempt_timeout", "max_in_flight", "rate_limit", "ordering", "retry_schedule"}
 	if f.Profile != "labelst" {
 		paths = append(paths, "event_types")
 	}
@@ -179,6 +179,7 @@ func (f *webhookForm) fill(w *postriderv1.Webhook) {
 	if w.RateLimit != nil {
 		v.Set("rate_limit", strconv.FormatFloat(w.GetRateLimit(), 'g', -1, 64))
 	}
+	v.Set("ordering", w.GetOrdering())
 	f.fillSchedule(w.GetRetrySchedule())
 	v.Set("query_style", w.GetOptions().GetQueryStyle())
 	v.Set("cloudevents_mode", w.GetOptions().GetCloudeventsMode())
@@ -193,7 +194,7 @@ func (f *webhookForm) fill(w *postriderv1.Webhook) {
 func (f *webhookForm) webhook() (*postriderv1.Webhook, map[string]string) {
 	errs := make(map[string]string)
 	get := func(name string) string { return strings.TrimSpace(f.values.Get(name)) }
-	w := &postriderv1.Webhook{Profile: f.Profile, DisplayName: get("display_name"), Url: get("url"), Filter: get("filter")}
+	w := &postriderv1.Webhook{Profile: f.Profile, DisplayName: get("display_name"), Url: get("url"), Filter: get("filter"), Ordering: get("ordering")}
 	switch {
 	case f.OneEvent():
 		w.EventTypes, w.Method = []string{get("event")}, get("method")

@@ -2,6 +2,7 @@ package manage
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +31,11 @@ const (
 	maxInFlight           = 1024
 	defaultInFlight       = 64
 	minRate, maxRate      = 0.1, 10_000.0
+	defaultOrdering       = "none"
 )
+
+// orderings are what a webhook's ordering may be.
+var orderings = []string{defaultOrdering, "strict", "key"}
 
 // normalize fills in defaults, writes the URL in its one form, and reports every rule that the
 // webhook breaks.
@@ -42,6 +47,7 @@ func (s *Server) normalize(w *postriderv1.Webhook, prof profile.Profile, acc *po
 	if w.GetMaxInFlight() == 0 {
 		w.MaxInFlight = defaultInFlight
 	}
+	w.Ordering = orDefault(w.GetOrdering(), defaultOrdering)
 	if w.GetProfile() == everyEventProfile && len(w.GetEventTypes()) == 0 {
 		w.EventTypes = []string{"*"} // its webhooks take every event; the profile refuses a choice
 	}
@@ -102,6 +108,7 @@ func checkLimits(w *postriderv1.Webhook) []fault.Violation {
 	if w.RateLimit != nil {
 		v.check(w.GetRateLimit() >= minRate && w.GetRateLimit() <= maxRate, "webhook.rate_limit", "must be from 0.1 to 10000 a second")
 	}
+	v.check(slices.Contains(orderings, w.GetOrdering()), "webhook.ordering", "must be one of "+joined(orderings))
 	if d := w.GetDisableFailingAfter(); d != nil {
 		v.check(checkFailingLimit(d.AsDuration(), false), "webhook.disable_failing_after", failingLimitRule)
 	}

@@ -20,7 +20,7 @@ import (
 // webhookFields are those that the owner sets; profile is fixed at creation.
 var webhookFields = []string{
 	"display_name", "url", "method", "event_types", "filter", "scopes", "headers", "attempt_timeout", "retry_schedule",
-	"max_in_flight", "rate_limit", "trace_context", "annotations", "options", "disable_failing_after",
+	"max_in_flight", "rate_limit", "trace_context", "annotations", "options", "disable_failing_after", "ordering",
 }
 
 // Reasons of a webhook's state.

@@ -12,6 +12,7 @@ import (
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/services/dispatcher/internal/breaker"
 	"github.com/postrider/postrider/services/dispatcher/internal/lane"
+	"github.com/postrider/postrider/services/dispatcher/internal/order"
 	"github.com/postrider/postrider/services/dispatcher/internal/quota"
 	"github.com/postrider/postrider/services/dispatcher/internal/registry"
 )
@@ -20,6 +21,7 @@ import (
 type lanes interface {
 	Lane(w *registry.Webhook, shard int, now time.Time) (lane.View, bool)
 	Account(account string, now time.Time) (quota.View, bool)
+	Ordering(webhook string, shard int) (order.View, bool)
 }
 
 // GetWebhookHealth tells how attempts pass to a webhook now. It does not wait for a configuration
@@ -30,7 +32,8 @@ func (s *Server) GetWebhookHealth(_ context.Context, req *dispatcherv1.GetWebhoo
 		return nil, errNoWebhook
 	}
 	now := time.Now()
-	v, held := s.deps.Lanes.Lane(w, s.deps.Layout().Home(postrider.WebhookID(req.GetWebhookId())), now)
+	home := s.deps.Layout().Home(postrider.WebhookID(req.GetWebhookId()))
+	v, held := s.deps.Lanes.Lane(w, home, now)
 	if !held {
 		return &dispatcherv1.GetWebhookHealthResponse{}, nil
 	}
@@ -41,7 +44,24 @@ func (s *Server) GetWebhookHealth(_ context.Context, req *dispatcherv1.GetWebhoo
 			MaxInFlight: int32(use.MaxInFlight), RateLimit: use.Rate, //nolint:gosec // bounded by configuration
 		}
 	}
+	if lines, ordered := s.deps.Lanes.Ordering(req.GetWebhookId(), home); ordered {
+		health.Ordering = shownOrdering(&lines)
+	}
 	return &dispatcherv1.GetWebhookHealthResponse{Health: health}, nil
+}
+
+func shownOrdering(v *order.View) *postriderv1.OrderingHealth {
+	out := &postriderv1.OrderingHealth{
+		Settling: v.Settling, Lines: int32(v.Lines), BlockedLines: int32(v.Blocked), //nolint:gosec // bounded by configuration
+		Waiting: int64(v.Waiting), More: v.More,
+	}
+	for _, h := range v.Heads {
+		out.Blocked = append(out.Blocked, &postriderv1.BlockedLine{
+			OrderingKey: h.Key, DeliveryId: h.Delivery, EventId: h.Event, Since: shownTime(h.Since), NextAttemptTime: shownTime(h.Due),
+			Reason: h.Reason, Behind: int64(h.Behind), More: h.More,
+		})
+	}
+	return out
 }
 
 func shownHealth(v *lane.View) *postriderv1.WebhookHealth {

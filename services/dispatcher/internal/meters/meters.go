@@ -63,6 +63,7 @@ type Gauges struct {
 	AllShards      func() int64
 	Lanes          func() map[breaker.State]int64
 	Webhooks       func() int64
+	Lines          func() (blocked, all int64)
 	ConnectsOpened func() int64
 	ConnectsReused func() int64
 }
@@ -125,10 +126,12 @@ func Observe(m metric.Meter, g Gauges) (stop func() error, err error) {
 	gauge("postrider.dispatcher.webhooks", "Webhooks known.", g.Webhooks)
 	circuits, err1 := m.Int64ObservableGauge("postrider.circuit.webhooks",
 		metric.WithDescription("Webhooks that have a lane here, by the state of their breaker."))
+	lines, err3 := m.Int64ObservableGauge("postrider.ordering.lines",
+		metric.WithDescription("Lines of ordered webhooks that have deliveries which have not ended, by whether the first one waits for a time of its own."))
 	connections, err2 := m.Int64ObservableCounter("postrider.dispatcher.connections",
 		metric.WithDescription("Exchanges with receivers by whether they went over a connection that was open; those over new ones are the connections opened."))
-	errs = append(errs, err1, err2)
-	observed = append(observed, circuits, connections)
+	errs = append(errs, err1, err2, err3)
+	observed = append(observed, circuits, connections, lines)
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("make the dispatcher's gauges: %w", err)
 	}
@@ -139,6 +142,9 @@ func Observe(m metric.Meter, g Gauges) (stop func() error, err error) {
 		for state, n := range g.Lanes() {
 			o.ObserveInt64(circuits, n, metric.WithAttributes(attribute.String("state", state.String())))
 		}
+		blocked, all := g.Lines()
+		o.ObserveInt64(lines, blocked, metric.WithAttributes(attribute.Bool("blocked", true)))
+		o.ObserveInt64(lines, all-blocked, metric.WithAttributes(attribute.Bool("blocked", false)))
 		o.ObserveInt64(connections, g.ConnectsOpened(), metric.WithAttributes(attribute.Bool("reused", false)))
 		o.ObserveInt64(connections, g.ConnectsReused(), metric.WithAttributes(attribute.Bool("reused", true)))
 		return nil

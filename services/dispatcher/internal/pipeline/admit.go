@@ -49,6 +49,12 @@ func (s *shard) handle(source evidence.Source, m *stream.Msg) {
 	if j == nil {
 		return
 	}
+	s.take(j)
+	s.orders.met(j)
+}
+
+// take does what handle is for with a message that was read.
+func (s *shard) take(j *job) {
 	past := s.past(j)
 	if s.settledBefore(j, past) {
 		return
@@ -60,6 +66,7 @@ func (s *shard) handle(source evidence.Source, m *stream.Msg) {
 	j.begin(s.p.ctx)
 	if left := s.left(j, past); left != nil {
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundLeft)
+		s.orders.noteLeft(j)
 		s.finish(j, left)
 		return
 	}
@@ -123,8 +130,10 @@ func (s *shard) settledBefore(j *job, past evidence.Past) bool {
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundSettled)
 	case j.source == evidence.Due && s.memory.Delivered(j.delivery.GetId()):
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundDelivered)
+		s.orders.ended(j)
 	case past.Ended:
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundDelivered)
+		s.orders.ended(j)
 	default:
 		return false
 	}
@@ -162,14 +171,33 @@ func (s *shard) left(j *job, past evidence.Past) *evidence.Left {
 	return s.memory.Left(j.source, j.msg.Sequence(), time.Now())
 }
 
-// admit asks the webhook's configuration, its account's limits and then its lane what becomes of the
-// delivery. The account's come first: what they park has not touched the lane's.
+// admit asks the webhook's configuration, its line if it is ordered, its account's limits and then its lane
+// what becomes of the delivery. The account's come before the lane's: what they park has not touched those.
 func (s *shard) admit(j *job) {
+	w, cancelled := s.p.deps.Registry.Find(j.delivery.GetWebhookId(), j.delivery.GetId(), registry.EventMark(j.delivery))
+	ordered := w != nil && w.Ordered() && s.orders.note(j, w)
+	if settle := s.obstacle(j, w, cancelled); settle != nil {
+		settle()
+		return
+	}
+	if ordered {
+		s.orders.turn(j)
+		return
+	}
+	s.enterLane(j, w)
+}
+
+// offer goes on with a delivery that has the turn in its line. It may have waited for it.
+func (s *shard) offer(j *job) {
 	w, cancelled := s.p.deps.Registry.Find(j.delivery.GetWebhookId(), j.delivery.GetId(), registry.EventMark(j.delivery))
 	if settle := s.obstacle(j, w, cancelled); settle != nil {
 		settle()
 		return
 	}
+	s.enterLane(j, w)
+}
+
+func (s *shard) enterLane(j *job, w *registry.Webhook) {
 	now := time.Now()
 	if !s.enterQuota(j, now) {
 		return

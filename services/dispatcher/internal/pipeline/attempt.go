@@ -52,6 +52,7 @@ func (s *shard) attempt(j *job) {
 	if stale {
 		s.release(j)
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundSuperseded)
+		j.stale = true
 		s.settled(j)
 		return
 	}
@@ -155,6 +156,9 @@ func (s *shard) try(j *job, w *registry.Webhook) (done bool) {
 		return true
 	}
 	s.judged(j, result)
+	if result.Outcome == postrider.Succeeded {
+		s.orders.succeeded(j)
+	}
 	s.saw(j, result)
 	s.conclude(j, in, result)
 	return true

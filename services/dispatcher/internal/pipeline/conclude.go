@@ -35,6 +35,10 @@ func (s *shard) settle(j *job, st settle.Settlement) {
 	if j.span != nil {
 		st.Trace = j.span.SpanContext()
 	}
+	if j.ordered.Load() {
+		j.rest = st.Retry
+		st.Placed = func(sequence uint64) { j.placed = sequence }
+	}
 	st.Done = func() { s.settled(j) }
 	s.p.deps.Settler.Settle(st)
 }
@@ -47,8 +51,16 @@ func (s *shard) settled(j *job) {
 	} else {
 		s.memory.Settle(j.source, j.msg.Sequence(), j.delivery.GetId())
 	}
+	// A line learns of it before another message of the delivery can be taken in, and moves on when it is stored.
+	ordered := j.ordered.Load()
+	if ordered {
+		s.orders.settled(j)
+	}
 	s.ack(j.msg)
 	s.leave(j)
+	if !ordered && j.ordered.Load() {
+		s.orders.settledLate(j)
+	}
 }
 
 // conclude settles a delivery after an attempt.

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -41,6 +42,14 @@ type job struct {
 	// holds it.
 	span  trace.Span
 	trace context.Context //nolint:containedctx // a job goes from queue to queue
+	// ordered says that it has a place in a line. The rest is its line's: waits and since while it waits for its
+	// turn; rest, placed and stale say what it left.
+	ordered atomic.Bool
+	waits   bool
+	stale   bool
+	since   time.Time
+	rest    *recordv1.Retry
+	placed  uint64
 	// task is what a worker does with it, in place of an attempt.
 	task func(*job)
 

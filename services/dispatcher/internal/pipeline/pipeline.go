@@ -26,6 +26,7 @@ import (
 	"github.com/postrider/postrider/services/dispatcher/internal/health"
 	"github.com/postrider/postrider/services/dispatcher/internal/lane"
 	"github.com/postrider/postrider/services/dispatcher/internal/meters"
+	"github.com/postrider/postrider/services/dispatcher/internal/order"
 	"github.com/postrider/postrider/services/dispatcher/internal/payload"
 	"github.com/postrider/postrider/services/dispatcher/internal/quota"
 	"github.com/postrider/postrider/services/dispatcher/internal/registry"
@@ -50,6 +51,8 @@ type Config struct {
 	HoldMax time.Duration `conf:"hold-max" help:"how long a delivery is held for a paused or disabled webhook before it is a dead letter"`
 	// ReportEvery is how often it is told that a webhook goes on to fail. Default 5 min.
 	ReportEvery time.Duration `conf:"report-every" help:"how often the api service is told that a webhook goes on to fail"`
+	// Ordering bounds what is known of an ordered webhook's lines.
+	Ordering order.Limits `conf:"-"`
 	// Breaker is the policy of the webhooks' breakers.
 	Breaker breaker.Config `conf:"breaker"`
 }
@@ -59,7 +62,7 @@ func Default() Config {
 	return Config{
 		Slots: 1024, RetrySlots: 512, MaxUnsettled: 1024, InitialConcurrency: 8,
 		ParkAfter: time.Second, SlowAfter: 250 * time.Millisecond, HoldMax: 7 * 24 * time.Hour,
-		ReportEvery: 5 * time.Minute, Breaker: breaker.Default(),
+		ReportEvery: 5 * time.Minute, Ordering: order.Default(), Breaker: breaker.Default(),
 	}
 }
 
@@ -88,11 +91,16 @@ type deliveries interface {
 	Consumer(ctx context.Context, shard int) (*stream.Consumer, error)
 	Forward(ctx context.Context, d *recordv1.Delivery, from int, sequence uint64, done func(error)) error
 	Layout() postrider.Layout
+	Last(ctx context.Context, shard int) (uint64, error)
 }
 
-// retries gives the consumers of what is due, and tells whether a record of a delivery stands.
+// retries gives the consumers of what is due, tells which records stand, and releases those whose turn in a
+// line comes.
 type retries interface {
 	Due(ctx context.Context, shard int) (*stream.Consumer, error)
+	GetAll(ctx context.Context, shard int, sequences []uint64) ([]*retrystream.Record, error)
+	Release(ctx context.Context, r retrystream.Record, done func(error)) error
+	ScanAll(ctx context.Context, shard int, account postrider.AccountID, webhook postrider.WebhookID, fn func(retrystream.Standing) error) error
 	Last(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID) (*retrystream.Record, error)
 }
 
@@ -116,6 +124,7 @@ type Deps struct {
 	Settler    *settle.Settler
 	Deliveries deliveries
 	Retries    retries
+	Events     routed
 	Journal    journalTail
 	Disabler   Disabler
 	Reporter   health.Reporter // nil: nobody is told how attempts end
@@ -229,6 +238,25 @@ func (p *Pipeline) Lane(w *registry.Webhook, shardID int, now time.Time) (v lane
 		return v, false
 	}
 	return found.lanes.view(w, now), true
+}
+
+// Ordering shows the lines of a webhook; false if its shard is not held here or it has none.
+func (p *Pipeline) Ordering(webhook string, shardID int) (v order.View, ok bool) {
+	p.each(func(s *shard) {
+		if s.id == shardID && s.ctx.Err() == nil {
+			v, ok = s.orders.view(webhook)
+		}
+	})
+	return v, ok
+}
+
+// Lines is how many lines of ordered webhooks there are, and how many of them are blocked.
+func (p *Pipeline) Lines() (blocked, lines int64) {
+	p.each(func(s *shard) {
+		b, n := s.orders.count()
+		blocked, lines = blocked+int64(b), lines+int64(n)
+	})
+	return blocked, lines
 }
 
 // Account shows an account's own limits over all shards that are held here, and what is used of them;

@@ -42,6 +42,7 @@ type shard struct {
 	ctx    context.Context //nolint:containedctx // the shard's own lifetime: its lease
 	memory *evidence.Memory
 	lanes  laneSet
+	orders orders
 	health *health.Watch
 
 	mu        sync.Mutex
@@ -60,6 +61,7 @@ func (p *Pipeline) RunShard(ctx context.Context, id int) {
 	defer func() { p.memories.Put(id, s.memory, time.Now()) }()
 	s.room.L = &s.mu
 	s.lanes.init(s)
+	s.orders.init(s)
 	s.health = p.health.Open()
 	defer s.health.Close()
 	log := p.deps.Logger.With(slog.Int("shard", id))
@@ -116,7 +118,11 @@ func (s *shard) work() {
 	})
 	chores.Go(func() { s.lanes.run(ended) })
 	chores.Go(func() { s.beat(ended) })
+	pulls.Go(s.orders.run)
 	pulls.Wait() // They end with the lease.
+	for _, j := range s.orders.drain() {
+		s.giveBack(j)
+	}
 	for _, j := range s.lanes.drain() {
 		s.giveBack(j)
 	}

@@ -97,6 +97,34 @@ func (w *Webhook) MaxInFlight() int {
 	return w.opts.DefaultMaxInFlight
 }
 
+// Orderings of a webhook's deliveries.
+const (
+	OrderingStrict = "strict"
+	OrderingKey    = "key"
+)
+
+// Ordered says that the webhook has lines.
+func (w *Webhook) Ordered() bool {
+	o := w.Config.GetOrdering()
+	return o == OrderingStrict || o == OrderingKey
+}
+
+// Keyed says that each ordering key has a line of its own.
+func (w *Webhook) Keyed() bool { return w.Config.GetOrdering() == OrderingKey }
+
+// Line says whether a delivery to the webhook has a place in a line, and whether that is one of its ordering
+// key alone. What is replayed or was redriven comes so much later that it has none. An ordering that this
+// version does not know is none.
+func (w *Webhook) Line(d *recordv1.Delivery) (keyed, ordered bool) {
+	switch w.Config.GetOrdering() {
+	case OrderingStrict:
+		return false, d.GetReplayId() == "" && d.GetProgress().GetSeries() == 0
+	case OrderingKey:
+		return true, d.GetOrderingKey() != "" && d.GetReplayId() == "" && d.GetProgress().GetSeries() == 0
+	}
+	return false, false
+}
+
 // RateLimit is the most attempts a second, 0 for no limit: the owner's, or what the receiver
 // allowed in its handshake if that is less.
 func (w *Webhook) RateLimit() float64 {

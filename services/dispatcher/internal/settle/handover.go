@@ -87,21 +87,31 @@ func (s *Settler) store(batch []*pending) {
 		}
 	}
 	for _, p := range left {
-		err := s.deps.Records.Put(s.ctx, p.Retry, func(_ retrystream.Place, err error) { s.stored(p, err) })
+		err := s.deps.Records.Put(s.ctx, p.Retry, func(at retrystream.Place, err error) { s.stored(p, at.Sequence, err) })
 		if err != nil {
-			s.stored(p, err)
+			s.stored(p, 0, err)
 		}
 	}
 }
 
 // stored ends the hand-over of a record that the dispatcher stored itself. A later record of the
 // delivery that stands already means that this call repeats one that had its effect.
-func (s *Settler) stored(p *pending, err error) {
+func (s *Settler) stored(p *pending, sequence uint64, err error) {
 	if err != nil && !errors.Is(err, retrystream.ErrSuperseded) {
 		s.again(p, "retries", err, s.hand)
 		return
 	}
+	if superseded, ok := errors.AsType[*retrystream.SupersededError](err); ok {
+		sequence = superseded.Standing.Sequence
+	}
 	s.deps.Meters.HandedOver(s.ctx, "dispatcher", 1)
+	s.placed(p, sequence)
+}
+
+func (s *Settler) placed(p *pending, sequence uint64) {
+	if p.Placed != nil {
+		p.Placed(sequence)
+	}
 	s.done(p)
 }
 
@@ -145,7 +155,7 @@ func (s *Settler) ask(batch []*pending) ([]*pending, error) {
 	for i, r := range res.GetResults() {
 		switch r.GetStatus() {
 		case schedulerv1.ScheduleStatus_SCHEDULE_STATUS_STORED, schedulerv1.ScheduleStatus_SCHEDULE_STATUS_SUPERSEDED:
-			s.done(batch[i])
+			s.placed(batch[i], r.GetSequence())
 		case schedulerv1.ScheduleStatus_SCHEDULE_STATUS_UNSPECIFIED, schedulerv1.ScheduleStatus_SCHEDULE_STATUS_FAILED:
 			left = append(left, batch[i])
 		default:

@@ -32,6 +32,9 @@ type Settlement struct {
 	Dead *recordv1.DeadLetter
 	// Trace is the span of the work on the delivery, if it is recorded.
 	Trace trace.SpanContext
+	// Placed, if it is set, is told the sequence of the record that stands for the delivery, before Done. It
+	// must not block.
+	Placed func(sequence uint64)
 	// Done is called once, when everything is stored. It must not block.
 	Done func()
 }

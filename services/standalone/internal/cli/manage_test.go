@@ -99,7 +99,8 @@ func TestAWebhookIsMadeChangedAndDeleted(t *testing.T) {
 	made := s.json(t, "webhooks", "create", "http://127.0.0.1:1/hook", "--events", "release.*,track.uploaded", "--name", "mine",
 		"--filter", "data.total > 100", "--scopes", `{"project_id":[12,13]}`, "--header", "X-Tenant: nine", "--attempt-timeout", "5s",
 		"--retry-delays", "1m,5m", "--retry-jitter", "0.2", "--retry-basis", "first_attempt", "--max-in-flight", "3",
-		"--rate-limit", "2.5", "--trace-context=false", "--annotation", "team=billing", "--disable-failing-after", "24h")
+		"--rate-limit", "2.5", "--trace-context=false", "--annotation", "team=billing", "--disable-failing-after", "24h",
+		"--ordering", "key")
 	require.Regexp(t, `^whsec_`, made["secret"])
 	w := made["webhook"].(map[string]any)
 	id := w["id"].(string)
@@ -107,9 +108,10 @@ func TestAWebhookIsMadeChangedAndDeleted(t *testing.T) {
 	require.Equal(t, map[string]any{"X-Tenant": "nine"}, w["headers"])
 	require.Equal(t, map[string]any{"delays": []any{"60s", "300s"}, "jitter": 0.2, "delay_basis": "DELAY_BASIS_FIRST_ATTEMPT"}, w["retry_schedule"])
 	require.Equal(t, false, w["trace_context"])
+	require.Equal(t, "key", w["ordering"])
 
 	out := s.ok(t, "webhooks", "get", id)
-	for _, line := range []string{`url +POST http://127.0.0.1:1/hook`, `state +active`, `scopes +{"project_id":\[12,13\]}`, `retry delays +1m0s,5m0s`, `rate limit +2.5 a second`} {
+	for _, line := range []string{`url +POST http://127.0.0.1:1/hook`, `state +active`, `scopes +{"project_id":\[12,13\]}`, `retry delays +1m0s,5m0s`, `rate limit +2.5 a second`, `ordering +key`} {
 		require.Regexp(t, `(?m)^`+line+`$`, out)
 	}
 	require.NotContains(t, out, made["secret"].(string))
@@ -122,6 +124,8 @@ func TestAWebhookIsMadeChangedAndDeleted(t *testing.T) {
 	require.NotContains(t, v, "rate_limit")
 	require.NotContains(t, v, "retry_schedule")
 	require.Equal(t, map[string]any{"X-Tenant": "nine"}, v["headers"], "what is not named stays")
+	require.Equal(t, "strict", s.json(t, "webhooks", "update", id, "--ordering", "strict")["ordering"])
+	s.fails(t, exitRefused, "webhook.ordering", "webhooks", "update", id, "--ordering", "fifo")
 	s.fails(t, exitRefused, "ETAG_MISMATCH", "webhooks", "update", id, "--name", "x", "--etag", w["etag"].(string))
 	s.fails(t, exitUsage, "name what is to change", "webhooks", "update", id)
 

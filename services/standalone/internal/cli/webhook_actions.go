@@ -274,9 +274,39 @@ func (p *program) webhooksHealth() *cobra.Command {
 			if use := h.GetAccount(); use != nil {
 				t.field("of the account", accountUse(use))
 			}
+			orderingFields(t, h.GetOrdering())
 		})
 	})
 	return c
+}
+
+// orderingFields are how the lines of an ordered webhook stand; none if it is not ordered.
+func orderingFields(t *table, o *postriderv1.OrderingHealth) {
+	if o == nil {
+		return
+	}
+	t.field("lines held up", fmt.Sprintf("%d of %d", o.GetBlockedLines(), o.GetLines()))
+	t.field("not ended", atLeast(o.GetWaiting(), o.GetMore()))
+	if o.GetSettling() {
+		t.field("settling", "what waits is being read; nothing new is attempted until then")
+	}
+	for _, line := range o.GetBlocked() {
+		text := line.GetDeliveryId() + " since " + stamp(line.GetSince()) + ": " + line.GetReason()
+		if next := line.GetNextAttemptTime(); next != nil {
+			text += ", next attempt " + stamp(next)
+		}
+		if key := line.GetOrderingKey(); key != "" {
+			text = "key " + key + ": " + text
+		}
+		t.field("held up by", text+", "+atLeast(line.GetBehind(), line.GetMore())+" behind")
+	}
+}
+
+func atLeast(n int64, more bool) string {
+	if more {
+		return fmt.Sprintf("at least %d", n)
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 // accountUse is what an account has of its own limits, of those that it has.

@@ -31,6 +31,7 @@ type webhookFlags struct {
 	annotations  []string
 	options      string
 	failingAfter time.Duration
+	ordering     string
 }
 
 func (w *webhookFlags) add(f *pflag.FlagSet) {
@@ -46,6 +47,7 @@ func (w *webhookFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&w.basis, "retry-basis", "", "what delays count from: previous_attempt or first_attempt; default: the profile's; goes with --retry-delays")
 	f.Int32Var(&w.maxInFlight, "max-in-flight", 0, "attempts at once, 1 to 1024; default: 64")
 	f.Float64Var(&w.rateLimit, "rate-limit", 0, "attempts per second; default: no limit")
+	f.StringVar(&w.ordering, "ordering", "", "none (default), strict for the order of the events, key for that of the events of one ordering key")
 	f.BoolVar(&w.traceContext, "trace-context", true, "whether deliveries carry a W3C traceparent")
 	f.StringVar(&w.options, "options", "", "JSON object of what only some profiles know, such as {\"handshake\":\"required\"}")
 	f.DurationVar(&w.failingAfter, "disable-failing-after", 0, "time after which it is disabled if all attempts fail, 1h to 720h; default: the account's; 0s: that again")
@@ -81,6 +83,7 @@ func (w *webhookFlags) webhook(f *pflag.FlagSet) (*postriderv1.Webhook, *fieldma
 			}
 			return nil
 		}},
+		{"ordering", "ordering", func() error { out.Ordering = w.ordering; return nil }},
 		{"options", "options", func() (err error) { out.Options, err = parseOptions(w.options); return err }},
 	} {
 		if !f.Changed(field.flag) {

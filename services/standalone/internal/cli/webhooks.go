@@ -212,6 +212,7 @@ func webhookFields(t *table, w *postriderv1.Webhook) {
 	if w.RateLimit != nil {
 		t.field("rate limit", strconv.FormatFloat(w.GetRateLimit(), 'g', -1, 64)+" a second")
 	}
+	t.field("ordering", w.GetOrdering())
 	if w.TraceContext != nil {
 		t.field("trace context", strconv.FormatBool(w.GetTraceContext()))
 	}

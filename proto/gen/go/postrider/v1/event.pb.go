@@ -99,7 +99,8 @@ type EventInput struct {
 	ContentType string `protobuf:"bytes,6,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// The payload, kept and delivered byte for byte. At most 1 MiB by default.
 	Data []byte `protobuf:"bytes,7,opt,name=data,proto3" json:"data,omitempty"`
-	// Deliveries of one ordering key to one webhook keep their order where the webhook asks for it.
+	// Deliveries of one ordering key to one webhook keep their order where the webhook asks for it
+	// (ordering "key").
 	OrderingKey string `protobuf:"bytes,8,opt,name=ordering_key,json=orderingKey,proto3" json:"ordering_key,omitempty"`
 	// Deliver not before this time; at most 30 days ahead. Webhooks are matched when the event is routed.
 	DeliverAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=deliver_at,json=deliverAt,proto3" json:"deliver_at,omitempty"`

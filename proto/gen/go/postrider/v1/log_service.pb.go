@@ -1085,7 +1085,7 @@ type StateChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The state that it came into.
 	State DeliveryState `protobuf:"varint,1,opt,name=state,proto3,enum=postrider.v1.DeliveryState" json:"state,omitempty"`
-	// Why: "concurrency", "rate", "account_concurrency", "account_rate", "breaker", "delayed", "paused",
+	// Why: "concurrency", "rate", "account_concurrency", "account_rate", "breaker", "ordering", "delayed", "paused",
 	// "disabled", "resumed", "retry_now", "redriven", "exhausted", "permanent", "expired", "request",
 	// "webhook_deleted".
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`

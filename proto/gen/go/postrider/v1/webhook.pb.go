@@ -261,8 +261,12 @@ type Webhook struct {
 	// The webhook is disabled when all of its attempts have failed for this time: 1 h to 30 days, and
 	// not more than its account's. Default: the account's.
 	DisableFailingAfter *durationpb.Duration `protobuf:"bytes,29,opt,name=disable_failing_after,json=disableFailingAfter,proto3" json:"disable_failing_after,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Whether deliveries keep the order in which their events were accepted: "none" (default), "strict" (one
+	// line for the whole webhook), "key" (a line for each ordering_key; events without one are not ordered).
+	// In a line one attempt is out at most, and a delivery that is to be tried again holds up those behind it.
+	Ordering      string `protobuf:"bytes,30,opt,name=ordering,proto3" json:"ordering,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Webhook) Reset() {
@@ -496,6 +500,13 @@ func (x *Webhook) GetDisableFailingAfter() *durationpb.Duration {
 		return x.DisableFailingAfter
 	}
 	return nil
+}
+
+func (x *Webhook) GetOrdering() string {
+	if x != nil {
+		return x.Ordering
+	}
+	return ""
 }
 
 // ProfileOptions are the choices that some profiles leave. An option that the webhook's profile
@@ -1054,7 +1065,10 @@ type WebhookHealth struct {
 	// Until when the receiver has asked for a pause (Retry-After); absent if it has not.
 	PauseTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=pause_time,json=pauseTime,proto3" json:"pause_time,omitempty"`
 	// What holds for all webhooks of the account together; absent if the account has no limits.
-	Account       *AccountUse `protobuf:"bytes,11,opt,name=account,proto3" json:"account,omitempty"`
+	Account *AccountUse `protobuf:"bytes,11,opt,name=account,proto3" json:"account,omitempty"`
+	// How the webhook's lines stand; absent if its deliveries are not ordered, or none came since the
+	// dispatcher took them over.
+	Ordering      *OrderingHealth `protobuf:"bytes,12,opt,name=ordering,proto3" json:"ordering,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1166,6 +1180,214 @@ func (x *WebhookHealth) GetAccount() *AccountUse {
 	return nil
 }
 
+func (x *WebhookHealth) GetOrdering() *OrderingHealth {
+	if x != nil {
+		return x.Ordering
+	}
+	return nil
+}
+
+// OrderingHealth is how the lines of an ordered webhook stand.
+type OrderingHealth struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Nothing new is attempted until what waited is known again: after a take-over, after the ordering was
+	// changed, while the number of shards is.
+	Settling bool `protobuf:"varint,1,opt,name=settling,proto3" json:"settling,omitempty"`
+	// Lines that have deliveries which have not ended.
+	Lines int32 `protobuf:"varint,2,opt,name=lines,proto3" json:"lines,omitempty"`
+	// Lines whose first delivery waits for a time of its own: for its next attempt, at a limit, or held.
+	BlockedLines int32 `protobuf:"varint,3,opt,name=blocked_lines,json=blockedLines,proto3" json:"blocked_lines,omitempty"`
+	// Deliveries of all lines that have not ended, as far as they are known.
+	Waiting int64 `protobuf:"varint,4,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// True if there are more than are known.
+	More bool `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`
+	// The blocked lines that have been so for longest, at most 20.
+	Blocked       []*BlockedLine `protobuf:"bytes,6,rep,name=blocked,proto3" json:"blocked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderingHealth) Reset() {
+	*x = OrderingHealth{}
+	mi := &file_postrider_v1_webhook_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderingHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderingHealth) ProtoMessage() {}
+
+func (x *OrderingHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderingHealth.ProtoReflect.Descriptor instead.
+func (*OrderingHealth) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *OrderingHealth) GetSettling() bool {
+	if x != nil {
+		return x.Settling
+	}
+	return false
+}
+
+func (x *OrderingHealth) GetLines() int32 {
+	if x != nil {
+		return x.Lines
+	}
+	return 0
+}
+
+func (x *OrderingHealth) GetBlockedLines() int32 {
+	if x != nil {
+		return x.BlockedLines
+	}
+	return 0
+}
+
+func (x *OrderingHealth) GetWaiting() int64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *OrderingHealth) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *OrderingHealth) GetBlocked() []*BlockedLine {
+	if x != nil {
+		return x.Blocked
+	}
+	return nil
+}
+
+// BlockedLine is a line whose first delivery holds up those behind it.
+type BlockedLine struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The line's ordering key; empty for a webhook of one line.
+	OrderingKey string `protobuf:"bytes,1,opt,name=ordering_key,json=orderingKey,proto3" json:"ordering_key,omitempty"`
+	// The delivery that holds it up.
+	DeliveryId string `protobuf:"bytes,2,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	// Its event.
+	EventId string `protobuf:"bytes,3,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// Since when: the start of its first attempt, or when it came to wait without one.
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// When it may be attempted; absent if it is held.
+	NextAttemptTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=next_attempt_time,json=nextAttemptTime,proto3" json:"next_attempt_time,omitempty"`
+	// Why it waits: the error class of its last attempt, a limit, or why it is held.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Deliveries behind it, as far as they are known.
+	Behind int64 `protobuf:"varint,7,opt,name=behind,proto3" json:"behind,omitempty"`
+	// True if there are more than are known.
+	More          bool `protobuf:"varint,8,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockedLine) Reset() {
+	*x = BlockedLine{}
+	mi := &file_postrider_v1_webhook_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockedLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockedLine) ProtoMessage() {}
+
+func (x *BlockedLine) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_v1_webhook_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockedLine.ProtoReflect.Descriptor instead.
+func (*BlockedLine) Descriptor() ([]byte, []int) {
+	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *BlockedLine) GetOrderingKey() string {
+	if x != nil {
+		return x.OrderingKey
+	}
+	return ""
+}
+
+func (x *BlockedLine) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
+}
+
+func (x *BlockedLine) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *BlockedLine) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *BlockedLine) GetNextAttemptTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextAttemptTime
+	}
+	return nil
+}
+
+func (x *BlockedLine) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BlockedLine) GetBehind() int64 {
+	if x != nil {
+		return x.Behind
+	}
+	return 0
+}
+
+func (x *BlockedLine) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 // AccountUse is an account's own limits and what is used of them, at the dispatcher that works on a
 // webhook. With several dispatchers each has its part of a limit.
 type AccountUse struct {
@@ -1184,7 +1406,7 @@ type AccountUse struct {
 
 func (x *AccountUse) Reset() {
 	*x = AccountUse{}
-	mi := &file_postrider_v1_webhook_proto_msgTypes[8]
+	mi := &file_postrider_v1_webhook_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +1418,7 @@ func (x *AccountUse) String() string {
 func (*AccountUse) ProtoMessage() {}
 
 func (x *AccountUse) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_v1_webhook_proto_msgTypes[8]
+	mi := &file_postrider_v1_webhook_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +1431,7 @@ func (x *AccountUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountUse.ProtoReflect.Descriptor instead.
 func (*AccountUse) Descriptor() ([]byte, []int) {
-	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{8}
+	return file_postrider_v1_webhook_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AccountUse) GetInFlight() int32 {
@@ -1244,7 +1466,7 @@ var File_postrider_v1_webhook_proto protoreflect.FileDescriptor
 
 const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"\n" +
-	"\x1apostrider/v1/webhook.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\v\n" +
+	"\x1apostrider/v1/webhook.proto\x12\fpostrider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\v\n" +
 	"\aWebhook\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x16\n" +
@@ -1281,7 +1503,8 @@ const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"\aoptions\x18\x1a \x01(\v2\x1c.postrider.v1.ProfileOptionsR\aoptions\x12>\n" +
 	"\fverification\x18\x1b \x01(\v2\x1a.postrider.v1.VerificationR\fverification\x125\n" +
 	"\thandshake\x18\x1c \x01(\v2\x17.postrider.v1.HandshakeR\thandshake\x12M\n" +
-	"\x15disable_failing_after\x18\x1d \x01(\v2\x19.google.protobuf.DurationR\x13disableFailingAfter\x1a:\n" +
+	"\x15disable_failing_after\x18\x1d \x01(\v2\x19.google.protobuf.DurationR\x13disableFailingAfter\x12\x1a\n" +
+	"\bordering\x18\x1e \x01(\tR\bordering\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
@@ -1335,7 +1558,7 @@ const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"\x06jitter\x18\x02 \x01(\x01H\x00R\x06jitter\x88\x01\x01\x129\n" +
 	"\vdelay_basis\x18\x03 \x01(\x0e2\x18.postrider.v1.DelayBasisR\n" +
 	"delayBasisB\t\n" +
-	"\a_jitter\"\xa2\x04\n" +
+	"\a_jitter\"\xdc\x04\n" +
 	"\rWebhookHealth\x12?\n" +
 	"\rbreaker_state\x18\x01 \x01(\x0e2\x1a.postrider.v1.BreakerStateR\fbreakerState\x12F\n" +
 	"\x11breaker_open_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fbreakerOpenTime\x12B\n" +
@@ -1350,7 +1573,25 @@ const file_postrider_v1_webhook_proto_rawDesc = "" +
 	"\n" +
 	"pause_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tpauseTime\x122\n" +
-	"\aaccount\x18\v \x01(\v2\x18.postrider.v1.AccountUseR\aaccount\"\x84\x01\n" +
+	"\aaccount\x18\v \x01(\v2\x18.postrider.v1.AccountUseR\aaccount\x128\n" +
+	"\bordering\x18\f \x01(\v2\x1c.postrider.v1.OrderingHealthR\bordering\"\xca\x01\n" +
+	"\x0eOrderingHealth\x12\x1a\n" +
+	"\bsettling\x18\x01 \x01(\bR\bsettling\x12\x14\n" +
+	"\x05lines\x18\x02 \x01(\x05R\x05lines\x12#\n" +
+	"\rblocked_lines\x18\x03 \x01(\x05R\fblockedLines\x12\x18\n" +
+	"\awaiting\x18\x04 \x01(\x03R\awaiting\x12\x12\n" +
+	"\x04more\x18\x05 \x01(\bR\x04more\x123\n" +
+	"\ablocked\x18\x06 \x03(\v2\x19.postrider.v1.BlockedLineR\ablocked\"\xaa\x02\n" +
+	"\vBlockedLine\x12!\n" +
+	"\fordering_key\x18\x01 \x01(\tR\vorderingKey\x12\x1f\n" +
+	"\vdelivery_id\x18\x02 \x01(\tR\n" +
+	"deliveryId\x12\x19\n" +
+	"\bevent_id\x18\x03 \x01(\tR\aeventId\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12F\n" +
+	"\x11next_attempt_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x0fnextAttemptTime\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06behind\x18\a \x01(\x03R\x06behind\x12\x12\n" +
+	"\x04more\x18\b \x01(\bR\x04more\"\x84\x01\n" +
 	"\n" +
 	"AccountUse\x12\x1b\n" +
 	"\tin_flight\x18\x01 \x01(\x05R\binFlight\x12\x16\n" +
@@ -1389,7 +1630,7 @@ func file_postrider_v1_webhook_proto_rawDescGZIP() []byte {
 }
 
 var file_postrider_v1_webhook_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_postrider_v1_webhook_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_postrider_v1_webhook_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_postrider_v1_webhook_proto_goTypes = []any{
 	(WebhookState)(0),             // 0: postrider.v1.WebhookState
 	(DelayBasis)(0),               // 1: postrider.v1.DelayBasis
@@ -1402,45 +1643,51 @@ var file_postrider_v1_webhook_proto_goTypes = []any{
 	(*WebhookSecret)(nil),         // 8: postrider.v1.WebhookSecret
 	(*RetrySchedule)(nil),         // 9: postrider.v1.RetrySchedule
 	(*WebhookHealth)(nil),         // 10: postrider.v1.WebhookHealth
-	(*AccountUse)(nil),            // 11: postrider.v1.AccountUse
-	nil,                           // 12: postrider.v1.Webhook.HeadersEntry
-	nil,                           // 13: postrider.v1.Webhook.AnnotationsEntry
-	(*structpb.Struct)(nil),       // 14: google.protobuf.Struct
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*OrderingHealth)(nil),        // 11: postrider.v1.OrderingHealth
+	(*BlockedLine)(nil),           // 12: postrider.v1.BlockedLine
+	(*AccountUse)(nil),            // 13: postrider.v1.AccountUse
+	nil,                           // 14: postrider.v1.Webhook.HeadersEntry
+	nil,                           // 15: postrider.v1.Webhook.AnnotationsEntry
+	(*structpb.Struct)(nil),       // 16: google.protobuf.Struct
+	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
 }
 var file_postrider_v1_webhook_proto_depIdxs = []int32{
-	14, // 0: postrider.v1.Webhook.scopes:type_name -> google.protobuf.Struct
-	12, // 1: postrider.v1.Webhook.headers:type_name -> postrider.v1.Webhook.HeadersEntry
-	15, // 2: postrider.v1.Webhook.attempt_timeout:type_name -> google.protobuf.Duration
+	16, // 0: postrider.v1.Webhook.scopes:type_name -> google.protobuf.Struct
+	14, // 1: postrider.v1.Webhook.headers:type_name -> postrider.v1.Webhook.HeadersEntry
+	17, // 2: postrider.v1.Webhook.attempt_timeout:type_name -> google.protobuf.Duration
 	9,  // 3: postrider.v1.Webhook.retry_schedule:type_name -> postrider.v1.RetrySchedule
 	0,  // 4: postrider.v1.Webhook.state:type_name -> postrider.v1.WebhookState
-	16, // 5: postrider.v1.Webhook.state_time:type_name -> google.protobuf.Timestamp
-	16, // 6: postrider.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
-	16, // 7: postrider.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
+	18, // 5: postrider.v1.Webhook.state_time:type_name -> google.protobuf.Timestamp
+	18, // 6: postrider.v1.Webhook.create_time:type_name -> google.protobuf.Timestamp
+	18, // 7: postrider.v1.Webhook.update_time:type_name -> google.protobuf.Timestamp
 	8,  // 8: postrider.v1.Webhook.secrets:type_name -> postrider.v1.WebhookSecret
-	13, // 9: postrider.v1.Webhook.annotations:type_name -> postrider.v1.Webhook.AnnotationsEntry
+	15, // 9: postrider.v1.Webhook.annotations:type_name -> postrider.v1.Webhook.AnnotationsEntry
 	4,  // 10: postrider.v1.Webhook.options:type_name -> postrider.v1.ProfileOptions
 	6,  // 11: postrider.v1.Webhook.verification:type_name -> postrider.v1.Verification
 	7,  // 12: postrider.v1.Webhook.handshake:type_name -> postrider.v1.Handshake
-	15, // 13: postrider.v1.Webhook.disable_failing_after:type_name -> google.protobuf.Duration
+	17, // 13: postrider.v1.Webhook.disable_failing_after:type_name -> google.protobuf.Duration
 	5,  // 14: postrider.v1.ProfileOptions.signature_scheme:type_name -> postrider.v1.SignatureScheme
-	16, // 15: postrider.v1.Verification.time:type_name -> google.protobuf.Timestamp
-	16, // 16: postrider.v1.Handshake.time:type_name -> google.protobuf.Timestamp
-	16, // 17: postrider.v1.WebhookSecret.create_time:type_name -> google.protobuf.Timestamp
-	16, // 18: postrider.v1.WebhookSecret.expire_time:type_name -> google.protobuf.Timestamp
-	15, // 19: postrider.v1.RetrySchedule.delays:type_name -> google.protobuf.Duration
+	18, // 15: postrider.v1.Verification.time:type_name -> google.protobuf.Timestamp
+	18, // 16: postrider.v1.Handshake.time:type_name -> google.protobuf.Timestamp
+	18, // 17: postrider.v1.WebhookSecret.create_time:type_name -> google.protobuf.Timestamp
+	18, // 18: postrider.v1.WebhookSecret.expire_time:type_name -> google.protobuf.Timestamp
+	17, // 19: postrider.v1.RetrySchedule.delays:type_name -> google.protobuf.Duration
 	1,  // 20: postrider.v1.RetrySchedule.delay_basis:type_name -> postrider.v1.DelayBasis
 	2,  // 21: postrider.v1.WebhookHealth.breaker_state:type_name -> postrider.v1.BreakerState
-	16, // 22: postrider.v1.WebhookHealth.breaker_open_time:type_name -> google.protobuf.Timestamp
-	16, // 23: postrider.v1.WebhookHealth.next_probe_time:type_name -> google.protobuf.Timestamp
-	16, // 24: postrider.v1.WebhookHealth.pause_time:type_name -> google.protobuf.Timestamp
-	11, // 25: postrider.v1.WebhookHealth.account:type_name -> postrider.v1.AccountUse
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	18, // 22: postrider.v1.WebhookHealth.breaker_open_time:type_name -> google.protobuf.Timestamp
+	18, // 23: postrider.v1.WebhookHealth.next_probe_time:type_name -> google.protobuf.Timestamp
+	18, // 24: postrider.v1.WebhookHealth.pause_time:type_name -> google.protobuf.Timestamp
+	13, // 25: postrider.v1.WebhookHealth.account:type_name -> postrider.v1.AccountUse
+	11, // 26: postrider.v1.WebhookHealth.ordering:type_name -> postrider.v1.OrderingHealth
+	12, // 27: postrider.v1.OrderingHealth.blocked:type_name -> postrider.v1.BlockedLine
+	18, // 28: postrider.v1.BlockedLine.since:type_name -> google.protobuf.Timestamp
+	18, // 29: postrider.v1.BlockedLine.next_attempt_time:type_name -> google.protobuf.Timestamp
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_postrider_v1_webhook_proto_init() }
@@ -1456,7 +1703,7 @@ func file_postrider_v1_webhook_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_v1_webhook_proto_rawDesc), len(file_postrider_v1_webhook_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

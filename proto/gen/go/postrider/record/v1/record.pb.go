@@ -34,7 +34,8 @@ const (
 	RetryKind_RETRY_KIND_UNSPECIFIED RetryKind = 0
 	// The schedule's delay after a failed attempt.
 	RetryKind_RETRY_KIND_WAITING RetryKind = 1
-	// No attempt was made: the webhook was at a limit or its breaker was open.
+	// No attempt was made: the webhook was at a limit, its breaker was open, or an earlier delivery of its
+	// line has not ended.
 	RetryKind_RETRY_KIND_PARKED RetryKind = 2
 	// The webhook is paused or disabled. Its due time is far ahead and only bounds the hold.
 	RetryKind_RETRY_KIND_HELD RetryKind = 3
@@ -601,7 +602,8 @@ type Retry struct {
 	DueTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
 	// Revision of the webhook that held it, for HELD.
 	WebhookRevision uint64 `protobuf:"varint,4,opt,name=webhook_revision,json=webhookRevision,proto3" json:"webhook_revision,omitempty"`
-	// Why it waits, for people: an error class, "concurrency", "rate", "breaker", "paused".
+	// Why it waits, for people: an error class, "concurrency", "rate", "breaker", "ordering",
+	// "paused".
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Sequence, in the same stream, of the due message that this record comes after; 0 if there is none.
 	// A record that stands before it was released, whatever a replica of the stream still holds.
@@ -1617,7 +1619,7 @@ type Waiting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The due time.
 	DueTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=due_time,json=dueTime,proto3" json:"due_time,omitempty"`
-	// "concurrency", "rate", "account_concurrency", "account_rate", "breaker", "delayed".
+	// "concurrency", "rate", "account_concurrency", "account_rate", "breaker", "ordering", "delayed".
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
