@@ -35,11 +35,11 @@ type turns struct {
 // rows are the figures of both; the ratio is of the medians.
 func (t *turns) rows(name string, most float64) []Row {
 	ratio := figure(groupIsolation, name+": p99 against alone", unitTimes)
-	if alone := middle(t.alone.p99); alone > 0 {
+	if alone := fairMiddle(t.alone.p99); alone > 0 {
 		for i := range t.beside.p99 {
 			ratio.Runs = append(ratio.Runs, t.beside.p99[i]/t.alone.p99[i])
 		}
-		ratio.Measured = middle(t.beside.p99) / alone
+		ratio.Measured = fairMiddle(t.beside.p99) / alone
 	}
 	return []Row{
 		figure(groupIsolation, name+": alone p50", unitMillis, t.alone.p50...),

@@ -25,7 +25,7 @@ type Row struct {
 
 // figure is a row without a target.
 func figure(group, name, unit string, runs ...float64) Row {
-	return Row{Group: group, Name: name, Unit: unit, Measured: middle(runs), Runs: runs}
+	return Row{Group: group, Name: name, Unit: unit, Measured: fairMiddle(runs), Runs: runs}
 }
 
 // atLeast gives the row a least value.
@@ -57,6 +57,16 @@ func middle[T cmp.Ordered](values []T) (none T) {
 	}
 	values = slices.Sorted(slices.Values(values))
 	return values[(len(values)-1)/2]
+}
+
+// fairMiddle is the median; of an even number of values, the mean of the two in the middle: the lower one
+// would favour whatever is to be at most something.
+func fairMiddle(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	values = slices.Sorted(slices.Values(values))
+	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 }
 
 // Units of rows.

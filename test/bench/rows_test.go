@@ -43,6 +43,9 @@ func TestTheMiddleOfFewValues(t *testing.T) {
 	require.Equal(t, []float64{9, 1, 5}, values)
 	require.InDelta(t, 1, middle([]float64{9, 1}), 0)
 	require.Zero(t, middle([]float64(nil)))
+	require.InDelta(t, 5, fairMiddle(values), 0)
+	require.InDelta(t, 5, fairMiddle([]float64{9, 1}), 0)
+	require.Zero(t, fairMiddle(nil))
 }
 
 func TestTheRowsOfAConfiguration(t *testing.T) {
