@@ -171,7 +171,8 @@ func (b *Book[J]) EndScan(complete bool) {
 		for id, e := range b.byID {
 			_, touched := s.touched[id]
 			_, found := s.found[id]
-			if !touched && !found && (e.State == Parked || e.State == Resting || e.State == Coming) {
+			gone := !touched && !found && (e.State == Parked || e.State == Resting || e.State == Coming)
+			if gone || b.useless(b.line(e), e) {
 				b.remove(id)
 			}
 		}

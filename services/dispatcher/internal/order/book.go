@@ -211,6 +211,10 @@ func (b *Book[J]) Touch(id string) {
 func (b *Book[J]) put(e Entry[J]) bool {
 	if known := b.byID[e.ID]; known != nil {
 		l := b.line(known)
+		if b.useless(l, &e) {
+			b.remove(e.ID)
+			return false
+		}
 		if known.State == Running {
 			l.running--
 		}
@@ -237,6 +241,12 @@ func (b *Book[J]) put(e Entry[J]) bool {
 		b.shorten()
 	}
 	return b.byID[e.ID] == kept
+}
+
+// useless says that an entry is in a record and beyond what is known: it gets no turn before a scan, which finds it
+// again, and would only pass for one that lasts until then.
+func (b *Book[J]) useless(l *line[J], e *Entry[J]) bool {
+	return b.scan == nil && e.Event >= min(b.cut, l.cut) && (e.State == Parked || e.State == Resting)
 }
 
 // drop forgets the last of a line that has too many.

@@ -2,7 +2,9 @@ package order_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -42,12 +44,14 @@ type model struct {
 	open uint64
 	now  time.Time
 	// read is what a scan has read of and not told yet.
-	read []order.Entry[string]
+	read   []order.Entry[string]
+	reread bool
 }
 
 func newModel(t *testing.T, seed uint64, keys, n int) *model {
 	t.Helper()
-	m := &model{t: t, r: rand.New(rand.NewPCG(seed, 1)), byID: map[string]*delivery{}, now: time.Now()}
+	// Half of them read the streams again without need; the others show that a book says when there is.
+	m := &model{t: t, r: rand.New(rand.NewPCG(seed, 1)), byID: map[string]*delivery{}, now: time.Now(), reread: seed%2 == 0}
 	m.book = order.New[string](order.Limits{Line: 6, Book: 14, Window: 3}, keys > 0)
 	for i := range n {
 		d := &delivery{id: fmt.Sprintf("d%d", i), event: uint64(i + 1)}
@@ -203,7 +207,7 @@ func (m *model) horizon() {
 
 func (m *model) scan() {
 	if !m.book.Scanning() {
-		if m.book.Dry() || m.book.View(1).Settling || m.r.IntN(20) == 0 {
+		if m.book.Dry() || m.book.View(1).Settling || m.reread && m.r.IntN(20) == 0 {
 			m.beginScan()
 		}
 		return
@@ -330,4 +334,53 @@ func TestAScanDoesNotBringBackWhatHasEndedMeanwhile(t *testing.T) {
 	b.Advance(9, 9, time.Now(), &m)
 	require.Equal(t, []string{"waits"}, m.Run)
 	require.Nil(t, b.Get("ended"))
+}
+
+// What is left of a full book when its lines have moved is never more than a scan would replace: else nobody would read
+// the streams again, and the lines would stand.
+func TestABookThatWasFullSaysWhenItNeedsMore(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		b := order.New[string](order.Limits{Line: 40, Book: 40, Window: 4}, true)
+		stored := make(map[string]order.Entry[string])
+		for i := range 200 {
+			e := order.Entry[string]{ID: strconv.Itoa(i), Event: uint64(i + 1), Key: strconv.Itoa(i % 3), State: order.Parked, Sequence: 1}
+			stored[e.ID] = e
+		}
+		for scans := 0; len(stored) > 0; scans++ {
+			require.Less(t, scans, 100, "seed %d: %+v", seed, b.View(3))
+			b.BeginScan()
+			ids := slices.Collect(maps.Keys(stored))
+			slices.Sort(ids)
+			r.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+			for i, id := range ids { // a third came while the streams were read, waited for a turn, and is parked afterwards
+				e := stored[id]
+				if b.Found(e); i%3 == 0 {
+					e.State, e.Job = order.Waiting, id
+					b.Note(e)
+				}
+			}
+			b.EndScan(true)
+			for i, id := range ids {
+				if i%3 == 0 {
+					b.Note(stored[id])
+				}
+			}
+			for !b.Dry() && len(stored) > 0 {
+				var m order.Moves[string]
+				b.Advance(1000, 100, time.Now(), &m)
+				require.NotZero(t, len(m.Run)+len(m.Release), "seed %d: nothing moves and nothing is asked for: %+v", seed, b.View(3))
+				for _, e := range m.Release {
+					e := *e
+					e.State, e.Job = order.Waiting, e.ID
+					b.Note(e)
+				}
+				for _, id := range m.Run {
+					b.Remove(id)
+					delete(stored, id)
+				}
+			}
+		}
+	}
 }
