@@ -279,7 +279,7 @@ func TestLinesAreDividedAnew(t *testing.T) {
 	b.BeginScan()
 	b.EndScan(true)
 	for i, key := range []string{"a", "b", "a"} {
-		b.Note(order.Entry[string]{ID: strconv.Itoa(i), Event: uint64(i), Key: key, State: order.Waiting, Job: strconv.Itoa(i)}) //nolint:gosec // small
+		b.Note(order.Entry[string]{ID: strconv.Itoa(i), Event: uint64(i), Key: key, State: order.Waiting, Job: strconv.Itoa(i)})
 	}
 	run := func() []string {
 		var m order.Moves[string]

@@ -107,6 +107,7 @@ func (s *shard) decode(source evidence.Source, m *stream.Msg) *job {
 	} else {
 		j.delivery, err = deliverystream.Decode(m)
 	}
+	j.series = j.delivery.GetProgress().GetSeries()
 	if err == nil && j.delivery.GetId() != "" && j.delivery.GetWebhookId() != "" {
 		return j
 	}

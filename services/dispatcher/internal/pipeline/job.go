@@ -42,6 +42,8 @@ type job struct {
 	// holds it.
 	span  trace.Span
 	trace context.Context //nolint:containedctx // a job goes from queue to queue
+	// series is the delivery's as it came, for those who look at the job while its progress is written.
+	series int32
 	// ordered says that it has a place in a line. The rest is its line's: waits and since while it waits for its
 	// turn; rest, placed and stale say what it left.
 	ordered atomic.Bool

@@ -106,7 +106,7 @@ func (o *orders) met(j *job) {
 // note enters a delivery into its line, before anything is decided about it: one that is to be held, or is
 // left to be handed over, has its place too. It reports whether it has one.
 func (o *orders) note(j *job, w *registry.Webhook) bool {
-	keyed, ordered := w.Line(j.delivery)
+	keyed, ordered := w.Line(j.delivery, j.series)
 	if !ordered {
 		return false
 	}

@@ -77,7 +77,7 @@ func (o *orders) beginScan(b *book, now time.Time) {
 		if w == nil || j.delivery.GetWebhookId() != string(b.webhook) {
 			continue
 		}
-		if _, ordered := w.Line(j.delivery); !ordered {
+		if _, ordered := w.Line(j.delivery, j.series); !ordered {
 			continue
 		}
 		if b.Get(j.delivery.GetId()) != nil && j.ordered.Load() {
@@ -85,9 +85,11 @@ func (o *orders) beginScan(b *book, now time.Time) {
 			continue
 		}
 		j.ordered.Store(true)
-		e := entryOf(j, order.InHand)
-		e.Job = j
-		b.Note(e)
+		// Not its progress, which whoever works on it may be writing.
+		b.Note(order.Entry[*job]{
+			ID: j.delivery.GetId(), EventID: j.delivery.GetEventId(), Event: j.delivery.GetEventSequence(),
+			Key: j.delivery.GetOrderingKey(), State: order.InHand, At: now, Job: j,
+		})
 	}
 }
 
@@ -99,7 +101,7 @@ func (o *orders) scanStreams(b *book) {
 		if w == nil {
 			return nil
 		}
-		if _, ordered := w.Line(j.delivery); !ordered {
+		if _, ordered := w.Line(j.delivery, j.delivery.GetProgress().GetSeries()); !ordered {
 			return nil
 		}
 		if st.Retry.GetKind() == recordv1.RetryKind_RETRY_KIND_DELAYED && !st.Due && st.Retry.GetDueTime().AsTime().After(now) {

@@ -114,13 +114,13 @@ func (w *Webhook) Keyed() bool { return w.Config.GetOrdering() == OrderingKey }
 
 // Line says whether a delivery to the webhook has a place in a line, and whether that is one of its ordering
 // key alone. What is replayed or was redriven comes so much later that it has none. An ordering that this
-// version does not know is none.
-func (w *Webhook) Line(d *recordv1.Delivery) (keyed, ordered bool) {
+// version does not know is none. Series is the delivery's: who works on it may be writing its progress.
+func (w *Webhook) Line(d *recordv1.Delivery, series int32) (keyed, ordered bool) {
 	switch w.Config.GetOrdering() {
 	case OrderingStrict:
-		return false, d.GetReplayId() == "" && d.GetProgress().GetSeries() == 0
+		return false, d.GetReplayId() == "" && series == 0
 	case OrderingKey:
-		return true, d.GetOrderingKey() != "" && d.GetReplayId() == "" && d.GetProgress().GetSeries() == 0
+		return true, d.GetOrderingKey() != "" && d.GetReplayId() == "" && series == 0
 	}
 	return false, false
 }
