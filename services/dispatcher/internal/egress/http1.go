@@ -109,6 +109,18 @@ func (c *conn) usable() bool {
 	return err == nil && quiet
 }
 
+// readWithin bounds what is read from now on, unless the deadline of all comes first or the exchange is given up.
+func (c *conn) readWithin(ctx context.Context, limit time.Duration, deadline time.Time) {
+	until := time.Now().Add(limit)
+	if deadline.Before(until) {
+		until = deadline
+	}
+	_ = c.SetReadDeadline(until) // A connection that cannot has failed, which reading tells.
+	if ctx.Err() != nil {
+		_ = c.SetReadDeadline(longAgo) // Whoever gave it up may have said so before.
+	}
+}
+
 // direct reports whether the request is one that a goroutine can make alone, to a host that is not known to speak
 // HTTP/2; key is what its connections go by.
 func (c *Client) direct(r *Request) (key string, ok bool) {
@@ -193,7 +205,7 @@ func (c *Client) exchange(ctx context.Context, key string, r *Request, res *Resu
 			_ = n.SetDeadline(deadline) // A connection that cannot has failed, which using it tells.
 		}
 		stop := context.AfterFunc(ctx, func() { _ = n.SetDeadline(longAgo) })
-		again, whole, err := c.ask(n, r, deadline, res)
+		again, whole, err := c.ask(ctx, n, r, deadline, res)
 		if !stop() {
 			whole = false // its deadline is not its own
 		}
@@ -241,7 +253,7 @@ func (c *Client) open(ctx context.Context, u *url.URL, deadline time.Time, w *wa
 
 // ask sends the request and reads its answer. Again says that the connection had been closed before anything was
 // sent, whole that it can serve another exchange.
-func (c *Client) ask(n *conn, r *Request, deadline time.Time, res *Result) (again, whole bool, err error) {
+func (c *Client) ask(ctx context.Context, n *conn, r *Request, deadline time.Time, res *Result) (again, whole bool, err error) {
 	req := newRequest(r)
 	before := n.wrote
 	if err = req.Write(n.writer); err == nil {
@@ -251,9 +263,7 @@ func (c *Client) ask(n *conn, r *Request, deadline time.Time, res *Result) (agai
 		return n.served && n.wrote == before && !errors.Is(err, os.ErrDeadlineExceeded), false, err
 	}
 	if c.headerTimeout > 0 {
-		if until := time.Now().Add(c.headerTimeout); until.Before(deadline) {
-			_ = n.SetReadDeadline(until) // A connection that cannot has failed, which reading tells.
-		}
+		n.readWithin(ctx, c.headerTimeout, deadline)
 	}
 	n.header = maxResponseHeader
 	if _, err = n.reader.Peek(1); err != nil {
@@ -268,11 +278,7 @@ func (c *Client) ask(n *conn, r *Request, deadline time.Time, res *Result) (agai
 	c.exchanges.Add(1)
 	res.Status, res.Header = response.StatusCode, response.Header
 	if response.ContentLength < 0 || response.ContentLength > int64(n.reader.Buffered()) {
-		until := time.Now().Add(c.bodyTimeout)
-		if deadline.Before(until) {
-			until = deadline
-		}
-		_ = n.SetReadDeadline(until)
+		n.readWithin(ctx, c.bodyTimeout, deadline)
 	}
 	whole = c.readBody(response, res)
 	res.Duration = time.Since(res.Start)
