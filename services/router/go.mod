@@ -3,6 +3,7 @@ module github.com/postrider/postrider/services/router
 go 1.26.0
 
 require (
+	github.com/oklog/ulid/v2 v2.1.2
 	github.com/postrider/postrider/pkg v0.0.0
 	github.com/postrider/postrider/proto v0.0.0
 	github.com/postrider/postrider/test/fixture v0.0.0
@@ -38,7 +39,6 @@ require (
 	github.com/nats-io/nats.go v1.55.0 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
-	github.com/oklog/ulid/v2 v2.1.2 // indirect
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect

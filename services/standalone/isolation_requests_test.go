@@ -33,7 +33,7 @@ var plainFields = map[string]string{
 	"url": "https://receiver.example.com/", "event_types": "release.*", "type": theirType, "data": theirData, "scopes": "read", "public_key": "",
 	"source": "/mine", "display_name": "Mine", "event_type": theirType, "time_zone": "Europe/Berlin",
 	"page_token": "", // see TestIsolation's page tokens
-	"etag":       "", "secret": "", "secret_kind": "", "method": "", "filter": "", "profile": "", "headers": "", "annotations": "", "state_reason": "",
+	"etag":       "", "ordering": "", "secret": "", "secret_kind": "", "method": "", "filter": "", "profile": "", "headers": "", "annotations": "", "state_reason": "",
 	"labels": "", "extensions": "", "content_type": "", "ordering_key": "", "subdomain": "", "account_class": "", "algorithm": "", "outcome": "",
 	"cause": "", "group": "", "description": "", "example": "", "example_content_type": "", "schema": "", "tag": "",
 }

@@ -45,7 +45,7 @@ func orderingDrill(t *testing.T, size loadSize, victims ...string) {
 			strike: func(context.Context) {
 				victim.Kill()
 				if service == "dispatcher" {
-					k.measure(t, s)
+					k.measure(t, s) //nolint:contextcheck // it has the test's
 					r.Bound += k.unacked
 				}
 			},

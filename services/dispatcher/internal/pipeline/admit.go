@@ -38,6 +38,10 @@ const (
 // through another message.
 const twinPause = 2 * time.Second
 
+// lineTwinPause is that of a delivery in a line: its record may be released as soon as it is stored, and those behind
+// it wait.
+const lineTwinPause = 20 * time.Millisecond
+
 // handle takes a message: it is settled at once, queued, or given to a worker. It waits only for
 // what all deliveries wait for: room in memory, a fresh configuration, a journal that takes more.
 func (s *shard) handle(source evidence.Source, m *stream.Msg) {
@@ -147,6 +151,10 @@ func (s *shard) settledBefore(j *job, past evidence.Past) bool {
 func (s *shard) twin(j, other *job) {
 	s.p.deps.Meters.Redelivered(s.p.ctx, foundInFlight)
 	if j.source == other.source && j.msg.Sequence() == other.msg.Sequence() {
+		return
+	}
+	if other.ordered.Load() {
+		s.nak(j.msg, lineTwinPause)
 		return
 	}
 	s.nak(j.msg, twinPause)

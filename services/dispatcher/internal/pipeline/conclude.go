@@ -51,14 +51,17 @@ func (s *shard) settled(j *job) {
 	} else {
 		s.memory.Settle(j.source, j.msg.Sequence(), j.delivery.GetId())
 	}
-	// A line learns of it before another message of the delivery can be taken in, and moves on when it is stored.
+	// A line learns of it before another message of the delivery can be taken in, and moves on when it can: the
+	// record may be released at once.
 	ordered := j.ordered.Load()
 	if ordered {
 		s.orders.settled(j)
 	}
 	s.ack(j.msg)
 	s.leave(j)
-	if !ordered && j.ordered.Load() {
+	if ordered {
+		s.orders.goOn(j)
+	} else if j.ordered.Load() {
 		s.orders.settledLate(j)
 	}
 }

@@ -274,9 +274,9 @@ func (o *orders) succeeded(j *job) {
 }
 
 // settled says what has become of a delivery, when it is stored. It comes before the job leaves the unsettled,
-// so that no other message of the delivery has been taken in.
+// so that no other message of the delivery has been taken in; goOn follows when it has left.
 func (o *orders) settled(j *job) {
-	o.change(j, func(b *book) {
+	o.tell(j, func(b *book) {
 		switch {
 		case j.rest != nil && !j.passed:
 			e := entryOf(j, order.Resting)
@@ -290,6 +290,9 @@ func (o *orders) settled(j *job) {
 		}
 	})
 }
+
+// goOn lets the line of a job that has left move.
+func (o *orders) goOn(j *job) { o.change(j, func(*book) {}) }
 
 // settledLate is settled of a job that was found in hand while it left.
 func (o *orders) settledLate(j *job) {
@@ -308,15 +311,11 @@ func (o *orders) ended(j *job) {
 	}
 }
 
+// change changes the webhook's lines, and lets them move.
 func (o *orders) change(j *job, fn func(b *book)) {
 	o.mu.Lock()
 	b := o.books[j.delivery.GetWebhookId()]
 	if b == nil {
-		if j.rest != nil && parkedForTurn(j.rest) && o.s.ctx.Err() == nil {
-			// It was parked while its webhook ceased to be ordered: nobody else looks for it.
-			o.releases = append(o.releases, release{nil, j.delivery.GetId(), j.placed})
-			o.ring()
-		}
 		o.mu.Unlock()
 		return
 	}
@@ -324,6 +323,21 @@ func (o *orders) change(j *job, fn func(b *book)) {
 	m := o.advance(b)
 	o.mu.Unlock()
 	o.move(m)
+}
+
+// tell changes the webhook's lines.
+func (o *orders) tell(j *job, fn func(b *book)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if b := o.books[j.delivery.GetWebhookId()]; b != nil {
+		fn(b)
+		return
+	}
+	if j.rest != nil && parkedForTurn(j.rest) && o.s.ctx.Err() == nil {
+		// It was parked while its webhook ceased to be ordered: nobody else looks for it.
+		o.releases = append(o.releases, release{nil, j.delivery.GetId(), j.placed})
+		o.ring()
+	}
 }
 
 // suspectPause is the shortest time between two scans of a webhook for something that does not fit.
