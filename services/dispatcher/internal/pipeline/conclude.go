@@ -53,16 +53,13 @@ func (s *shard) settled(j *job) {
 	}
 	// A line learns of it before another message of the delivery can be taken in, and moves on when it can: the
 	// record may be released at once.
-	ordered := j.ordered.Load()
-	if ordered {
+	if j.ordered.Load() {
 		s.orders.settled(j)
 	}
 	s.ack(j.msg)
 	s.leave(j)
-	if ordered {
-		s.orders.goOn(j)
-	} else if j.ordered.Load() {
-		s.orders.settledLate(j)
+	if j.ordered.Load() {
+		s.orders.left(j)
 	}
 }
 

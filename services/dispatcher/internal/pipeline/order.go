@@ -274,7 +274,7 @@ func (o *orders) succeeded(j *job) {
 }
 
 // settled says what has become of a delivery, when it is stored. It comes before the job leaves the unsettled,
-// so that no other message of the delivery has been taken in; goOn follows when it has left.
+// so that no other message of the delivery has been taken in; left follows.
 func (o *orders) settled(j *job) {
 	o.tell(j, func(b *book) {
 		switch {
@@ -291,11 +291,9 @@ func (o *orders) settled(j *job) {
 	})
 }
 
-// goOn lets the line of a job that has left move.
-func (o *orders) goOn(j *job) { o.change(j, func(*book) {}) }
-
-// settledLate is settled of a job that was found in hand while it left.
-func (o *orders) settledLate(j *job) {
+// left lets the line of a job that has left move. A scan that began just before it left found it in hand, although
+// what has become of it was told already, or was not, because its webhook was not ordered then: the streams tell.
+func (o *orders) left(j *job) {
 	o.change(j, func(b *book) {
 		if e := b.Get(j.delivery.GetId()); e != nil && e.State == order.InHand && e.Job == j {
 			b.Remove(j.delivery.GetId())
