@@ -53,13 +53,14 @@ func (s *shard) settled(j *job) {
 	}
 	// A line learns of it before another message of the delivery can be taken in, and moves on when it can: the
 	// record may be released at once.
-	if j.ordered.Load() {
+	told := j.ordered.Load()
+	if told {
 		s.orders.settled(j)
 	}
 	s.ack(j.msg)
 	s.leave(j)
 	if j.ordered.Load() {
-		s.orders.left(j)
+		s.orders.left(j, told)
 	}
 }
 

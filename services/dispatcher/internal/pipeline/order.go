@@ -276,29 +276,38 @@ func (o *orders) succeeded(j *job) {
 // settled says what has become of a delivery, when it is stored. It comes before the job leaves the unsettled,
 // so that no other message of the delivery has been taken in; left follows.
 func (o *orders) settled(j *job) {
-	o.tell(j, func(b *book) {
-		switch {
-		case j.rest != nil && !j.passed:
-			e := entryOf(j, order.Resting)
-			rested(&e, j.rest, j.placed)
-			b.Note(e)
-		case j.stale: // a record stands that somebody else has written
-			b.Note(entryOf(j, order.Resting))
-			o.suspect(b)
-		default:
-			b.Remove(j.delivery.GetId())
-		}
-	})
+	o.tell(j, func(b *book) { o.outcome(b, j) })
+}
+
+// outcome notes what has become of a delivery. The caller holds mu.
+func (o *orders) outcome(b *book, j *job) {
+	switch {
+	case j.rest != nil && !j.passed:
+		e := entryOf(j, order.Resting)
+		rested(&e, j.rest, j.placed)
+		b.Note(e)
+	case j.stale: // a record stands that somebody else has written
+		b.Note(entryOf(j, order.Resting))
+		o.suspect(b)
+	default:
+		b.Remove(j.delivery.GetId())
+	}
 }
 
 // left lets the line of a job that has left move. A scan that began just before it left found it in hand, although
-// what has become of it was told already, or was not, because its webhook was not ordered then: the streams tell.
-func (o *orders) left(j *job) {
+// what has become of it was told already, or was not, because its webhook was not ordered then. In the second case the
+// streams tell, and until they are read it holds up its line.
+func (o *orders) left(j *job, told bool) {
 	o.change(j, func(b *book) {
-		if e := b.Get(j.delivery.GetId()); e != nil && e.State == order.InHand && e.Job == j {
-			b.Remove(j.delivery.GetId())
-			o.suspect(b)
+		if e := b.Get(j.delivery.GetId()); e == nil || e.State != order.InHand || e.Job != j {
+			return
 		}
+		if told {
+			o.outcome(b, j)
+			return
+		}
+		b.Note(entryOf(j, order.Resting))
+		o.suspect(b)
 	})
 }
 
