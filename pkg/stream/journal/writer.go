@@ -93,7 +93,7 @@ func (w *Writer) Close(ctx context.Context) error {
 }
 
 // pack is a message that is being filled: a JournalBatch as it is encoded, entry after entry, so that
-// each entry is measured and written once.
+// each entry is encoded once.
 type pack struct {
 	data  []byte
 	dones []func(error)
