@@ -99,13 +99,7 @@ func (c *Client) NewPublisher(name string, window int) *Publisher {
 	for i := range p.slots {
 		p.free <- uint32(i)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		p.Close()
-		return p
-	}
-	c.publishers = append(c.publishers, p)
+	c.CloseWith(p.Close)
 	return p
 }
 

@@ -78,9 +78,9 @@ type Client struct {
 	tracer trace.Tracer
 	layout atomic.Pointer[postrider.Layout]
 
-	mu         sync.Mutex
-	publishers []*Publisher
-	closed     bool
+	mu     sync.Mutex
+	closes []func() // in the order of making
+	closed bool
 }
 
 // Option changes a client.
@@ -128,10 +128,22 @@ func (c *Client) Conn() *nats.Conn { return c.nc }
 func (c *Client) Close() {
 	c.mu.Lock()
 	c.closed = true
-	publishers := c.publishers
-	c.publishers = nil
+	closes := c.closes
+	c.closes = nil
 	c.mu.Unlock()
-	for _, p := range publishers {
-		p.Close()
+	for _, end := range closes {
+		end()
 	}
+}
+
+// CloseWith has Close call end too, after the publishers that were made before. If the client is closed it is called at
+// once. It is for the owners of streams.
+func (c *Client) CloseWith(end func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		end()
+		return
+	}
+	c.closes = append(c.closes, end)
 }

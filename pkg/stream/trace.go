@@ -33,6 +33,11 @@ func Carry(ctx context.Context, m *nats.Msg, accepted string) {
 	}
 }
 
+// Traced says whether Carry would make a message carry a trace.
+func Traced(ctx context.Context, accepted string) bool {
+	return trace.SpanContextFromContext(ctx).IsSampled() || telemetry.Sampled(accepted)
+}
+
 // traced begins the span of a message that carries a trace and makes the message carry that span.
 // It returns the done to be called in place of the given one, which ends the span too.
 func (p *Publisher) traced(m *nats.Msg, done func(Ack, error)) func(Ack, error) {

@@ -1,6 +1,6 @@
-// Package deliverystream owns the streams DELIVERIES_<s>, their subjects, codec and consumers: one
-// durable unit for each event and webhook, from routing until its first attempt's outcome is
-// stored elsewhere. It may lose nothing. A full stream refuses, which slows the router down.
+// Package deliverystream owns the streams DELIVERIES_<s>, their subjects, codec and consumers: each
+// delivery of an event to a webhook, from routing until its first attempt's outcome is stored elsewhere. A
+// message holds up to 64 of them (ADR 0030). It may lose nothing. A full stream refuses, which slows the router down.
 package deliverystream
 
 import (
@@ -14,7 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"google.golang.org/protobuf/proto"
+	"github.com/nats-io/nuid"
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
@@ -26,7 +26,9 @@ const (
 	// maxAckPending bounds what a dispatcher may have in memory and in flight for one shard. It
 	// caps throughput at maxAckPending / time to settle.
 	maxAckPending = 8192
-	maxSize       = 256 << 10 // a payload of at most 4 KiB and what is around it
+	maxSize       = 256 << 10 // deliveries of at most 64 KiB, or one that is larger
+	// batch is how many messages a dispatcher asks for ahead of its work on a shard.
+	batch = 128
 )
 
 // Streams are the delivery streams of all shards. They are safe for use by many goroutines.
@@ -41,6 +43,7 @@ type Streams struct {
 type shard struct {
 	prefix    string // of the subjects
 	publisher *stream.Publisher
+	packer    *packer
 }
 
 // Config is what the streams may hold.
@@ -86,7 +89,8 @@ func (s *Streams) at(n int) shard {
 	defer s.mu.Unlock()
 	next := slices.Clone(*s.shards.Load())
 	for k := len(next); k <= n; k++ {
-		next = append(next, shard{prefix: prefix(k), publisher: s.c.NewPublisher(name(k), 0)})
+		publisher := s.c.NewPublisher(name(k), 0)
+		next = append(next, shard{prefix: prefix(k), publisher: publisher, packer: newPacker(s.c, publisher, prefix(k))})
 	}
 	s.shards.Store(&next)
 	return next[n]
@@ -121,13 +125,23 @@ func prefix(shard int) string { return "deliveries." + strconv.Itoa(shard) + "."
 // Layout is into how many shards deliveries are split now.
 func (s *Streams) Layout() postrider.Layout { return s.c.Layout() }
 
-// Publish stores a delivery under its id on its webhook's shard, so that routing twice within the
-// duplicate window yields one. See stream.Publisher.Publish for when done is called.
+// Publish stores a delivery on its webhook's shard, in a message with others of its account that are published at
+// about the same time. It blocks while too many wait, until ctx ends; an error means that done will not be called. Done
+// is called exactly once when the fate of the message is known, and must not block. The delivery belongs to
+// the stream until then, and must not be changed.
 //
-// The id of a delivery that was acknowledged before a restart of the server may be forgotten. Then
-// a repeat is stored again, and the dispatcher finds it ended.
+// A delivery that is published twice may be stored twice, unless it is a replay's: the dispatcher knows it again by
+// its id.
 func (s *Streams) Publish(ctx context.Context, d *recordv1.Delivery, done func(error)) error {
-	return s.publish(ctx, d, d.GetId(), done)
+	if err := stream.CheckTokens(d.GetAccountId(), d.GetWebhookId()); err != nil {
+		return fmt.Errorf("account and webhook of delivery %s: %w", d.GetId(), err)
+	}
+	// Two kinds go alone, under their own ids. A job that dies makes a batch of its replays again, and few of them come at a
+	// time; and a message carries one trace at most.
+	if d.GetReplayId() != "" || stream.Traced(ctx, d.GetTraceparent()) {
+		return s.publish(ctx, d, d.GetId(), done)
+	}
+	return s.home(d).packer.publish(ctx, d, done)
 }
 
 // Forward stores a delivery that was met on a shard that its webhook has left on the one that is its
@@ -137,34 +151,49 @@ func (s *Streams) Publish(ctx context.Context, d *recordv1.Delivery, done func(e
 // The id of the delivery cannot be the message's: the shard that it goes to may have had it before, and
 // would take it for a repeat.
 func (s *Streams) Forward(ctx context.Context, d *recordv1.Delivery, from int, sequence uint64, done func(error)) error {
+	if err := stream.CheckTokens(d.GetAccountId(), d.GetWebhookId()); err != nil {
+		return fmt.Errorf("account and webhook of delivery %s: %w", d.GetId(), err)
+	}
 	return s.publish(ctx, d, d.GetId()+"@"+strconv.Itoa(from)+"."+strconv.FormatUint(sequence, 36), done)
 }
 
-func (s *Streams) publish(ctx context.Context, d *recordv1.Delivery, id string, done func(error)) error {
+// Again stores a delivery in a message of its own, so that the one that it came in is not needed for it any more. That may
+// be done several times, and is never taken for a repeat. See stream.Publisher.Publish for when done is called.
+func (s *Streams) Again(ctx context.Context, d *recordv1.Delivery, done func(error)) error {
 	if err := stream.CheckTokens(d.GetAccountId(), d.GetWebhookId()); err != nil {
-		return fmt.Errorf("subject of delivery %s: %w", d.GetId(), err)
+		return fmt.Errorf("account and webhook of delivery %s: %w", d.GetId(), err)
 	}
-	data, err := proto.Marshal(d)
+	return s.publish(ctx, d, nuid.Next(), done)
+}
+
+// publish stores a delivery in a message of its own.
+func (s *Streams) publish(ctx context.Context, d *recordv1.Delivery, id string, done func(error)) error {
+	data, err := appendDelivery(nil, nil, d)
 	if err != nil {
-		return fmt.Errorf("encode delivery %s: %w", d.GetId(), err)
+		return err
 	}
-	to := s.at(s.c.Layout().Home(postrider.WebhookID(d.GetWebhookId())))
-	m := &nats.Msg{
-		Subject: to.prefix + d.GetAccountId() + "." + d.GetWebhookId(), Data: data,
-		Header: nats.Header{jetstream.MsgIDHeader: {id}},
-	}
+	to := s.home(d)
+	m := &nats.Msg{Subject: to.prefix + d.GetAccountId() + ".1", Data: data, Header: nats.Header{jetstream.MsgIDHeader: {id}}}
 	if d.GetReplayId() == "" { // a replay comes so much later that its attempts are a trace of their own
 		stream.Carry(ctx, m, d.GetTraceparent())
 	}
 	return to.publisher.Publish(ctx, m, func(_ stream.Ack, err error) { done(err) })
 }
 
+func (s *Streams) home(d *recordv1.Delivery) shard {
+	return s.at(s.c.Layout().Home(postrider.WebhookID(d.GetWebhookId())))
+}
+
 // Consumer is the one consumer of a shard's deliveries. It has no filter: a filter costs the
 // server five to nine times as much for each message.
 func (s *Streams) Consumer(ctx context.Context, shard int) (*stream.Consumer, error) {
-	return s.c.NewConsumer(ctx, name(shard), durable, func(ctx context.Context) error {
+	consumer, err := s.c.NewConsumer(ctx, name(shard), durable, func(ctx context.Context) error {
 		return s.c.EnsureConsumer(ctx, name(shard), consumerConfig(s.c))
 	})
+	if err != nil {
+		return nil, err
+	}
+	return consumer.WithBatch(batch), nil
 }
 
 // Last is the sequence of the newest delivery of a shard, as the stream's leader says.
@@ -172,9 +201,10 @@ func (s *Streams) Last(ctx context.Context, shard int) (uint64, error) {
 	return s.c.LastSequence(ctx, name(shard))
 }
 
-// Backlog is how much waits for a dispatcher on all shards together.
+// Backlog is how much waits for a dispatcher on all shards together, in messages, of which each holds up to
+// 64 deliveries.
 type Backlog struct {
-	// Waiting is how many deliveries no dispatcher has taken.
+	// Waiting is how many messages no dispatcher has taken.
 	Waiting uint64
 	// Done is how many were ever taken and acknowledged.
 	Done uint64
@@ -208,22 +238,5 @@ func consumerConfig(c *stream.Client) jetstream.ConsumerConfig {
 // Scan gives every delivery that a shard held when the scan began to fn, those in a dispatcher's
 // hands too. It stops at fn's first error and returns it.
 func (s *Streams) Scan(ctx context.Context, shard int, fn func(*recordv1.Delivery) error) error {
-	return s.c.Scan(ctx, name(shard), stream.Scan{}, func(m *stream.Stored) error {
-		d, err := decode(m.Data)
-		if err != nil {
-			return fmt.Errorf("sequence %d: %w", m.Sequence, err)
-		}
-		return fn(d)
-	})
-}
-
-// Decode reads a message of a delivery stream.
-func Decode(m *stream.Msg) (*recordv1.Delivery, error) { return decode(m.Data()) }
-
-func decode(data []byte) (*recordv1.Delivery, error) {
-	d := &recordv1.Delivery{}
-	if err := proto.Unmarshal(data, d); err != nil {
-		return nil, fmt.Errorf("decode delivery: %w", err)
-	}
-	return d, nil
+	return Walk(ctx, s.c, shard, func(_ uint64, d *recordv1.Delivery) error { return fn(d) })
 }

@@ -10,20 +10,25 @@ import (
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 )
 
-// Walk gives every delivery that a shard held when the walk began to fn, with its sequence. It is
-// for those who only look: it makes no stream and no consumer.
+// Walk gives every delivery that a shard held when the walk began to fn, with its message's sequence. It is
+// for those who only look: it makes no stream and no consumer. It stops at fn's first error and returns it.
 func Walk(ctx context.Context, c *stream.Client, shard int, fn func(sequence uint64, d *recordv1.Delivery) error) error {
 	return c.Scan(ctx, name(shard), stream.Scan{}, func(m *stream.Stored) error {
-		d, err := decode(m.Data)
+		all, err := decode(m.Subject, m.Data)
 		if err != nil {
 			return fmt.Errorf("sequence %d: %w", m.Sequence, err)
 		}
-		return fn(m.Sequence, d)
+		for _, d := range all {
+			if err := fn(m.Sequence, d); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
 // CountByAccount is how many deliveries of each account a shard holds, those in a dispatcher's
-// hands too. It reads none of them.
+// hands too, and for a few seconds those that ended while others of their message have not. It reads none of them.
 func CountByAccount(ctx context.Context, c *stream.Client, shard int) (map[postrider.AccountID]int64, error) {
 	subjects, err := c.CountSubjects(ctx, name(shard), ">")
 	if err != nil {
@@ -35,7 +40,7 @@ func CountByAccount(ctx context.Context, c *stream.Client, shard int) (map[postr
 		if len(words) != 4 {
 			return nil, fmt.Errorf("subject %s of shard %d is malformed", subject, shard)
 		}
-		counts[postrider.AccountID(words[2])] += int64(n) //nolint:gosec // far below 1<<63
+		counts[postrider.AccountID(words[2])] += int64(n) * int64(max(countOf(subject), 1)) //nolint:gosec // far below 1<<63
 	}
 	return counts, nil
 }
@@ -44,16 +49,13 @@ func CountByAccount(ctx context.Context, c *stream.Client, shard int) (map[postr
 func Name(shard int) string { return name(shard) }
 
 // CountAstray is how many deliveries a shard holds whose webhooks have another home, those in a
-// dispatcher's hands too. It reads none of them.
+// dispatcher's hands too. It reads all that the shard holds.
 func CountAstray(ctx context.Context, c *stream.Client, shard int, l postrider.Layout) (n uint64, err error) {
-	subjects, err := c.CountSubjects(ctx, name(shard), ">")
-	if err != nil {
-		return 0, err
-	}
-	for subject, messages := range subjects {
-		if webhook := subject[strings.LastIndexByte(subject, '.')+1:]; l.Home(postrider.WebhookID(webhook)) != shard {
-			n += messages
+	err = Walk(ctx, c, shard, func(_ uint64, d *recordv1.Delivery) error {
+		if l.Home(postrider.WebhookID(d.GetWebhookId())) != shard {
+			n++
 		}
-	}
-	return n, nil
+		return nil
+	})
+	return n, err
 }

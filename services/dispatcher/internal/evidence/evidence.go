@@ -71,11 +71,18 @@ func (m *Memory) Settle(source Source, sequence uint64, delivery string) {
 	defer m.mu.Unlock()
 	m.settled[source].add(sequence)
 	if source == Deliveries {
-		m.begun.add(delivery)
+		m.begun.add(delivery, time.Now())
 	}
 	if len(m.left) > 0 {
 		delete(m.left, key(source, sequence))
 	}
+}
+
+// SettlePart is Settle for a delivery that came in a message with others.
+func (m *Memory) SettlePart(delivery string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.begun.add(delivery, time.Now())
 }
 
 // Pass remembers that a message was handed on to another shard. Its delivery may come back, and is not
@@ -131,7 +138,7 @@ func (m *Memory) Past(delivery string, now time.Time) (p Past, ok bool) {
 func (m *Memory) Deliver(delivery string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.delivered.add(delivery)
+	m.delivered.add(delivery, time.Now())
 }
 
 // Delivered says whether a delivery is known to be delivered, so that whatever is still due of it
@@ -161,7 +168,7 @@ func (m *Memory) Load(e *recordv1.JournalEntry, now time.Time) {
 		}
 	}
 	if a := e.GetAttempted(); a != nil && a.GetState() == string(postrider.Delivered) && e.GetDueSequence() != 0 {
-		m.delivered.add(e.GetDeliveryId())
+		m.delivered.add(e.GetDeliveryId(), now)
 	}
 }
 

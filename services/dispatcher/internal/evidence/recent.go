@@ -1,18 +1,26 @@
 package evidence
 
-// remembered is how many ids a set of recent ones holds at least, once it has forgotten any; at most
-// twice as many. A message whose acknowledgement was lost comes again within an acknowledgement's
-// wait, in which one shard settles fewer.
-const remembered = 1 << 16
+import "time"
+
+// A set of recent ones forgets half of what it holds when it holds so many ids, but none of which it learned within
+// the time, in which a message comes again whose acknowledgement was lost, or whose event a dead router's
+// successor routes again, unless they are too many.
+const (
+	remembered   = 1 << 16
+	rememberedOf = 20 * time.Second
+	mostKept     = 1 << 18
+)
 
 // recent is a set of ids that forgets the oldest. The zero value is empty.
 type recent struct {
 	newer, older map[string]struct{}
+	began        time.Time // of newer
 }
 
-func (r *recent) add(id string) {
-	if r.newer == nil || len(r.newer) >= remembered {
-		r.older, r.newer = r.newer, map[string]struct{}{}
+func (r *recent) add(id string, now time.Time) {
+	n := len(r.newer)
+	if r.newer == nil || n >= mostKept || n >= remembered && now.Sub(r.began) >= rememberedOf {
+		r.older, r.newer, r.began = r.newer, map[string]struct{}{}, now
 	}
 	r.newer[id] = struct{}{}
 }

@@ -49,15 +49,45 @@ func (s *shard) handle(source evidence.Source, m *stream.Msg) {
 		s.nak(m, 0)
 		return
 	}
-	j := s.decode(source, m)
-	if j == nil {
+	if source == evidence.Due {
+		s.handleDue(m)
 		return
 	}
-	s.take(j)
-	s.orders.met(j)
+	all, err := deliverystream.Decode(m)
+	switch {
+	case err != nil || !complete(all):
+		s.malformed(m, err)
+	case len(all) == 1:
+		s.take(&job{shard: s, source: source, msg: m, delivery: all[0], series: all[0].GetProgress().GetSeries()})
+	default:
+		s.takeParcel(m, all)
+	}
+	s.orders.met(m)
 }
 
-// take does what handle is for with a message that was read.
+func (s *shard) handleDue(m *stream.Msg) {
+	r, fired, err := retrystream.DecodeDue(m)
+	if err != nil || !complete([]*recordv1.Delivery{r.GetDelivery()}) {
+		s.malformed(m, err)
+		return
+	}
+	s.take(&job{
+		shard: s, source: evidence.Due, msg: m, delivery: r.GetDelivery(), series: r.GetDelivery().GetProgress().GetSeries(),
+		kind: r.GetKind(), fired: fired, later: r.ProtoReflect().GetUnknown(), due: r,
+	})
+}
+
+// complete says whether deliveries name what they are and whom they are for.
+func complete(all []*recordv1.Delivery) bool {
+	for _, d := range all {
+		if d.GetId() == "" || d.GetWebhookId() == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// take does what handle is for with a delivery that was read.
 func (s *shard) take(j *job) {
 	past := s.past(j)
 	if s.settledBefore(j, past) {
@@ -87,8 +117,16 @@ func (s *shard) nak(m *stream.Msg, delay time.Duration) {
 	}
 }
 
-// ack ends a message about which there is nothing to store.
-func (s *shard) ack(m *stream.Msg) {
+// ack ends a job's need of its message.
+func (s *shard) ack(j *job) {
+	if j.parcel != nil {
+		s.parcelDone(j.parcel, j.index)
+		return
+	}
+	s.ackMessage(j.msg)
+}
+
+func (s *shard) ackMessage(m *stream.Msg) {
 	if err := m.Ack(); err != nil {
 		s.p.deps.Meters.NotAcknowledged(s.p.ctx)
 		s.p.deps.Logger.DebugContext(s.p.ctx, "message not acknowledged", slog.Any("error", err))
@@ -99,29 +137,14 @@ func (s *shard) waitFresh() bool {
 	return s.p.deps.Mirror.Fresh() || s.p.deps.Mirror.WaitFresh(s.ctx) == nil
 }
 
-// decode reads a message. One that cannot be read never will be, so it must not come again.
-func (s *shard) decode(source evidence.Source, m *stream.Msg) *job {
-	j := &job{shard: s, source: source, msg: m}
-	var err error
-	if source == evidence.Due {
-		var r *recordv1.Retry
-		if r, j.fired, err = retrystream.DecodeDue(m); err == nil {
-			j.delivery, j.kind, j.later, j.due = r.GetDelivery(), r.GetKind(), r.ProtoReflect().GetUnknown(), r
-		}
-	} else {
-		j.delivery, err = deliverystream.Decode(m)
-	}
-	j.series = j.delivery.GetProgress().GetSeries()
-	if err == nil && j.delivery.GetId() != "" && j.delivery.GetWebhookId() != "" {
-		return j
-	}
+// malformed ends a message that cannot be read. It never will be, so it must not come again.
+func (s *shard) malformed(m *stream.Msg, err error) {
 	s.p.deps.Meters.Malformed(s.p.ctx)
 	s.p.deps.Logger.ErrorContext(s.p.ctx, "message cannot be decoded",
 		slog.Int("shard", s.id), slog.Uint64("sequence", m.Sequence()), slog.Any("error", err))
 	if err := m.Term("malformed"); err != nil {
 		s.p.deps.Logger.DebugContext(s.p.ctx, "message not terminated", slog.Any("error", err))
 	}
-	return nil
 }
 
 // settledBefore acknowledges a message of which everything is known to be stored: it came again
@@ -129,7 +152,7 @@ func (s *shard) decode(source evidence.Source, m *stream.Msg) *job {
 // delivery is delivered.
 func (s *shard) settledBefore(j *job, past evidence.Past) bool {
 	switch {
-	case j.msg.Deliveries() > 1 && s.memory.Settled(j.source, j.msg.Sequence()):
+	case j.parcel == nil && j.msg.Deliveries() > 1 && s.memory.Settled(j.source, j.msg.Sequence()):
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundSettled)
 	case j.source == evidence.Deliveries && s.memory.Begun(j.delivery.GetId()):
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundSettled)
@@ -142,15 +165,16 @@ func (s *shard) settledBefore(j *job, past evidence.Past) bool {
 	default:
 		return false
 	}
-	s.ack(j.msg)
+	s.ack(j)
 	return true
 }
 
 // twin deals with a message whose delivery is being worked on. The same message, given again, is
-// settled by the work on the first; another message of the delivery has to wait for its end.
+// settled by the work on the first, and so is a repeat of the delivery's first; a due one has to wait for the end
+// of that work, for it may be what follows.
 func (s *shard) twin(j, other *job) {
 	s.p.deps.Meters.Redelivered(s.p.ctx, foundInFlight)
-	if j.source == other.source && j.msg.Sequence() == other.msg.Sequence() {
+	if j.source == evidence.Deliveries || same(j, other) {
 		return
 	}
 	if other.ordered.Load() {
@@ -163,7 +187,7 @@ func (s *shard) twin(j, other *job) {
 // past is what predecessors journalled of a delivery that comes in a new message, because its event
 // was routed again. A later series has left this one behind: it has ended too.
 func (s *shard) past(j *job) evidence.Past {
-	if j.source != evidence.Deliveries || j.msg.Deliveries() > 1 {
+	if j.source != evidence.Deliveries || j.parcel == nil && j.msg.Deliveries() > 1 {
 		return evidence.Past{}
 	}
 	p, ok := s.memory.Past(j.delivery.GetId(), time.Now())
@@ -174,7 +198,7 @@ func (s *shard) past(j *job) evidence.Past {
 }
 
 func (s *shard) left(j *job, past evidence.Past) *evidence.Left {
-	if j.msg.Deliveries() <= 1 {
+	if j.parcel != nil || j.msg.Deliveries() <= 1 {
 		return past.Left
 	}
 	return s.memory.Left(j.source, j.msg.Sequence(), time.Now())

@@ -46,9 +46,13 @@ func (s *shard) settle(j *job, st settle.Settlement) {
 // settled ends a job of which everything is stored. The memory comes before the acknowledgement:
 // if that is lost, the message comes again and is known.
 func (s *shard) settled(j *job) {
-	if j.passed {
+	switch {
+	case j.passed && j.parcel != nil: // Its message is not settled by that.
+	case j.passed:
 		s.memory.Pass(j.source, j.msg.Sequence())
-	} else {
+	case j.parcel != nil:
+		s.memory.SettlePart(j.delivery.GetId())
+	default:
 		s.memory.Settle(j.source, j.msg.Sequence(), j.delivery.GetId())
 	}
 	// A line learns of it before another message of the delivery can be taken in, and moves on when it can: the
@@ -57,7 +61,7 @@ func (s *shard) settled(j *job) {
 	if told {
 		s.orders.settled(j)
 	}
-	s.ack(j.msg)
+	s.ack(j)
 	s.leave(j)
 	if j.ordered.Load() {
 		s.orders.left(j, told)

@@ -17,18 +17,23 @@ import (
 	"github.com/postrider/postrider/services/dispatcher/internal/quota"
 )
 
-// job is one message on its way through the pipeline.
+// job is one delivery on its way through the pipeline, from the message that it came in.
 type job struct {
 	shard    *shard
 	source   evidence.Source
 	msg      *stream.Msg
 	delivery *recordv1.Delivery
+	// parcel and index are set if others came in the same message.
+	parcel *parcel
+	index  int
+	// twins are repeats of the delivery in other messages, which end with it.
+	twins []*job
 	// kind and fired are of a due message: why it waited, and whether the server fired it itself. due is
 	// the message as it was.
 	kind  recordv1.RetryKind
 	fired bool
 	due   *recordv1.Retry
-	// passed is set when the job was put on another shard, and nothing has become of its delivery.
+	// passed is set when the delivery is put into another message, and nothing has become of it.
 	passed bool
 	// later is what a later version wrote into the due message, for the record that follows it.
 	later protoreflect.RawFields
@@ -79,7 +84,7 @@ func (j *job) end() {
 
 func (j *job) retry() bool { return j.source == evidence.Due }
 
-// entry begins a journal entry that settles the job's message.
+// entry begins a journal entry that settles the job.
 func (j *job) entry(at time.Time) *recordv1.JournalEntry {
 	e := &recordv1.JournalEntry{
 		Time:       timestamppb.New(at),
@@ -91,9 +96,10 @@ func (j *job) entry(at time.Time) *recordv1.JournalEntry {
 		Series:     j.delivery.GetProgress().GetSeries(),
 		CreateTime: j.delivery.GetRouteTime(),
 	}
-	if j.source == evidence.Due {
+	switch {
+	case j.source == evidence.Due:
 		e.DueSequence = j.msg.Sequence()
-	} else {
+	case j.parcel == nil:
 		e.DeliverySequence = j.msg.Sequence()
 	}
 	return e

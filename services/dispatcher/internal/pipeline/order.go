@@ -9,8 +9,8 @@ import (
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 
 	"github.com/postrider/postrider/pkg/postrider"
+	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
-	"github.com/postrider/postrider/services/dispatcher/internal/evidence"
 	"github.com/postrider/postrider/services/dispatcher/internal/order"
 	"github.com/postrider/postrider/services/dispatcher/internal/registry"
 )
@@ -96,12 +96,8 @@ func (o *orders) ring() {
 	}
 }
 
-// met says that a message of the stream of deliveries was taken in. It comes after it was noted.
-func (o *orders) met(j *job) {
-	if j.source == evidence.Deliveries {
-		o.come.See(j.msg.Sequence())
-	}
-}
+// met says that a message of the stream of deliveries was taken in. It comes after what it holds was noted.
+func (o *orders) met(m *stream.Msg) { o.come.See(m.Sequence()) }
 
 // note enters a delivery into its line, before anything is decided about it: one that is to be held, or is
 // left to be handed over, has its place too. It reports whether it has one.

@@ -55,10 +55,13 @@ func (s *shard) forwarded(j *job, err error) {
 		return
 	}
 	time.AfterFunc(troublePause, func() {
-		if s.ctx.Err() != nil {
+		switch {
+		case j.parcel == nil && s.ctx.Err() != nil:
 			s.giveBack(j)
-			return
+		case j.parcel != nil && s.p.ctx.Err() != nil:
+			s.abandon(j)
+		default:
+			s.start(j)
 		}
-		s.start(j)
 	})
 }

@@ -90,6 +90,7 @@ type mirror interface {
 type deliveries interface {
 	Consumer(ctx context.Context, shard int) (*stream.Consumer, error)
 	Forward(ctx context.Context, d *recordv1.Delivery, from int, sequence uint64, done func(error)) error
+	Again(ctx context.Context, d *recordv1.Delivery, done func(error)) error
 	Layout() postrider.Layout
 	Last(ctx context.Context, shard int) (uint64, error)
 }

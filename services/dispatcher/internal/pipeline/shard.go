@@ -41,9 +41,13 @@ type shard struct {
 	id     int
 	ctx    context.Context //nolint:containedctx // the shard's own lifetime: its lease
 	memory *evidence.Memory
+	taken  time.Time // when the shard was taken
+	read   time.Time // when the journal's end was read; the puller's of deliveries
 	lanes  laneSet
 	orders orders
 	health *health.Watch
+
+	parcels parcels
 
 	mu        sync.Mutex
 	room      sync.Cond
@@ -57,7 +61,7 @@ type shard struct {
 // RunShard works on a shard until ctx ends; then it gives back what was not begun, and returns
 // when everything that was begun is stored, or when the pipeline is closed.
 func (p *Pipeline) RunShard(ctx context.Context, id int) {
-	s := &shard{p: p, id: id, ctx: ctx, memory: p.memories.Take(id, time.Now()), jobs: map[string]*job{}}
+	s := &shard{p: p, id: id, ctx: ctx, memory: p.memories.Take(id, time.Now()), taken: time.Now(), jobs: map[string]*job{}}
 	defer func() { p.memories.Put(id, s.memory, time.Now()) }()
 	s.room.L = &s.mu
 	s.lanes.init(s)
@@ -92,6 +96,7 @@ func (p *Pipeline) RunShard(ctx context.Context, id int) {
 // and did not get to acknowledge must not be POSTed again.
 func (s *shard) remember() error {
 	for {
+		s.read = time.Now()
 		err := s.p.deps.Journal.Tail(s.ctx, s.id, tailWindow, func(e *recordv1.JournalEntry) error {
 			s.memory.Load(e, time.Now())
 			return nil
@@ -119,6 +124,7 @@ func (s *shard) work() {
 	chores.Go(func() { s.lanes.run(ended) })
 	chores.Go(func() { s.beat(ended) })
 	pulls.Go(s.orders.run)
+	pulls.Go(s.splitParcels)
 	pulls.Wait() // They end with the lease.
 	for _, j := range s.orders.drain() {
 		s.giveBack(j)
@@ -222,11 +228,15 @@ func (s *shard) wakeWaiters() {
 	s.room.Broadcast()
 }
 
-// enter makes the job one of the unsettled. If another of the same delivery is there, other is it.
+// enter makes the job one of the unsettled. If another of the same delivery is there, other is it. A repeat from the
+// stream of deliveries ends with that one: what is to become of its delivery is what becomes of the other.
 func (s *shard) enter(j *job) (other *job) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if other := s.jobs[j.delivery.GetId()]; other != nil {
+		if j.source == evidence.Deliveries && !same(j, other) {
+			other.twins = append(other.twins, j)
+		}
 		return other
 	}
 	s.jobs[j.delivery.GetId()] = j
@@ -236,8 +246,31 @@ func (s *shard) enter(j *job) (other *job) {
 	return nil
 }
 
-// leave ends what enter began.
+// same says whether two jobs are of one message, given twice.
+func same(a, b *job) bool { return a.source == b.source && a.msg.Sequence() == b.msg.Sequence() }
+
+// leave ends what enter began, and with it the need of repeats.
 func (s *shard) leave(j *job) {
+	s.remove(j)
+	for _, twin := range j.twins {
+		s.ack(twin)
+	}
+}
+
+// leaveBehind ends what enter began for a delivery that was given back. Its repeats are too: one of them may be
+// what holds it now.
+func (s *shard) leaveBehind(j *job) {
+	s.remove(j)
+	for _, twin := range j.twins {
+		if twin.parcel != nil {
+			s.lose(twin)
+		} else {
+			s.nak(twin.msg, 0)
+		}
+	}
+}
+
+func (s *shard) remove(j *job) {
 	j.end()
 	s.leaveQuota(j, 0)
 	s.mu.Lock()
@@ -280,10 +313,14 @@ func (s *shard) crowding() float64 {
 
 // giveBack returns a delivery that was not begun, so that another can have it at once.
 func (s *shard) giveBack(j *job) {
-	if err := j.msg.Nak(0); err != nil {
-		s.p.deps.Logger.DebugContext(s.p.ctx, "message not given back", slog.Any("error", err))
+	switch {
+	case j.parcel == nil:
+		s.nak(j.msg, 0)
+	case j.parcel.needed(j.index):
+		s.sendBack(j)
+		return
 	}
-	s.leave(j)
+	s.leaveBehind(j)
 }
 
 // append and unlink keep the list of unsettled messages.
@@ -335,7 +372,12 @@ func (s *shard) untouched(now time.Time) []*stream.Msg {
 	defer s.mu.Unlock()
 	var out []*stream.Msg
 	for j := s.head; j != nil && now.Sub(j.touched) > stream.AckWait/3; j = s.head {
-		out = append(out, j.msg)
+		if len(out) == 0 || out[len(out)-1] != j.msg { // Those of a parcel follow one another.
+			out = append(out, j.msg)
+		}
+		for _, twin := range j.twins {
+			out = append(out, twin.msg)
+		}
 		s.unlink(j)
 		j.touched = now
 		s.append(j)

@@ -289,9 +289,55 @@ func (x *Event) GetData() []byte {
 	return nil
 }
 
-// Delivery is a message of DELIVERIES_<s>: one event for one webhook. It is self-contained up to
-// 4 KiB of data; above that data_by_reference is set and the data is the event's, found by
-// event_sequence and event_id.
+// Deliveries is a message of DELIVERIES_<s>: deliveries of one account that were stored at the same time.
+type Deliveries struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 64. One without an account_id is of the event of the one before it, and has all of that one's
+	// fields but id and webhook_id.
+	Deliveries    []*Delivery `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Deliveries) Reset() {
+	*x = Deliveries{}
+	mi := &file_postrider_record_v1_record_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Deliveries) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Deliveries) ProtoMessage() {}
+
+func (x *Deliveries) ProtoReflect() protoreflect.Message {
+	mi := &file_postrider_record_v1_record_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Deliveries.ProtoReflect.Descriptor instead.
+func (*Deliveries) Descriptor() ([]byte, []int) {
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Deliveries) GetDeliveries() []*Delivery {
+	if x != nil {
+		return x.Deliveries
+	}
+	return nil
+}
+
+// Delivery is one event for one webhook. It is self-contained up to 4 KiB of data; above that
+// data_by_reference is set and the data is the event's, found by event_sequence and event_id.
 type Delivery struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "dlv_" + hash.
@@ -338,7 +384,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[1]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -350,7 +396,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[1]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -363,7 +409,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{1}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Delivery) GetId() string {
@@ -520,7 +566,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[2]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +578,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[2]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +591,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{2}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Progress) GetAttempts() int32 {
@@ -614,7 +660,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[3]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +672,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[3]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +685,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{3}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Retry) GetDelivery() *Delivery {
@@ -695,7 +741,7 @@ type JournalBatch struct {
 
 func (x *JournalBatch) Reset() {
 	*x = JournalBatch{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[4]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +753,7 @@ func (x *JournalBatch) String() string {
 func (*JournalBatch) ProtoMessage() {}
 
 func (x *JournalBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[4]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +766,7 @@ func (x *JournalBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalBatch.ProtoReflect.Descriptor instead.
 func (*JournalBatch) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{4}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *JournalBatch) GetEntries() []*JournalEntry {
@@ -747,7 +793,7 @@ type JournalEntry struct {
 	// The event's type.
 	EventType string `protobuf:"bytes,6,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
 	// Place of the message in its shard's stream of deliveries that this entry settles, for the
-	// dispatcher that takes the shard over; 0 if there is none.
+	// dispatcher that takes the shard over; 0 if there is none, or if the message holds other deliveries too.
 	DeliverySequence uint64 `protobuf:"varint,7,opt,name=delivery_sequence,json=deliverySequence,proto3" json:"delivery_sequence,omitempty"`
 	// Place of the due message in its shard's stream of retries that this entry settles, likewise.
 	DueSequence uint64 `protobuf:"varint,8,opt,name=due_sequence,json=dueSequence,proto3" json:"due_sequence,omitempty"`
@@ -776,7 +822,7 @@ type JournalEntry struct {
 
 func (x *JournalEntry) Reset() {
 	*x = JournalEntry{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[5]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +834,7 @@ func (x *JournalEntry) String() string {
 func (*JournalEntry) ProtoMessage() {}
 
 func (x *JournalEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[5]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +847,7 @@ func (x *JournalEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalEntry.ProtoReflect.Descriptor instead.
 func (*JournalEntry) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{5}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JournalEntry) GetTime() *timestamppb.Timestamp {
@@ -1046,7 +1092,7 @@ type Routed struct {
 
 func (x *Routed) Reset() {
 	*x = Routed{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[6]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1104,7 @@ func (x *Routed) String() string {
 func (*Routed) ProtoMessage() {}
 
 func (x *Routed) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[6]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1117,7 @@ func (x *Routed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Routed.ProtoReflect.Descriptor instead.
 func (*Routed) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{6}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Routed) GetDeliveries() []*RoutedDelivery {
@@ -1164,7 +1210,7 @@ type RoutedDelivery struct {
 
 func (x *RoutedDelivery) Reset() {
 	*x = RoutedDelivery{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[7]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1222,7 @@ func (x *RoutedDelivery) String() string {
 func (*RoutedDelivery) ProtoMessage() {}
 
 func (x *RoutedDelivery) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[7]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1235,7 @@ func (x *RoutedDelivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutedDelivery.ProtoReflect.Descriptor instead.
 func (*RoutedDelivery) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{7}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RoutedDelivery) GetDeliveryId() string {
@@ -1221,7 +1267,7 @@ type Unmatched struct {
 
 func (x *Unmatched) Reset() {
 	*x = Unmatched{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[8]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1279,7 @@ func (x *Unmatched) String() string {
 func (*Unmatched) ProtoMessage() {}
 
 func (x *Unmatched) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[8]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1292,7 @@ func (x *Unmatched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unmatched.ProtoReflect.Descriptor instead.
 func (*Unmatched) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{8}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Unmatched) GetWebhookId() string {
@@ -1327,7 +1373,7 @@ type Attempted struct {
 
 func (x *Attempted) Reset() {
 	*x = Attempted{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[9]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1385,7 @@ func (x *Attempted) String() string {
 func (*Attempted) ProtoMessage() {}
 
 func (x *Attempted) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[9]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1398,7 @@ func (x *Attempted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempted.ProtoReflect.Descriptor instead.
 func (*Attempted) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{9}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Attempted) GetAttemptId() string {
@@ -1544,7 +1590,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[10]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1602,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[10]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1615,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{10}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Timings) GetDnsUs() int64 {
@@ -1627,7 +1673,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[11]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1685,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[11]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1698,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{11}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Waiting) GetDueTime() *timestamppb.Timestamp {
@@ -1680,7 +1726,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[12]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1738,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[12]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1751,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{12}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Held) GetReason() string {
@@ -1726,7 +1772,7 @@ type Released struct {
 
 func (x *Released) Reset() {
 	*x = Released{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[13]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +1784,7 @@ func (x *Released) String() string {
 func (*Released) ProtoMessage() {}
 
 func (x *Released) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[13]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +1797,7 @@ func (x *Released) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Released.ProtoReflect.Descriptor instead.
 func (*Released) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{13}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Released) GetReason() string {
@@ -1772,7 +1818,7 @@ type Dead struct {
 
 func (x *Dead) Reset() {
 	*x = Dead{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[14]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +1830,7 @@ func (x *Dead) String() string {
 func (*Dead) ProtoMessage() {}
 
 func (x *Dead) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[14]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +1843,7 @@ func (x *Dead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dead.ProtoReflect.Descriptor instead.
 func (*Dead) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{14}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Dead) GetCause() string {
@@ -1818,7 +1864,7 @@ type Cancelled struct {
 
 func (x *Cancelled) Reset() {
 	*x = Cancelled{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[15]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +1876,7 @@ func (x *Cancelled) String() string {
 func (*Cancelled) ProtoMessage() {}
 
 func (x *Cancelled) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[15]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +1889,7 @@ func (x *Cancelled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancelled.ProtoReflect.Descriptor instead.
 func (*Cancelled) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{15}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Cancelled) GetReason() string {
@@ -1864,7 +1910,7 @@ type Expunged struct {
 
 func (x *Expunged) Reset() {
 	*x = Expunged{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[16]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1876,7 +1922,7 @@ func (x *Expunged) String() string {
 func (*Expunged) ProtoMessage() {}
 
 func (x *Expunged) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[16]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1889,7 +1935,7 @@ func (x *Expunged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expunged.ProtoReflect.Descriptor instead.
 func (*Expunged) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{16}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Expunged) GetReason() string {
@@ -1916,7 +1962,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[17]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1928,7 +1974,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[17]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1941,7 +1987,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{17}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeadLetter) GetDelivery() *Delivery {
@@ -1985,7 +2031,7 @@ type Webhook struct {
 
 func (x *Webhook) Reset() {
 	*x = Webhook{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[18]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1997,7 +2043,7 @@ func (x *Webhook) String() string {
 func (*Webhook) ProtoMessage() {}
 
 func (x *Webhook) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[18]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2010,7 +2056,7 @@ func (x *Webhook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Webhook.ProtoReflect.Descriptor instead.
 func (*Webhook) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{18}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Webhook) GetWebhook() *v1.Webhook {
@@ -2049,7 +2095,7 @@ type SealedSecret struct {
 
 func (x *SealedSecret) Reset() {
 	*x = SealedSecret{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[19]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2061,7 +2107,7 @@ func (x *SealedSecret) String() string {
 func (*SealedSecret) ProtoMessage() {}
 
 func (x *SealedSecret) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[19]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2074,7 +2120,7 @@ func (x *SealedSecret) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealedSecret.ProtoReflect.Descriptor instead.
 func (*SealedSecret) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{19}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SealedSecret) GetId() string {
@@ -2134,7 +2180,7 @@ type Account struct {
 
 func (x *Account) Reset() {
 	*x = Account{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[20]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2192,7 @@ func (x *Account) String() string {
 func (*Account) ProtoMessage() {}
 
 func (x *Account) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[20]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2205,7 @@ func (x *Account) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Account.ProtoReflect.Descriptor instead.
 func (*Account) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{20}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Account) GetAccount() *v1.Account {
@@ -2197,7 +2243,7 @@ type SealedSigningKey struct {
 
 func (x *SealedSigningKey) Reset() {
 	*x = SealedSigningKey{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[21]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2255,7 @@ func (x *SealedSigningKey) String() string {
 func (*SealedSigningKey) ProtoMessage() {}
 
 func (x *SealedSigningKey) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[21]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2268,7 @@ func (x *SealedSigningKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealedSigningKey.ProtoReflect.Descriptor instead.
 func (*SealedSigningKey) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{21}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SealedSigningKey) GetKey() *v1.SigningKey {
@@ -2262,7 +2308,7 @@ type IdempotentResult struct {
 
 func (x *IdempotentResult) Reset() {
 	*x = IdempotentResult{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[22]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2320,7 @@ func (x *IdempotentResult) String() string {
 func (*IdempotentResult) ProtoMessage() {}
 
 func (x *IdempotentResult) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[22]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2333,7 @@ func (x *IdempotentResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotentResult.ProtoReflect.Descriptor instead.
 func (*IdempotentResult) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{22}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *IdempotentResult) GetFingerprint() []byte {
@@ -2343,7 +2389,7 @@ type EventType struct {
 
 func (x *EventType) Reset() {
 	*x = EventType{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[23]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2355,7 +2401,7 @@ func (x *EventType) String() string {
 func (*EventType) ProtoMessage() {}
 
 func (x *EventType) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[23]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2368,7 +2414,7 @@ func (x *EventType) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventType.ProtoReflect.Descriptor instead.
 func (*EventType) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{23}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EventType) GetEventType() *v1.EventType {
@@ -2391,7 +2437,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[24]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2403,7 +2449,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[24]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2416,7 +2462,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{24}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Key) GetKey() *v1.ApiKey {
@@ -2455,7 +2501,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[25]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +2513,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[25]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +2526,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{25}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Job) GetReplay() *v1.Replay {
@@ -2538,7 +2584,7 @@ type JobItem struct {
 
 func (x *JobItem) Reset() {
 	*x = JobItem{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[26]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2596,7 @@ func (x *JobItem) String() string {
 func (*JobItem) ProtoMessage() {}
 
 func (x *JobItem) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[26]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2609,7 @@ func (x *JobItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobItem.ProtoReflect.Descriptor instead.
 func (*JobItem) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{26}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *JobItem) GetSequence() uint64 {
@@ -2607,7 +2653,7 @@ type Failing struct {
 
 func (x *Failing) Reset() {
 	*x = Failing{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[27]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2665,7 @@ func (x *Failing) String() string {
 func (*Failing) ProtoMessage() {}
 
 func (x *Failing) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[27]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2678,7 @@ func (x *Failing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failing.ProtoReflect.Descriptor instead.
 func (*Failing) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{27}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Failing) GetAccountId() string {
@@ -2720,7 +2766,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[28]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2732,7 +2778,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[28]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2745,7 +2791,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{28}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Notice) GetEvent() *Event {
@@ -2827,7 +2873,7 @@ type Announced struct {
 
 func (x *Announced) Reset() {
 	*x = Announced{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[29]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +2885,7 @@ func (x *Announced) String() string {
 func (*Announced) ProtoMessage() {}
 
 func (x *Announced) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[29]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,7 +2898,7 @@ func (x *Announced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announced.ProtoReflect.Descriptor instead.
 func (*Announced) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{29}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Announced) GetAccountId() string {
@@ -2887,7 +2933,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_postrider_record_v1_record_proto_msgTypes[30]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2899,7 +2945,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_postrider_record_v1_record_proto_msgTypes[30]
+	mi := &file_postrider_record_v1_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2912,7 +2958,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{30}
+	return file_postrider_record_v1_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Change) GetEntry() *v1.AuditEntry {
@@ -2957,7 +3003,12 @@ const file_postrider_record_v1_record_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a=\n" +
 	"\x0fExtensionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc3\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"K\n" +
+	"\n" +
+	"Deliveries\x12=\n" +
+	"\n" +
+	"deliveries\x18\x01 \x03(\v2\x1d.postrider.record.v1.DeliveryR\n" +
+	"deliveries\"\xc3\x06\n" +
 	"\bDelivery\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -3231,127 +3282,129 @@ func file_postrider_record_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_postrider_record_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_postrider_record_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_postrider_record_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_postrider_record_v1_record_proto_goTypes = []any{
 	(RetryKind)(0),                // 0: postrider.record.v1.RetryKind
 	(*Event)(nil),                 // 1: postrider.record.v1.Event
-	(*Delivery)(nil),              // 2: postrider.record.v1.Delivery
-	(*Progress)(nil),              // 3: postrider.record.v1.Progress
-	(*Retry)(nil),                 // 4: postrider.record.v1.Retry
-	(*JournalBatch)(nil),          // 5: postrider.record.v1.JournalBatch
-	(*JournalEntry)(nil),          // 6: postrider.record.v1.JournalEntry
-	(*Routed)(nil),                // 7: postrider.record.v1.Routed
-	(*RoutedDelivery)(nil),        // 8: postrider.record.v1.RoutedDelivery
-	(*Unmatched)(nil),             // 9: postrider.record.v1.Unmatched
-	(*Attempted)(nil),             // 10: postrider.record.v1.Attempted
-	(*Timings)(nil),               // 11: postrider.record.v1.Timings
-	(*Waiting)(nil),               // 12: postrider.record.v1.Waiting
-	(*Held)(nil),                  // 13: postrider.record.v1.Held
-	(*Released)(nil),              // 14: postrider.record.v1.Released
-	(*Dead)(nil),                  // 15: postrider.record.v1.Dead
-	(*Cancelled)(nil),             // 16: postrider.record.v1.Cancelled
-	(*Expunged)(nil),              // 17: postrider.record.v1.Expunged
-	(*DeadLetter)(nil),            // 18: postrider.record.v1.DeadLetter
-	(*Webhook)(nil),               // 19: postrider.record.v1.Webhook
-	(*SealedSecret)(nil),          // 20: postrider.record.v1.SealedSecret
-	(*Account)(nil),               // 21: postrider.record.v1.Account
-	(*SealedSigningKey)(nil),      // 22: postrider.record.v1.SealedSigningKey
-	(*IdempotentResult)(nil),      // 23: postrider.record.v1.IdempotentResult
-	(*EventType)(nil),             // 24: postrider.record.v1.EventType
-	(*Key)(nil),                   // 25: postrider.record.v1.Key
-	(*Job)(nil),                   // 26: postrider.record.v1.Job
-	(*JobItem)(nil),               // 27: postrider.record.v1.JobItem
-	(*Failing)(nil),               // 28: postrider.record.v1.Failing
-	(*Notice)(nil),                // 29: postrider.record.v1.Notice
-	(*Announced)(nil),             // 30: postrider.record.v1.Announced
-	(*Change)(nil),                // 31: postrider.record.v1.Change
-	nil,                           // 32: postrider.record.v1.Event.LabelsEntry
-	nil,                           // 33: postrider.record.v1.Event.ExtensionsEntry
-	nil,                           // 34: postrider.record.v1.Delivery.ExtensionsEntry
-	nil,                           // 35: postrider.record.v1.Attempted.RequestHeadersEntry
-	nil,                           // 36: postrider.record.v1.Attempted.ResponseHeadersEntry
-	nil,                           // 37: postrider.record.v1.IdempotentResult.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
-	(v1.DedupWindow)(0),           // 39: postrider.v1.DedupWindow
-	(*v1.Webhook)(nil),            // 40: postrider.v1.Webhook
-	(*v1.Account)(nil),            // 41: postrider.v1.Account
-	(*v1.ClientKey)(nil),          // 42: postrider.v1.ClientKey
-	(*v1.SigningKey)(nil),         // 43: postrider.v1.SigningKey
-	(*v1.EventType)(nil),          // 44: postrider.v1.EventType
-	(*v1.ApiKey)(nil),             // 45: postrider.v1.ApiKey
-	(*v1.Replay)(nil),             // 46: postrider.v1.Replay
-	(v1.WebhookState)(0),          // 47: postrider.v1.WebhookState
-	(*v1.AuditEntry)(nil),         // 48: postrider.v1.AuditEntry
+	(*Deliveries)(nil),            // 2: postrider.record.v1.Deliveries
+	(*Delivery)(nil),              // 3: postrider.record.v1.Delivery
+	(*Progress)(nil),              // 4: postrider.record.v1.Progress
+	(*Retry)(nil),                 // 5: postrider.record.v1.Retry
+	(*JournalBatch)(nil),          // 6: postrider.record.v1.JournalBatch
+	(*JournalEntry)(nil),          // 7: postrider.record.v1.JournalEntry
+	(*Routed)(nil),                // 8: postrider.record.v1.Routed
+	(*RoutedDelivery)(nil),        // 9: postrider.record.v1.RoutedDelivery
+	(*Unmatched)(nil),             // 10: postrider.record.v1.Unmatched
+	(*Attempted)(nil),             // 11: postrider.record.v1.Attempted
+	(*Timings)(nil),               // 12: postrider.record.v1.Timings
+	(*Waiting)(nil),               // 13: postrider.record.v1.Waiting
+	(*Held)(nil),                  // 14: postrider.record.v1.Held
+	(*Released)(nil),              // 15: postrider.record.v1.Released
+	(*Dead)(nil),                  // 16: postrider.record.v1.Dead
+	(*Cancelled)(nil),             // 17: postrider.record.v1.Cancelled
+	(*Expunged)(nil),              // 18: postrider.record.v1.Expunged
+	(*DeadLetter)(nil),            // 19: postrider.record.v1.DeadLetter
+	(*Webhook)(nil),               // 20: postrider.record.v1.Webhook
+	(*SealedSecret)(nil),          // 21: postrider.record.v1.SealedSecret
+	(*Account)(nil),               // 22: postrider.record.v1.Account
+	(*SealedSigningKey)(nil),      // 23: postrider.record.v1.SealedSigningKey
+	(*IdempotentResult)(nil),      // 24: postrider.record.v1.IdempotentResult
+	(*EventType)(nil),             // 25: postrider.record.v1.EventType
+	(*Key)(nil),                   // 26: postrider.record.v1.Key
+	(*Job)(nil),                   // 27: postrider.record.v1.Job
+	(*JobItem)(nil),               // 28: postrider.record.v1.JobItem
+	(*Failing)(nil),               // 29: postrider.record.v1.Failing
+	(*Notice)(nil),                // 30: postrider.record.v1.Notice
+	(*Announced)(nil),             // 31: postrider.record.v1.Announced
+	(*Change)(nil),                // 32: postrider.record.v1.Change
+	nil,                           // 33: postrider.record.v1.Event.LabelsEntry
+	nil,                           // 34: postrider.record.v1.Event.ExtensionsEntry
+	nil,                           // 35: postrider.record.v1.Delivery.ExtensionsEntry
+	nil,                           // 36: postrider.record.v1.Attempted.RequestHeadersEntry
+	nil,                           // 37: postrider.record.v1.Attempted.ResponseHeadersEntry
+	nil,                           // 38: postrider.record.v1.IdempotentResult.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 39: google.protobuf.Timestamp
+	(v1.DedupWindow)(0),           // 40: postrider.v1.DedupWindow
+	(*v1.Webhook)(nil),            // 41: postrider.v1.Webhook
+	(*v1.Account)(nil),            // 42: postrider.v1.Account
+	(*v1.ClientKey)(nil),          // 43: postrider.v1.ClientKey
+	(*v1.SigningKey)(nil),         // 44: postrider.v1.SigningKey
+	(*v1.EventType)(nil),          // 45: postrider.v1.EventType
+	(*v1.ApiKey)(nil),             // 46: postrider.v1.ApiKey
+	(*v1.Replay)(nil),             // 47: postrider.v1.Replay
+	(v1.WebhookState)(0),          // 48: postrider.v1.WebhookState
+	(*v1.AuditEntry)(nil),         // 49: postrider.v1.AuditEntry
 }
 var file_postrider_record_v1_record_proto_depIdxs = []int32{
-	38, // 0: postrider.record.v1.Event.time:type_name -> google.protobuf.Timestamp
-	32, // 1: postrider.record.v1.Event.labels:type_name -> postrider.record.v1.Event.LabelsEntry
-	38, // 2: postrider.record.v1.Event.accept_time:type_name -> google.protobuf.Timestamp
-	38, // 3: postrider.record.v1.Event.deliver_at:type_name -> google.protobuf.Timestamp
-	33, // 4: postrider.record.v1.Event.extensions:type_name -> postrider.record.v1.Event.ExtensionsEntry
-	39, // 5: postrider.record.v1.Event.dedup_window:type_name -> postrider.v1.DedupWindow
-	38, // 6: postrider.record.v1.Delivery.event_time:type_name -> google.protobuf.Timestamp
-	38, // 7: postrider.record.v1.Delivery.accept_time:type_name -> google.protobuf.Timestamp
-	38, // 8: postrider.record.v1.Delivery.route_time:type_name -> google.protobuf.Timestamp
-	34, // 9: postrider.record.v1.Delivery.extensions:type_name -> postrider.record.v1.Delivery.ExtensionsEntry
-	3,  // 10: postrider.record.v1.Delivery.progress:type_name -> postrider.record.v1.Progress
-	38, // 11: postrider.record.v1.Progress.first_attempt_time:type_name -> google.protobuf.Timestamp
-	38, // 12: postrider.record.v1.Progress.last_attempt_time:type_name -> google.protobuf.Timestamp
-	2,  // 13: postrider.record.v1.Retry.delivery:type_name -> postrider.record.v1.Delivery
-	0,  // 14: postrider.record.v1.Retry.kind:type_name -> postrider.record.v1.RetryKind
-	38, // 15: postrider.record.v1.Retry.due_time:type_name -> google.protobuf.Timestamp
-	6,  // 16: postrider.record.v1.JournalBatch.entries:type_name -> postrider.record.v1.JournalEntry
-	38, // 17: postrider.record.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
-	7,  // 18: postrider.record.v1.JournalEntry.routed:type_name -> postrider.record.v1.Routed
-	10, // 19: postrider.record.v1.JournalEntry.attempted:type_name -> postrider.record.v1.Attempted
-	12, // 20: postrider.record.v1.JournalEntry.waiting:type_name -> postrider.record.v1.Waiting
-	13, // 21: postrider.record.v1.JournalEntry.held:type_name -> postrider.record.v1.Held
-	14, // 22: postrider.record.v1.JournalEntry.released:type_name -> postrider.record.v1.Released
-	15, // 23: postrider.record.v1.JournalEntry.dead:type_name -> postrider.record.v1.Dead
-	16, // 24: postrider.record.v1.JournalEntry.cancelled:type_name -> postrider.record.v1.Cancelled
-	17, // 25: postrider.record.v1.JournalEntry.expunged:type_name -> postrider.record.v1.Expunged
-	38, // 26: postrider.record.v1.JournalEntry.create_time:type_name -> google.protobuf.Timestamp
-	8,  // 27: postrider.record.v1.Routed.deliveries:type_name -> postrider.record.v1.RoutedDelivery
-	9,  // 28: postrider.record.v1.Routed.unmatched:type_name -> postrider.record.v1.Unmatched
-	38, // 29: postrider.record.v1.Routed.accept_time:type_name -> google.protobuf.Timestamp
-	39, // 30: postrider.record.v1.Routed.dedup_window:type_name -> postrider.v1.DedupWindow
-	38, // 31: postrider.record.v1.Attempted.start_time:type_name -> google.protobuf.Timestamp
-	35, // 32: postrider.record.v1.Attempted.request_headers:type_name -> postrider.record.v1.Attempted.RequestHeadersEntry
-	36, // 33: postrider.record.v1.Attempted.response_headers:type_name -> postrider.record.v1.Attempted.ResponseHeadersEntry
-	38, // 34: postrider.record.v1.Attempted.next_attempt_time:type_name -> google.protobuf.Timestamp
-	11, // 35: postrider.record.v1.Attempted.timings:type_name -> postrider.record.v1.Timings
-	38, // 36: postrider.record.v1.Waiting.due_time:type_name -> google.protobuf.Timestamp
-	2,  // 37: postrider.record.v1.DeadLetter.delivery:type_name -> postrider.record.v1.Delivery
-	38, // 38: postrider.record.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
-	10, // 39: postrider.record.v1.DeadLetter.last_attempt:type_name -> postrider.record.v1.Attempted
-	40, // 40: postrider.record.v1.Webhook.webhook:type_name -> postrider.v1.Webhook
-	20, // 41: postrider.record.v1.Webhook.secrets:type_name -> postrider.record.v1.SealedSecret
-	38, // 42: postrider.record.v1.SealedSecret.create_time:type_name -> google.protobuf.Timestamp
-	38, // 43: postrider.record.v1.SealedSecret.expire_time:type_name -> google.protobuf.Timestamp
-	41, // 44: postrider.record.v1.Account.account:type_name -> postrider.v1.Account
-	22, // 45: postrider.record.v1.Account.signing_keys:type_name -> postrider.record.v1.SealedSigningKey
-	42, // 46: postrider.record.v1.Account.client_keys:type_name -> postrider.v1.ClientKey
-	43, // 47: postrider.record.v1.SealedSigningKey.key:type_name -> postrider.v1.SigningKey
-	38, // 48: postrider.record.v1.IdempotentResult.claim_time:type_name -> google.protobuf.Timestamp
-	37, // 49: postrider.record.v1.IdempotentResult.headers:type_name -> postrider.record.v1.IdempotentResult.HeadersEntry
-	44, // 50: postrider.record.v1.EventType.event_type:type_name -> postrider.v1.EventType
-	45, // 51: postrider.record.v1.Key.key:type_name -> postrider.v1.ApiKey
-	46, // 52: postrider.record.v1.Job.replay:type_name -> postrider.v1.Replay
-	27, // 53: postrider.record.v1.Job.batch:type_name -> postrider.record.v1.JobItem
-	38, // 54: postrider.record.v1.Failing.since:type_name -> google.protobuf.Timestamp
-	38, // 55: postrider.record.v1.Failing.last_failure_time:type_name -> google.protobuf.Timestamp
-	1,  // 56: postrider.record.v1.Notice.event:type_name -> postrider.record.v1.Event
-	38, // 57: postrider.record.v1.Notice.create_time:type_name -> google.protobuf.Timestamp
-	47, // 58: postrider.record.v1.Notice.state:type_name -> postrider.v1.WebhookState
-	38, // 59: postrider.record.v1.Notice.state_time:type_name -> google.protobuf.Timestamp
-	38, // 60: postrider.record.v1.Notice.failing_since:type_name -> google.protobuf.Timestamp
-	38, // 61: postrider.record.v1.Announced.time:type_name -> google.protobuf.Timestamp
-	48, // 62: postrider.record.v1.Change.entry:type_name -> postrider.v1.AuditEntry
-	63, // [63:63] is the sub-list for method output_type
-	63, // [63:63] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	39, // 0: postrider.record.v1.Event.time:type_name -> google.protobuf.Timestamp
+	33, // 1: postrider.record.v1.Event.labels:type_name -> postrider.record.v1.Event.LabelsEntry
+	39, // 2: postrider.record.v1.Event.accept_time:type_name -> google.protobuf.Timestamp
+	39, // 3: postrider.record.v1.Event.deliver_at:type_name -> google.protobuf.Timestamp
+	34, // 4: postrider.record.v1.Event.extensions:type_name -> postrider.record.v1.Event.ExtensionsEntry
+	40, // 5: postrider.record.v1.Event.dedup_window:type_name -> postrider.v1.DedupWindow
+	3,  // 6: postrider.record.v1.Deliveries.deliveries:type_name -> postrider.record.v1.Delivery
+	39, // 7: postrider.record.v1.Delivery.event_time:type_name -> google.protobuf.Timestamp
+	39, // 8: postrider.record.v1.Delivery.accept_time:type_name -> google.protobuf.Timestamp
+	39, // 9: postrider.record.v1.Delivery.route_time:type_name -> google.protobuf.Timestamp
+	35, // 10: postrider.record.v1.Delivery.extensions:type_name -> postrider.record.v1.Delivery.ExtensionsEntry
+	4,  // 11: postrider.record.v1.Delivery.progress:type_name -> postrider.record.v1.Progress
+	39, // 12: postrider.record.v1.Progress.first_attempt_time:type_name -> google.protobuf.Timestamp
+	39, // 13: postrider.record.v1.Progress.last_attempt_time:type_name -> google.protobuf.Timestamp
+	3,  // 14: postrider.record.v1.Retry.delivery:type_name -> postrider.record.v1.Delivery
+	0,  // 15: postrider.record.v1.Retry.kind:type_name -> postrider.record.v1.RetryKind
+	39, // 16: postrider.record.v1.Retry.due_time:type_name -> google.protobuf.Timestamp
+	7,  // 17: postrider.record.v1.JournalBatch.entries:type_name -> postrider.record.v1.JournalEntry
+	39, // 18: postrider.record.v1.JournalEntry.time:type_name -> google.protobuf.Timestamp
+	8,  // 19: postrider.record.v1.JournalEntry.routed:type_name -> postrider.record.v1.Routed
+	11, // 20: postrider.record.v1.JournalEntry.attempted:type_name -> postrider.record.v1.Attempted
+	13, // 21: postrider.record.v1.JournalEntry.waiting:type_name -> postrider.record.v1.Waiting
+	14, // 22: postrider.record.v1.JournalEntry.held:type_name -> postrider.record.v1.Held
+	15, // 23: postrider.record.v1.JournalEntry.released:type_name -> postrider.record.v1.Released
+	16, // 24: postrider.record.v1.JournalEntry.dead:type_name -> postrider.record.v1.Dead
+	17, // 25: postrider.record.v1.JournalEntry.cancelled:type_name -> postrider.record.v1.Cancelled
+	18, // 26: postrider.record.v1.JournalEntry.expunged:type_name -> postrider.record.v1.Expunged
+	39, // 27: postrider.record.v1.JournalEntry.create_time:type_name -> google.protobuf.Timestamp
+	9,  // 28: postrider.record.v1.Routed.deliveries:type_name -> postrider.record.v1.RoutedDelivery
+	10, // 29: postrider.record.v1.Routed.unmatched:type_name -> postrider.record.v1.Unmatched
+	39, // 30: postrider.record.v1.Routed.accept_time:type_name -> google.protobuf.Timestamp
+	40, // 31: postrider.record.v1.Routed.dedup_window:type_name -> postrider.v1.DedupWindow
+	39, // 32: postrider.record.v1.Attempted.start_time:type_name -> google.protobuf.Timestamp
+	36, // 33: postrider.record.v1.Attempted.request_headers:type_name -> postrider.record.v1.Attempted.RequestHeadersEntry
+	37, // 34: postrider.record.v1.Attempted.response_headers:type_name -> postrider.record.v1.Attempted.ResponseHeadersEntry
+	39, // 35: postrider.record.v1.Attempted.next_attempt_time:type_name -> google.protobuf.Timestamp
+	12, // 36: postrider.record.v1.Attempted.timings:type_name -> postrider.record.v1.Timings
+	39, // 37: postrider.record.v1.Waiting.due_time:type_name -> google.protobuf.Timestamp
+	3,  // 38: postrider.record.v1.DeadLetter.delivery:type_name -> postrider.record.v1.Delivery
+	39, // 39: postrider.record.v1.DeadLetter.time:type_name -> google.protobuf.Timestamp
+	11, // 40: postrider.record.v1.DeadLetter.last_attempt:type_name -> postrider.record.v1.Attempted
+	41, // 41: postrider.record.v1.Webhook.webhook:type_name -> postrider.v1.Webhook
+	21, // 42: postrider.record.v1.Webhook.secrets:type_name -> postrider.record.v1.SealedSecret
+	39, // 43: postrider.record.v1.SealedSecret.create_time:type_name -> google.protobuf.Timestamp
+	39, // 44: postrider.record.v1.SealedSecret.expire_time:type_name -> google.protobuf.Timestamp
+	42, // 45: postrider.record.v1.Account.account:type_name -> postrider.v1.Account
+	23, // 46: postrider.record.v1.Account.signing_keys:type_name -> postrider.record.v1.SealedSigningKey
+	43, // 47: postrider.record.v1.Account.client_keys:type_name -> postrider.v1.ClientKey
+	44, // 48: postrider.record.v1.SealedSigningKey.key:type_name -> postrider.v1.SigningKey
+	39, // 49: postrider.record.v1.IdempotentResult.claim_time:type_name -> google.protobuf.Timestamp
+	38, // 50: postrider.record.v1.IdempotentResult.headers:type_name -> postrider.record.v1.IdempotentResult.HeadersEntry
+	45, // 51: postrider.record.v1.EventType.event_type:type_name -> postrider.v1.EventType
+	46, // 52: postrider.record.v1.Key.key:type_name -> postrider.v1.ApiKey
+	47, // 53: postrider.record.v1.Job.replay:type_name -> postrider.v1.Replay
+	28, // 54: postrider.record.v1.Job.batch:type_name -> postrider.record.v1.JobItem
+	39, // 55: postrider.record.v1.Failing.since:type_name -> google.protobuf.Timestamp
+	39, // 56: postrider.record.v1.Failing.last_failure_time:type_name -> google.protobuf.Timestamp
+	1,  // 57: postrider.record.v1.Notice.event:type_name -> postrider.record.v1.Event
+	39, // 58: postrider.record.v1.Notice.create_time:type_name -> google.protobuf.Timestamp
+	48, // 59: postrider.record.v1.Notice.state:type_name -> postrider.v1.WebhookState
+	39, // 60: postrider.record.v1.Notice.state_time:type_name -> google.protobuf.Timestamp
+	39, // 61: postrider.record.v1.Notice.failing_since:type_name -> google.protobuf.Timestamp
+	39, // 62: postrider.record.v1.Announced.time:type_name -> google.protobuf.Timestamp
+	49, // 63: postrider.record.v1.Change.entry:type_name -> postrider.v1.AuditEntry
+	64, // [64:64] is the sub-list for method output_type
+	64, // [64:64] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_postrider_record_v1_record_proto_init() }
@@ -3359,7 +3412,7 @@ func file_postrider_record_v1_record_proto_init() {
 	if File_postrider_record_v1_record_proto != nil {
 		return
 	}
-	file_postrider_record_v1_record_proto_msgTypes[5].OneofWrappers = []any{
+	file_postrider_record_v1_record_proto_msgTypes[6].OneofWrappers = []any{
 		(*JournalEntry_Routed)(nil),
 		(*JournalEntry_Attempted)(nil),
 		(*JournalEntry_Waiting)(nil),
@@ -3375,7 +3428,7 @@ func file_postrider_record_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_postrider_record_v1_record_proto_rawDesc), len(file_postrider_record_v1_record_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
