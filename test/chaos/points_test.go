@@ -23,6 +23,7 @@ const (
 	fileRoute    = "services/router/internal/fanout/fanout.go"
 	fileFlight   = "services/router/internal/fanout/flight.go"
 	fileAttempt  = "services/dispatcher/internal/pipeline/attempt.go"
+	fileParcel   = "services/dispatcher/internal/pipeline/parcel.go"
 	fileSettle   = "services/dispatcher/internal/settle/settle.go"
 	fileHandOver = "services/dispatcher/internal/settle/handover.go"
 	fileSchedule = "services/scheduler/internal/grpcapi/schedule.go"
@@ -48,6 +49,7 @@ var crashPoints = []crashPoint{
 	{service: "dispatcher", name: "POSTed, not journalled", file: fileAttempt, after: "\ts.judged(j, result)"},
 	{service: "dispatcher", name: "journalled, not acked", file: fileSettle, after: "\t\tp.Entry, p.tries = nil, 0"},
 	{service: "dispatcher", name: "journalled, retry not recorded", file: fileSettle, after: "\tcase p.Retry != nil:"},
+	{service: "dispatcher", name: "settled, others of its message not", file: fileParcel, after: "\tp.began = true"},
 	{service: "dispatcher", name: "retry recorded, not acked", file: fileHandOver, after: "\ts.schedulerAnswered()"},
 
 	{service: "scheduler", name: "recorded, not indexed", file: fileSchedule, after: "\tresults, standing := s.store(ctx, retries)"},
