@@ -60,6 +60,7 @@ type Config struct {
 	LogConnections int           `conf:"log-connections" help:"most connections to PostgreSQL, for each process"`
 	LogRetention   time.Duration `conf:"log-retention" help:"how long the delivery log keeps what happened to events whose deliveries have ended; 0 for ever"`
 	Recorder       string        `conf:"recorder" help:"what the names of the journal's consumers that fill delivery logs begin with"`
+	RecorderYield  bool          `conf:"recorder-yield" help:"leave the processor to deliveries while the machine has too little of it: the delivery log may then be up to 10 min behind, and catches up as soon as there is room"`
 	AllowHTTP      bool          `conf:"allow-http" help:"whether webhooks of accounts that do not say may use http URLs"`
 
 	PublicURL publicurl.Base `conf:"public-url" help:"URL below which clients see the paths of this service, such as https://hooks.example.com; empty: scheme and host of each request"`
@@ -79,7 +80,7 @@ type Config struct {
 // Default is the configuration that most deployments want.
 func Default() Config {
 	return Config{
-		LogFile: "delivery-log.db", LogConnections: 8, LogRetention: 30 * 24 * time.Hour, Recorder: "recorder", VerifyLimit: 600, JewelMusicLimit: 100,
+		LogFile: "delivery-log.db", LogConnections: 8, LogRetention: 30 * 24 * time.Hour, Recorder: "recorder", RecorderYield: true, VerifyLimit: 600, JewelMusicLimit: 100,
 		DisableFailingAfter: 5 * 24 * time.Hour, DeadLetterWarning: 3 * 24 * time.Hour, Console: console.DefaultConfig(), Audit: auditstream.Default(),
 	}
 }
@@ -177,6 +178,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	s := &Service{cfg: cfg, deps: deps, log: log, auth: access.NewAuthenticator(deps.AdminKey.Reveal()).WithTickets(tickets.Open)}
 	s.recorder, err = recorder.New(recorder.Deps{
 		Journal: deps.Journal, Store: log, Name: cfg.Recorder, Logger: deps.Logger, Meter: deps.Telemetry.Meter("postrider/api"), Now: time.Now,
+		Yield: cfg.RecorderYield,
 		Watch: func(ctx context.Context, c *stream.Consumer) { s.gauges.Watch(ctx, c, "") },
 	})
 	if err != nil {

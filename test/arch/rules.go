@@ -119,6 +119,7 @@ var ranks = map[string]int{
 	"retry":       0,
 	"signature":   0,
 	"conf":        1,
+	"lag":         1,
 	"natsconn":    1,
 	"redisconn":   1,
 	"rpc":         1,

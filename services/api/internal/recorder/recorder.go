@@ -43,6 +43,10 @@ type Deps struct {
 	Logger *slog.Logger
 	Meter  metric.Meter
 	Now    func() time.Time
+	// Yield has it rest on a machine that is short of processor time; see pace.go.
+	Yield bool
+	// Load is how this process stands against its machine; nil measures it.
+	Load func() Load
 	// Watch shows how far a consumer is, until ctx ends; nil shows nothing.
 	Watch func(ctx context.Context, c *stream.Consumer)
 }
@@ -140,7 +144,11 @@ func (r *Recorder) fill(ctx context.Context, token string) error {
 		return fmt.Errorf("open consumer of the journal: %w", err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	f := &filling{Recorder: r, queue: make(chan *stream.Msg, maxBatch)}
+	f := &filling{Recorder: r, queue: make(chan *stream.Msg, maxBatch), pace: &pace{}}
+	if r.deps.Yield {
+		f.pace = newPace(r.deps.Load)
+	}
+	defer f.pace.close()
 	var pullErr error
 	ended := make(chan struct{})
 	go func() {
@@ -149,13 +157,14 @@ func (r *Recorder) fill(ctx context.Context, token string) error {
 			select {
 			case f.queue <- m:
 			case <-ctx.Done():
+				_ = m.Nak(0) // a lost one comes again later
 			}
 		})
 	}()
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		r.watch(ctx, token, cancel)
+		f.watch(ctx, token, cancel)
 	}()
 	if r.deps.Watch != nil {
 		shown := make(chan struct{})
@@ -177,7 +186,7 @@ func (r *Recorder) fill(ctx context.Context, token string) error {
 }
 
 // watch looks whether the log was dropped by another process, and how far it is.
-func (r *Recorder) watch(ctx context.Context, token string, cancel context.CancelCauseFunc) {
+func (r *filling) watch(ctx context.Context, token string, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
@@ -260,7 +269,7 @@ func (r *Recorder) Status(ctx context.Context) (s Status, err error) {
 	return s, err
 }
 
-func (r *Recorder) measure(ctx context.Context) error {
+func (r *filling) measure(ctx context.Context) error {
 	s, err := r.Status(ctx)
 	if err != nil {
 		return err
@@ -271,6 +280,10 @@ func (r *Recorder) measure(ctx context.Context) error {
 	}
 	r.lag.Record(ctx, lag)
 	r.pending.Record(ctx, s.Pending)
+	if r.pace.age(time.Duration(lag * float64(time.Second))) {
+		r.deps.Logger.InfoContext(ctx, "the delivery log is far behind, or no longer is; while it is, it is recorded whatever else waits for the processor",
+			"behind_seconds", int(lag), "hurries", r.pace.hurry.Load())
+	}
 	return nil
 }
 
@@ -304,7 +317,7 @@ type filling struct {
 	*Recorder
 
 	queue chan *stream.Msg
-	pace  pace
+	pace  *pace
 }
 
 // giveBack returns what was taken and not begun, so that it need not wait for the ack wait to pass
@@ -322,7 +335,7 @@ func (r *filling) giveBack() {
 
 // recordAll records batch after batch until pulling has ended or ctx has.
 func (r *filling) recordAll(ctx context.Context, ended <-chan struct{}) error {
-	for {
+	for ctx.Err() == nil { // what is left when it has ended is given back, not begun
 		batch := r.collect(ended)
 		if len(batch) == 0 {
 			return nil
@@ -330,7 +343,26 @@ func (r *filling) recordAll(ctx context.Context, ended <-chan struct{}) error {
 		if err := r.record(ctx, batch); err != nil {
 			return err
 		}
+		r.rest(ctx, ended)
 	}
+	return nil
+}
+
+// rest leaves the processor to others if the pace says so. It has nothing in hand meanwhile that a stop
+// would not give back, and a stop ends it.
+func (r *filling) rest(ctx context.Context, ended <-chan struct{}) {
+	if r.pace.rest <= 0 {
+		return
+	}
+	began := time.Now()
+	timer := time.NewTimer(r.pace.rest)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ended:
+	case <-ctx.Done():
+	}
+	r.pace.rested(time.Since(began))
 }
 
 // collect waits for a message and takes what else is there, or comes while it is to gather; nothing
@@ -346,7 +378,7 @@ func (r *filling) collect(ended <-chan struct{}) []*stream.Msg {
 	}
 	enough := time.NewTimer(r.pace.wait(time.Now()))
 	defer enough.Stop()
-	for len(batch) < maxBatch && bytes < maxBytes {
+	for len(batch) < r.pace.most() && bytes < maxBytes {
 		m := r.next(enough.C, ended)
 		if m == nil {
 			break
@@ -375,6 +407,7 @@ func (r *filling) next(enough <-chan time.Time, ended <-chan struct{}) *stream.M
 // record stores a batch and then acks it: a crash in between records it twice, which the store
 // does not notice. It repeats until the store takes it or ctx ends.
 func (r *filling) record(ctx context.Context, batch []*stream.Msg) error {
+	r.pace.begin()
 	said := logstore.NewBatch()
 	for _, m := range batch {
 		if err := said.Add(m.Data()); err != nil {

@@ -94,7 +94,10 @@ type rig struct {
 	n        int // events so far
 }
 
-func setup(t *testing.T) *rig {
+func setup(t *testing.T) *rig { return setupWith(t, func(*recorder.Deps) {}) }
+
+// setupWith is setup with dependencies that a test changes.
+func setupWith(t *testing.T, change func(*recorder.Deps)) *rig {
 	t.Helper()
 	r := &rig{nc: natstest.Start(t).Connect(t)}
 	c, err := stream.New(r.nc, stream.Default())
@@ -110,9 +113,11 @@ func setup(t *testing.T) *rig {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, tel.Shutdown(context.WithoutCancel(t.Context()))) })
 	r.metrics = tel.Handler()
-	r.recorder, err = recorder.New(recorder.Deps{
-		Journal: r.journal, Store: r.store, Name: "test", Logger: logtest.New(t), Meter: tel.Meter(""), Now: time.Now,
-	})
+	deps := recorder.Deps{
+		Journal: r.journal, Store: r.store, Name: "test", Logger: logtest.New(t), Meter: tel.Meter(""), Now: time.Now, Yield: true,
+	}
+	change(&deps)
+	r.recorder, err = recorder.New(deps)
 	require.NoError(t, err)
 	require.NoError(t, r.recorder.Prepare(t.Context()))
 	return r

@@ -30,7 +30,7 @@ func (l *laneSet) init(s *shard) {
 	l.cfg = lane.Config{
 		Initial: s.p.cfg.InitialConcurrency, ParkAfter: s.p.cfg.ParkAfter, SlowAfter: s.p.cfg.SlowAfter,
 		Breaker: s.p.cfg.Breaker, Pressure: s.p.pressure, Crowding: s.crowding, Random: random,
-		Lag: s.p.lag.behind,
+		Lag: s.p.lag.Behind,
 	}
 	l.lanes = map[string]*laneSlot{}
 	l.queued = map[*lane.Lane[*job]]struct{}{}

@@ -17,6 +17,7 @@ import (
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 
 	"github.com/postrider/postrider/pkg/conf"
+	"github.com/postrider/postrider/pkg/lag"
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
@@ -145,7 +146,7 @@ type Pipeline struct {
 	quotas  *quotas
 	gone    *goneQueue
 	health  *health.Recorder
-	lag     lagMeter
+	lag     lag.Meter
 	// memories of the shards that are not held.
 	memories evidence.Shelf
 
@@ -175,7 +176,7 @@ func New(cfg Config, deps Deps) *Pipeline {
 
 // Start begins the work that belongs to no shard.
 func (p *Pipeline) Start() {
-	p.lag.start()
+	p.lag.Start()
 	p.gone.start()
 	p.health.Start()
 }
@@ -186,7 +187,7 @@ func (p *Pipeline) Close() {
 	p.cancel()
 	p.gone.close()
 	p.health.Close()
-	p.lag.stop()
+	p.lag.Stop()
 }
 
 // Wait waits for the workers. Call it after Close, when every RunShard has returned.

@@ -29,7 +29,7 @@ type accountQuota struct {
 func newQuotas(p *Pipeline) *quotas {
 	return &quotas{
 		p: p, all: map[string]*accountQuota{},
-		cfg: quota.Config{ParkAfter: p.cfg.ParkAfter, SlowAfter: p.cfg.SlowAfter, Lag: p.lag.behind, Random: random},
+		cfg: quota.Config{ParkAfter: p.cfg.ParkAfter, SlowAfter: p.cfg.SlowAfter, Lag: p.lag.Behind, Random: random},
 	}
 }
 
