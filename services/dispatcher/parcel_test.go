@@ -13,6 +13,7 @@ import (
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/test/fixture/receivertest"
 )
@@ -76,6 +77,55 @@ func TestAParcelOfADeadProcessIsFinishedByItsSuccessor(t *testing.T) {
 	require.Equal(t, 5, receiver.Count())
 	require.Nil(t, w.record(t, list[0].GetId(), hook))
 	require.Equal(t, waitingKind, w.record(t, list[2].GetId(), hook).GetKind())
+}
+
+// What a dead process handed over goes on by itself, also if the message that it came in comes again: a record that waits, one that
+// was released and is due, and one that was delivered since.
+func TestWhatADeadProcessHandedOverOfAParcelIsNotHandedOverAgain(t *testing.T) {
+	t.Parallel()
+	for _, released := range []bool{false, true} {
+		t.Run(fmt.Sprintf("released %t", released), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			receiver := receivertest.New(t)
+			hook := onShard(t, w, 0, receiver.URL)
+			list := w.list(hook, 4)
+			w.parcel(t, 0, list...)
+			consumer, err := w.deliveries.Consumer(t.Context(), 0)
+			require.NoError(t, err)
+			take(t, consumer)
+			due := time.Now().Add(time.Hour)
+			for _, d := range list[:2] {
+				w.journalled(t, &recordv1.JournalEntry{
+					Time: timestamppb.Now(), AccountId: w.account, DeliveryId: d.GetId(), WebhookId: hook.GetId(), EventId: d.GetEventId(),
+					What: &recordv1.JournalEntry_Waiting{Waiting: &recordv1.Waiting{DueTime: timestamppb.New(due), Reason: "concurrency"}},
+				})
+				w.put(t, &recordv1.Retry{Delivery: d, Kind: parkedKind, DueTime: timestamppb.New(due)})
+				if !released {
+					continue
+				}
+				account, id := postriderAccount(w), postriderDelivery(d.GetId())
+				record, err := w.retries.Last(t.Context(), account, postrider.WebhookID(hook.GetId()), id)
+				require.NoError(t, err)
+				done := make(chan error, 1)
+				require.NoError(t, w.retries.Release(t.Context(), *record, func(err error) { done <- err }))
+				require.NoError(t, <-done)
+			}
+			w.dispatch(t, testConfig())
+			want := list[2:]
+			if released {
+				want = list
+			}
+			for _, d := range want {
+				w.ledger.state(t, d.GetId(), "delivered")
+			}
+			w.settled(t)
+			require.Equal(t, len(want), receiver.Count())
+			for _, d := range list[:2] {
+				require.Equal(t, released, w.record(t, d.GetId(), hook) == nil)
+			}
+		})
+	}
 }
 
 // A receiver that hangs does not keep the message of others: what is settled is acknowledged within seconds, and the

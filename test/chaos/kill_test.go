@@ -50,7 +50,7 @@ type kill struct {
 	inFlight         int
 	busy             int    // what the process had in its hands, or its replicas together
 	what             string // of it
-	unacked          int    // of a dispatcher: messages that it had and that were not acknowledged
+	repeatable       int    // of a dispatcher: deliveries that it had and of which nothing was journalled
 	shards           []int
 	down, ready      time.Duration // until started again, until ready
 	published        time.Duration // until the last event of the burst had its receipt
@@ -78,13 +78,12 @@ func killDrill(t *testing.T, size killSize) {
 		t.Log(k)
 	}
 
-	// What a crash can repeat: at most one POST for each delivery whose acknowledgement was not
-	// stored, and for a router each delivery of its unacknowledged events that is past the window
-	// of message ids. Every replica was back long before those two minutes, so the second is none.
+	// What a crash can repeat: at most one POST for each delivery whose outcome was not stored, and for a router each delivery
+	// of its unacknowledged events that its dispatcher has forgotten. Every replica was back before that, so the second is none.
 	bound := 0
 	for _, k := range kills {
 		if k.service == "dispatcher" {
-			bound += k.unacked
+			bound += k.repeatable
 		}
 	}
 	t.Logf("duplicates that the kills can cause: at most %d", bound)
@@ -233,7 +232,7 @@ func (k *kill) measure(t *testing.T, s *streams) {
 	k.shards, err = s.held(t.Context(), k.process)
 	require.NoError(t, err)
 	require.NotEmpty(t, k.shards, "the killed dispatcher held no shard")
-	k.unacked, err = s.unacked(t.Context(), k.shards)
+	k.repeatable, err = s.repeatable(t.Context(), k.shards)
 	require.NoError(t, err)
 	again, err := s.held(t.Context(), k.process)
 	require.NoError(t, err)
@@ -244,7 +243,7 @@ func (k *kill) measure(t *testing.T, s *streams) {
 func (k *kill) String() string {
 	text := fmt.Sprintf("killed %s with %d events accepted, %d deliveries in flight, %d %s", k.process, k.accepted, k.inFlight, k.busy, k.what)
 	if k.service == "dispatcher" {
-		text += fmt.Sprintf(" (%d right after), holder of shards %v", k.unacked, k.shards)
+		text += fmt.Sprintf(", %d deliveries of which nothing was journalled, holder of shards %v", k.repeatable, k.shards)
 	}
 	return text + fmt.Sprintf("; started again after %s, ready after %s; the burst had all receipts after %s",
 		k.down.Round(time.Millisecond), k.ready.Round(time.Millisecond), k.published.Round(time.Millisecond))

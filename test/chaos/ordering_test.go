@@ -46,7 +46,7 @@ func orderingDrill(t *testing.T, size loadSize, victims ...string) {
 				victim.Kill()
 				if service == "dispatcher" {
 					k.measure(t, s) //nolint:contextcheck // it has the test's
-					r.Bound += k.unacked
+					r.Bound += k.repeatable
 				}
 			},
 			down: d.between(300*time.Millisecond, 2*time.Second), mend: start(t, victim),

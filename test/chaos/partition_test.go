@@ -70,10 +70,10 @@ func TestServicesPartedFromNATSUnderLoad(t *testing.T) {
 	const lease = 5 * time.Second
 	counted := func(shards []int) {
 		t.Helper()
-		unacked, err := s.unacked(t.Context(), shards)
+		repeatable, err := s.repeatable(t.Context(), shards)
 		require.NoError(t, err)
-		r.Bound += unacked
-		t.Logf("%d messages of shards %v are not acknowledged", unacked, shards)
+		r.Bound += repeatable
+		t.Logf("of %d deliveries of shards %v nothing is journalled", repeatable, shards)
 	}
 	everyone := services(c)
 	for _, hole := range []bool{false, true} {

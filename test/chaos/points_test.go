@@ -91,7 +91,7 @@ func crashDrill(t *testing.T, bin string, points []crashPoint, size killSize) {
 	bound := 0
 	for _, k := range kills {
 		if k.service == "dispatcher" {
-			bound += k.unacked
+			bound += k.repeatable
 		}
 	}
 	settle(t, run.world, run.streams)

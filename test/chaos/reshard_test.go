@@ -75,7 +75,7 @@ func reshardDrill(t *testing.T, size loadSize) {
 			victim.Kill()
 			if service == "dispatcher" {
 				k.measure(t, s)
-				r.Bound = k.unacked
+				r.Bound = k.repeatable
 			}
 			require.NoError(t, victim.Start())
 			require.NoError(t, victim.WaitReady(t.Context()))

@@ -18,6 +18,11 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
 
+	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
+
+	"github.com/postrider/postrider/pkg/stream"
+	"github.com/postrider/postrider/pkg/stream/deliverystream"
+	"github.com/postrider/postrider/pkg/stream/journal"
 	"github.com/postrider/postrider/test/cluster"
 )
 
@@ -25,6 +30,7 @@ import (
 // command line; it writes nothing.
 type streams struct {
 	js     jetstream.JetStream
+	client *stream.Client
 	kv     jetstream.KeyValue // of shard leases; nil until it is asked for
 	shards int                // that have streams
 }
@@ -36,7 +42,10 @@ func watchStreams(t *testing.T, c *cluster.Cluster) *streams {
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	require.NoError(t, err)
-	return &streams{js: js, shards: shards}
+	client, err := stream.New(nc, stream.Default())
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	return &streams{js: js, client: client, shards: shards}
 }
 
 // held is the shards whose lease a replica holds: the value of shard.<n> is the name of the
@@ -86,6 +95,43 @@ func (s *streams) unacked(ctx context.Context, of []int) (int, error) {
 			}
 			sum += c.CachedInfo().NumAckPending
 		}
+	}
+	return sum, nil
+}
+
+// repeatable is how many deliveries of some shards a death of their dispatchers can make be POSTed again: those in messages that
+// were given out and not acknowledged, unless the journal says what became of them. Nobody may work on the shards meanwhile.
+func (s *streams) repeatable(ctx context.Context, of []int) (int, error) {
+	sum := 0
+	for _, n := range of {
+		due, err1 := s.js.Consumer(ctx, "RETRIES_"+strconv.Itoa(n), "dispatcher")
+		first, err2 := s.js.Consumer(ctx, "DELIVERIES_"+strconv.Itoa(n), "dispatcher")
+		if err := errors.Join(err1, err2); err != nil {
+			return 0, fmt.Errorf("look at the dispatcher's consumers of shard %d: %w", n, err)
+		}
+		sum += due.CachedInfo().NumAckPending
+		unknown := map[string]bool{}
+		err := deliverystream.Walk(ctx, s.client, n, func(sequence uint64, d *recordv1.Delivery) error {
+			if sequence <= first.CachedInfo().Delivered.Stream {
+				unknown[d.GetId()] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+		log, err := journal.Ensure(ctx, s.client, journal.Default())
+		if err != nil {
+			return 0, err
+		}
+		err = log.Tail(ctx, n, time.Minute, func(e *recordv1.JournalEntry) error {
+			delete(unknown, e.GetDeliveryId())
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+		sum += len(unknown)
 	}
 	return sum, nil
 }

@@ -114,6 +114,17 @@ func (s *Streams) ScanAll(ctx context.Context, shard int, account postrider.Acco
 	return s.c.Scan(ctx, name(shard), stream.Scan{Filter: due}, give(true))
 }
 
+// IsDue says whether a shard holds a due message of a delivery, one in a dispatcher's hands too.
+func (s *Streams) IsDue(ctx context.Context, shard int, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID) (found bool, err error) {
+	due := duePrefix(shard) + string(account) + "." + string(webhook)
+	err = s.c.Scan(ctx, name(shard), stream.Scan{Filter: due}, func(m *stream.Stored) error {
+		r, err := decode(shard, m)
+		found = found || err == nil && r.Retry.GetDelivery().GetId() == string(delivery)
+		return err
+	})
+	return found, err
+}
+
 // Counts is what a shard holds of one account.
 type Counts struct {
 	// Waiting records: scheduled, parked or delayed.

@@ -1,11 +1,13 @@
 package pipeline
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 
+	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
@@ -99,9 +101,7 @@ func (s *shard) take(j *job) {
 	}
 	j.begin(s.p.ctx)
 	if left := s.left(j, past); left != nil {
-		s.p.deps.Meters.Redelivered(s.p.ctx, foundLeft)
-		s.orders.noteLeft(j)
-		s.finish(j, left)
+		s.resume(j, left)
 		return
 	}
 	if s.elsewhere(j) {
@@ -159,7 +159,7 @@ func (s *shard) settledBefore(j *job, past evidence.Past) bool {
 	case j.source == evidence.Due && s.memory.Delivered(j.delivery.GetId()):
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundDelivered)
 		s.orders.ended(j)
-	case past.Ended:
+	case past.Ended || j.parcel != nil && s.memory.Delivered(j.delivery.GetId()):
 		s.p.deps.Meters.Redelivered(s.p.ctx, foundDelivered)
 		s.orders.ended(j)
 	default:
@@ -202,6 +202,47 @@ func (s *shard) left(j *job, past evidence.Past) *evidence.Left {
 		return past.Left
 	}
 	return s.memory.Left(j.source, j.msg.Sequence(), time.Now())
+}
+
+// resume goes on with what a predecessor has left of a delivery. If that is known by the delivery and not by its message, it
+// may have been handed over long ago: a message that others share is acknowledged late.
+func (s *shard) resume(j *job, left *evidence.Left) {
+	if j.source == evidence.Deliveries && (j.parcel != nil || j.msg.Deliveries() <= 1) {
+		over, known := s.handedOver(j)
+		if !known {
+			s.giveBack(j)
+			return
+		}
+		if over {
+			s.p.deps.Meters.Redelivered(s.p.ctx, foundSuperseded)
+			j.stale = true
+			s.settled(j)
+			return
+		}
+	}
+	s.p.deps.Meters.Redelivered(s.p.ctx, foundLeft)
+	s.orders.noteLeft(j)
+	s.finish(j, left)
+}
+
+// handedOver says whether RETRIES has a delivery: its record, or its due message. A release makes the second in the step that
+// removes the first, so they are looked for in that order. Known is false if the lease ended before that could be told.
+func (s *shard) handedOver(j *job) (yes, known bool) {
+	account, webhook := postrider.AccountID(j.delivery.GetAccountId()), postrider.WebhookID(j.delivery.GetWebhookId())
+	for {
+		_, err := s.p.deps.Retries.Last(s.ctx, account, webhook, postrider.DeliveryID(j.delivery.GetId()))
+		if err == nil {
+			return true, true
+		}
+		if errors.Is(err, retrystream.ErrGone) {
+			if yes, err = s.p.deps.Retries.IsDue(s.ctx, s.id, account, webhook, postrider.DeliveryID(j.delivery.GetId())); err == nil {
+				return yes, true
+			}
+		}
+		if !s.pause(troublePause) {
+			return false, false
+		}
+	}
 }
 
 // admit asks the webhook's configuration, its line if it is ordered, its account's limits and then its lane

@@ -102,6 +102,7 @@ type retries interface {
 	Due(ctx context.Context, shard int) (*stream.Consumer, error)
 	GetAll(ctx context.Context, shard int, sequences []uint64) ([]*retrystream.Record, error)
 	Release(ctx context.Context, r retrystream.Record, done func(error)) error
+	IsDue(ctx context.Context, shard int, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID) (bool, error)
 	ScanAll(ctx context.Context, shard int, account postrider.AccountID, webhook postrider.WebhookID, fn func(retrystream.Standing) error) error
 	Last(ctx context.Context, account postrider.AccountID, webhook postrider.WebhookID, delivery postrider.DeliveryID) (*retrystream.Record, error)
 }
