@@ -47,6 +47,8 @@ type request struct {
 	Batch     int        `json:"batch,omitempty"`
 	MaxBytes  int        `json:"max_bytes,omitempty"`
 	StartTime *time.Time `json:"start_time,omitempty"`
+	// NoHeaders asks for the body alone.
+	NoHeaders bool `json:"no_hdr,omitempty"`
 	// LastForAll asks for the last message of each subject that matches.
 	LastForAll []string `json:"multi_last,omitempty"`
 }

@@ -132,6 +132,11 @@ func TestScan(t *testing.T) {
 	require.Equal(t, all, scan(stream.Scan{}))
 	require.Equal(t, all, scan(stream.Scan{Page: 7}))
 	require.Equal(t, all[100:], scan(stream.Scan{From: 101}))
+	require.Equal(t, all, scan(stream.Scan{Bare: true}))
+	require.Equal(t, all, scan(stream.Scan{Bare: true, Page: 7}))
+	require.Equal(t, all[100:], scan(stream.Scan{Bare: true, From: 101}))
+	require.Equal(t, odd, scan(stream.Scan{Bare: true, Filter: "work.1"}))
+	require.Equal(t, all, scan(stream.Scan{Bare: true, Ago: time.Hour}))
 	require.Equal(t, odd, scan(stream.Scan{Filter: "work.1"}))
 	require.Empty(t, scan(stream.Scan{From: n + 1}))
 	require.Empty(t, scan(stream.Scan{Filter: "work.none"}))
@@ -142,6 +147,9 @@ func TestScan(t *testing.T) {
 		got := scan(stream.Scan{Parts: parts})
 		slices.Sort(got)
 		require.Equal(t, all, got, "%d parts", parts)
+		got = scan(stream.Scan{Parts: parts, Bare: true, Page: 100})
+		slices.Sort(got)
+		require.Equal(t, all, got, "%d bare parts", parts)
 	}
 	stop := errors.New("enough")
 	calls := 0
@@ -240,6 +248,8 @@ func TestOnThreeReplicasEveryReadFindsWhatWasAcknowledged(t *testing.T) {
 		if i%20 == 0 {
 			require.NoError(t, c.Scan(t.Context(), "WORK", stream.Scan{Parts: 2}, func(*stream.Stored) error { count++; return nil }))
 			require.Equal(t, i+1, count)
+			require.NoError(t, c.Scan(t.Context(), "WORK", stream.Scan{Parts: 2, Bare: true}, func(*stream.Stored) error { count--; return nil }))
+			require.Zero(t, count)
 		}
 	}
 	for range 20 {
@@ -268,13 +278,15 @@ func BenchmarkScan(b *testing.B) {
 	}
 	require.NoError(b, p.Flush(b.Context()))
 	for _, parts := range []int{1, 2, 4} {
-		b.Run(fmt.Sprintf("parts=%d", parts), func(b *testing.B) {
-			for b.Loop() {
-				count := 0
-				require.NoError(b, c.Scan(b.Context(), "WORK", stream.Scan{Parts: parts}, func(*stream.Stored) error { count++; return nil }))
-				require.Equal(b, n, count)
-			}
-			b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "msg/s")
-		})
+		for _, bare := range []bool{false, true} {
+			b.Run(fmt.Sprintf("parts=%d/bare=%t", parts, bare), func(b *testing.B) {
+				for b.Loop() {
+					count := 0
+					require.NoError(b, c.Scan(b.Context(), "WORK", stream.Scan{Parts: parts, Bare: bare}, func(*stream.Stored) error { count++; return nil }))
+					require.Equal(b, n, count)
+				}
+				b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "msg/s")
+			})
+		}
 	}
 }

@@ -343,25 +343,56 @@ func TestAWebhooksRecordsAreScannedAndRemovedAlone(t *testing.T) {
 func TestTheIndexIsScannedWithoutReadingRecords(t *testing.T) {
 	t.Parallel()
 	s := open(t, natstest.Start(t), retrystream.Default())
-	want := map[postrider.DeliveryID]time.Time{}
-	for i := range 100 {
-		at := time.Now().Add(time.Hour + time.Duration(i)*time.Second).Truncate(time.Millisecond)
-		r := retryOf(fmt.Sprintf("dlv_%d", i), 1, at)
-		_, err := put(t, s, r)
-		require.NoError(t, err)
-		want[postrider.DeliveryID(r.GetDelivery().GetId())] = at
+	want := map[postrider.DeliveryID]retrystream.Entry{}
+	var middle retrystream.Record
+	stored := 0
+	add := func(n int) {
+		for i := range n {
+			stored++
+			r := retryOf(fmt.Sprintf("dlv_%d", stored), 1, time.Now().Add(time.Hour+time.Duration(i)*time.Second))
+			sequence, err := put(t, s, r)
+			require.NoError(t, err)
+			d := r.GetDelivery()
+			want[postrider.DeliveryID(d.GetId())] = retrystream.Entry{
+				Account: postrider.AccountID(d.GetAccountId()), Webhook: "wh_1", Delivery: postrider.DeliveryID(d.GetId()), Sequence: sequence,
+				Due: time.UnixMilli(r.GetDueTime().AsTime().UnixMilli()), Kind: recordv1.RetryKind_RETRY_KIND_WAITING,
+			}
+			if i == n/2 {
+				middle = retrystream.Record{Sequence: sequence, Retry: r}
+			}
+		}
 	}
-	got := map[postrider.DeliveryID]time.Time{}
-	require.NoError(t, s.ScanIndex(t.Context(), 0, func(e retrystream.Entry) error {
-		require.Equal(t, postrider.WebhookID("wh_1"), e.Webhook)
-		require.Equal(t, recordv1.RetryKind_RETRY_KIND_WAITING, e.Kind)
-		got[e.Delivery] = e.Due
-		return nil
-	}))
-	require.Len(t, got, len(want))
-	for id, at := range want {
-		require.True(t, at.Equal(got[id]), id)
+	check := func(dues int) {
+		for _, fill := range []bool{false, true} {
+			got := map[postrider.DeliveryID]retrystream.Entry{}
+			scan, more := s.ScanIndex, 0
+			if fill {
+				scan = s.ScanToFill
+			}
+			require.NoError(t, scan(t.Context(), 0, func(e retrystream.Entry) error {
+				if _, waits := want[e.Delivery]; waits {
+					got[e.Delivery] = e
+				} else {
+					more++
+				}
+				return nil
+			}))
+			require.Equal(t, want, got)
+			if fill {
+				require.LessOrEqual(t, more, dues, "it may take a due delivery for its record")
+			} else {
+				require.Zero(t, more)
+			}
+		}
 	}
+	check(0)
+	add(100)
+	check(0)
+	require.NoError(t, release(t, s, middle))
+	delete(want, postrider.DeliveryID(middle.Retry.GetDelivery().GetId()))
+	check(1)
+	add(100)
+	check(1)
 }
 
 func TestAFullShardRefuses(t *testing.T) {

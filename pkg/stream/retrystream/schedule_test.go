@@ -238,10 +238,10 @@ func TestTheIndexIsScannedWhileRecordsComeAndGo(t *testing.T) {
 	})
 	for range 5 {
 		var scans sync.WaitGroup
-		for range 2 {
+		for _, scan := range []func(context.Context, int, func(retrystream.Entry) error) error{s.ScanIndex, s.ScanToFill} {
 			scans.Go(func() {
 				stays := make(map[postrider.DeliveryID]int)
-				err := s.ScanIndex(t.Context(), 0, func(e retrystream.Entry) error {
+				err := scan(t.Context(), 0, func(e retrystream.Entry) error {
 					if strings.Contains(string(e.Delivery), "stays") {
 						stays[e.Delivery]++
 					}

@@ -20,7 +20,7 @@ import (
 
 // records is all that is needed of RETRIES.
 type records interface {
-	ScanIndex(ctx context.Context, shard int, fn func(retrystream.Entry) error) error
+	ScanToFill(ctx context.Context, shard int, fn func(retrystream.Entry) error) error
 	Layout() postrider.Layout
 }
 
@@ -186,7 +186,7 @@ func (r *Rebuilder) read(ctx context.Context, build *retryset.Rebuild, full chan
 // readShard sends the records of one shard.
 func (r *Rebuilder) readShard(ctx context.Context, shard int, build *retryset.Rebuild, send func([]retryset.Entry) error) error {
 	entries := make([]retryset.Entry, 0, batch)
-	err := r.deps.Records.ScanIndex(ctx, shard, func(e retrystream.Entry) error {
+	err := r.deps.Records.ScanToFill(ctx, shard, func(e retrystream.Entry) error {
 		r.deps.Look(e)
 		entry := retryset.Entry{Member: retryset.Member{Shard: shard, Sequence: e.Sequence}, Due: e.Due.Add(retryset.Tick)}
 		if e.Kind == recordv1.RetryKind_RETRY_KIND_HELD || !build.Covers(entry.Member) {

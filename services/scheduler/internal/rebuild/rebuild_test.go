@@ -33,7 +33,7 @@ var errRead = errors.New("the stream did not answer")
 
 func (l *list) Layout() postrider.Layout { return postrider.Layout{Shards: 1, Streams: 1} }
 
-func (l *list) ScanIndex(ctx context.Context, _ int, fn func(retrystream.Entry) error) error {
+func (l *list) ScanToFill(ctx context.Context, _ int, fn func(retrystream.Entry) error) error {
 	if l.fails > 0 {
 		l.fails--
 		return errRead
