@@ -177,6 +177,14 @@ func TestAlertsFire(t *testing.T) {
 				postrider_scheduler_rebuilds_total{instance="a",result="whole"} 1x15 _x35
 				postrider_scheduler_rebuilds_total{instance="b",result="whole"} _x10 1x40`, end: 20 * time.Minute, quiet: []string{"RedisEmptied"},
 		},
+		"ordered lines that most wait": {
+			load: `postrider_ordering_lines{blocked="true"} 30x200
+				postrider_ordering_lines{blocked="false"} 10x200`, end: time.Hour, fire: []string{"OrderedLinesBlocked"},
+		},
+		"ordered lines of which few wait": {
+			load: `postrider_ordering_lines{blocked="true"} 30x200
+				postrider_ordering_lines{blocked="false"} 100x200`, end: time.Hour, quiet: []string{"OrderedLinesBlocked"},
+		},
 		"a log that has not moved for a while": {
 			load: `postrider_backlog_oldest_age_seconds{stream="JOURNAL",consumer="recorder"} 0+60x40`, end: 14 * time.Minute, fire: []string{"RecorderLag"},
 		},
