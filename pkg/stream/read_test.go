@@ -114,6 +114,9 @@ func TestScan(t *testing.T) {
 		var got []uint64
 		require.NoError(t, c.Scan(t.Context(), "WORK", s, func(m *stream.Stored) error {
 			require.Equal(t, strconv.FormatUint(m.Sequence-1, 10), string(m.Data))
+			if s.Ago == 0 { // else it is not known where the first page begins
+				require.Equal(t, s.Bare && s.Filter == "", m.Subject == "")
+			}
 			got = append(got, m.Sequence)
 			return nil
 		}))
@@ -177,6 +180,49 @@ func cluster(t *testing.T) (*natstest.Cluster, *stream.Client) {
 	t.Cleanup(c.Close)
 	queue(t, c, jetstream.WorkQueuePolicy)
 	return cl, c
+}
+
+func TestABareScanOfAStreamThatChangesGivesWhatStays(t *testing.T) {
+	t.Parallel()
+	c := client(t, natstest.Start(t), quick())
+	queue(t, c, jetstream.WorkQueuePolicy)
+	p := c.NewPublisher("test", 0)
+	const n = 2000
+	put := func(from, to int) {
+		for i := from; i < to; i++ {
+			require.NoError(t, p.Publish(t.Context(), message("work.a", fmt.Sprint("id-", i), strconv.Itoa(i)), func(stream.Ack, error) {}))
+		}
+		require.NoError(t, p.Flush(t.Context()))
+	}
+	put(0, n)
+	remove := func(s uint64) { require.NoError(t, c.DeleteMessage(t.Context(), "WORK", s)) }
+	remove(7)
+	seen := make(map[uint64]bool)
+	bare, headers := 0, 0
+	require.NoError(t, c.Scan(t.Context(), "WORK", stream.Scan{Bare: true, Page: 100}, func(m *stream.Stored) error {
+		require.Equal(t, strconv.FormatUint(m.Sequence-1, 10), string(m.Data))
+		require.False(t, seen[m.Sequence])
+		seen[m.Sequence] = true
+		if m.Subject == "" {
+			bare++
+		} else {
+			headers++
+		}
+		if m.Sequence == 100 { // the last of its page, before the next one is asked for
+			for s := uint64(501); s <= 550; s += 2 {
+				remove(s)
+			}
+			remove(900)
+			put(n, n+100)
+		}
+		return nil
+	}))
+	for s := uint64(1); s <= n; s++ {
+		gone := s == 7 || s == 900 || s >= 501 && s <= 550 && s%2 == 1
+		require.Equal(t, !gone, seen[s], s)
+	}
+	require.Positive(t, headers)
+	require.Greater(t, bare, n/2)
 }
 
 func TestOnThreeReplicasALostLeaderLosesNothing(t *testing.T) {

@@ -31,8 +31,8 @@ type Scan struct {
 	// 0 takes a size that suits a long scan.
 	Page int
 	// Bare asks for bodies alone, which costs the server a quarter. Messages then come without Subject
-	// and Header, but where sequences have gaps they come with both; and those of a part may come late,
-	// a page at a time.
+	// and Header, but with both where the stream has changed since the scan began, or has very many
+	// gaps; and those of a part come a page at a time.
 	Bare bool
 }
 
@@ -64,10 +64,14 @@ const (
 func (c *Client) Scan(ctx context.Context, stream string, scan Scan, fn func(*Stored) error) error {
 	var state jetstream.StreamState
 	var now time.Time // by the server's clock
+	r := &scanner{c: c, stream: stream, scan: scan, fn: fn, arrived: newMailbox()}
 	err := c.retry(ctx, func(ctx context.Context) error {
 		s, err := c.js.Stream(ctx, stream)
 		if err == nil {
 			state, now = s.CachedInfo().State, s.CachedInfo().TimeStamp
+		}
+		if err == nil && scan.Bare {
+			err = r.learnGone(ctx, s)
 		}
 		return err
 	})
@@ -78,9 +82,8 @@ func (c *Client) Scan(ctx context.Context, stream string, scan Scan, fn func(*St
 		return nil
 	}
 	if scan.Ago > 0 {
-		scan.Since = now.Add(-scan.Ago)
+		r.scan.Since = now.Add(-scan.Ago)
 	}
-	r := &scanner{c: c, stream: stream, scan: scan, fn: fn, arrived: newMailbox()}
 	r.plan(state.FirstSeq, state.LastSeq)
 	r.inbox = c.nc.NewInbox() + "."
 	sub, err := r.arrived.subscribe(c.nc, r.inbox+"*.*")
@@ -103,7 +106,8 @@ type scanner struct {
 	inbox   string
 	arrived *mailbox
 	parts   []part
-	open    int // parts that are not done
+	gone    []uint64 // sequences, in order, that had no message when it began
+	open    int      // parts that are not done
 }
 
 // part is a range of sequences that is read page by page.
@@ -116,11 +120,11 @@ type part struct {
 	heard     time.Time
 	done      bool
 
-	from   uint64      // first sequence that the page may have
-	given  uint64      // messages of the page so far that have headers
-	gaps   bool        // whether the page before had gaps
-	bare   bool        // whether this one was asked for without headers
-	bodies []*nats.Msg // of it so far
+	from    uint64      // first sequence that the page may have
+	given   uint64      // messages of the page so far that have headers
+	bare    bool        // whether it was asked for without headers
+	bodies  []*nats.Msg // of it so far
+	headers bool        // whether the next page is to have headers
 }
 
 // plan divides what there is.
@@ -182,7 +186,7 @@ func (r *scanner) ask(i int) error {
 		since := p.since.UTC()
 		req.Seq, req.StartTime = 0, &since
 	}
-	p.bare = r.scan.Bare && !p.gaps && p.since.IsZero()
+	p.bare = r.scan.Bare && !p.headers && p.since.IsZero() && r.scan.Filter == ""
 	p.from, p.given, p.bodies = p.next, 0, p.bodies[:0]
 	req.NoHeaders = p.bare
 	body, err := json.Marshal(req)
@@ -246,7 +250,8 @@ func (r *scanner) take(ctx context.Context, m *nats.Msg) error {
 				return err
 			}
 		} else {
-			p.gaps = p.next-p.from != p.given
+			stood, _ := r.stood(p.from, p.next-1)
+			p.headers = stood != p.given
 		}
 		if m.Header.Get(jetstream.LastSequenceHeader) != p.last {
 			return r.ask(i) // a message of the page is missing

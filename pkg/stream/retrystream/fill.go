@@ -16,8 +16,7 @@ import (
 // fewDue is how many due deliveries a shard may hold of which ScanToFill makes entries.
 const fewDue = 10_000
 
-// ScanToFill is ScanIndex for whoever fills an index that was lost: it costs a quarter where records stand without
-// gaps, and may give an entry for a due delivery too, which looks like its record. The index then gets a member
+// ScanToFill is ScanIndex for whoever fills an index that was lost: it costs a quarter, and may give an entry for a due delivery too, which looks like its record. The index then gets a member
 // whose record is gone, as it does of a record that is released in between; what claims it finds that out. There are
 // at most some ten thousand such: of a shard that holds more due deliveries, none is given.
 func (s *Streams) ScanToFill(ctx context.Context, shard int, fn func(Entry) error) error {
