@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -18,23 +17,19 @@ import (
 	"github.com/postrider/postrider/test/fixture/receivertest"
 )
 
-// parcel stores deliveries in one message of a shard.
-func (w *world) parcel(t *testing.T, shard int, list ...*recordv1.Delivery) {
+// parcel stores deliveries in one message of the first shard.
+func (w *world) parcel(t *testing.T, list ...*recordv1.Delivery) {
 	t.Helper()
 	data, err := proto.Marshal(&recordv1.Deliveries{Deliveries: list})
 	require.NoError(t, err)
-	js, err := jetstream.New(w.nc)
-	require.NoError(t, err)
-	_, err = js.Publish(t.Context(), fmt.Sprintf("deliveries.%d.%s.%d", shard, w.account, len(list)), data)
+	_, err = w.client.JetStream().Publish(t.Context(), fmt.Sprintf("deliveries.0.%s.%d", w.account, len(list)), data)
 	require.NoError(t, err)
 }
 
-// shardMessages is how many messages a shard holds, and the sequence of the first.
-func (w *world) shardMessages(t *testing.T, shard int) (n, first uint64) {
+// shardMessages is how many messages the first shard holds, and the sequence of the first.
+func (w *world) shardMessages(t *testing.T) (n, first uint64) {
 	t.Helper()
-	js, err := jetstream.New(w.nc)
-	require.NoError(t, err)
-	s, err := js.Stream(t.Context(), deliverystream.Name(shard))
+	s, err := w.client.JetStream().Stream(t.Context(), deliverystream.Name(0))
 	require.NoError(t, err)
 	return s.CachedInfo().State.Msgs, s.CachedInfo().State.FirstSeq
 }
@@ -54,7 +49,7 @@ func TestAParcelOfADeadProcessIsFinishedByItsSuccessor(t *testing.T) {
 	receiver := receivertest.New(t)
 	hook := onShard(t, w, 0, receiver.URL)
 	list := w.list(hook, 8)
-	w.parcel(t, 0, list...)
+	w.parcel(t, list...)
 	consumer, err := w.deliveries.Consumer(t.Context(), 0)
 	require.NoError(t, err)
 	take(t, consumer)
@@ -90,7 +85,7 @@ func TestWhatADeadProcessHandedOverOfAParcelIsNotHandedOverAgain(t *testing.T) {
 			receiver := receivertest.New(t)
 			hook := onShard(t, w, 0, receiver.URL)
 			list := w.list(hook, 4)
-			w.parcel(t, 0, list...)
+			w.parcel(t, list...)
 			consumer, err := w.deliveries.Consumer(t.Context(), 0)
 			require.NoError(t, err)
 			take(t, consumer)
@@ -140,12 +135,12 @@ func TestASlowDeliveryOfAParcelGetsAMessageOfItsOwn(t *testing.T) {
 	stuck := w.delivery(slow, `{}`)
 	list := append(w.list(well, 5), stuck)
 	w.dispatch(t, testConfig())
-	w.parcel(t, 0, list...)
+	w.parcel(t, list...)
 	for _, d := range list[:5] {
 		w.ledger.state(t, d.GetId(), "delivered")
 	}
 	require.Eventually(t, func() bool {
-		n, first := w.shardMessages(t, 0)
+		n, first := w.shardMessages(t)
 		return n == 1 && first == 2
 	}, patience, 10*time.Millisecond, "the slow delivery has a message of its own")
 	counts, err := deliverystream.CountByAccount(t.Context(), w.client, 0)
@@ -168,7 +163,7 @@ func TestWhatIsNotBegunOfAParcelGoesToTheSuccessor(t *testing.T) {
 	cfg := testConfig()
 	cfg.Pipeline.ParkAfter, cfg.Pipeline.SlowAfter = time.Hour, time.Hour // So that they wait in memory.
 	list := w.list(hook, 6)
-	w.parcel(t, 0, list...)
+	w.parcel(t, list...)
 	_, stop := w.dispatch(t, cfg)
 	require.Eventually(t, func() bool { return receiver.Count() == 1 }, patience, time.Millisecond)
 	stopped := make(chan struct{})
@@ -177,7 +172,7 @@ func TestWhatIsNotBegunOfAParcelGoesToTheSuccessor(t *testing.T) {
 		stop()
 	}()
 	require.Eventually(t, func() bool {
-		n, _ := w.shardMessages(t, 0)
+		n, _ := w.shardMessages(t)
 		return n == 6
 	}, patience, 10*time.Millisecond, "five are in messages of their own")
 	receiver.Answer(receivertest.Status(200))
@@ -202,13 +197,13 @@ func TestARepeatInAnotherParcelIsNotPostedAgain(t *testing.T) {
 	w.dispatch(t, testConfig())
 	stuck := w.delivery(slow, `{}`)
 	list := append(w.list(well, 10), stuck)
-	w.parcel(t, 0, list...)
+	w.parcel(t, list...)
 	for _, d := range list[:10] {
 		w.ledger.state(t, d.GetId(), "delivered")
 	}
 	require.Eventually(t, func() bool { return hanging.Count() == 1 }, patience, time.Millisecond)
-	w.parcel(t, 0, list[3:]...)
-	w.parcel(t, 0, list...)
+	w.parcel(t, list[3:]...)
+	w.parcel(t, list...)
 	w.publish(t, list[0], stuck)
 	hanging.Answer(receivertest.Status(200))
 	close(release)
@@ -226,9 +221,7 @@ func TestAMessageThatNamesItsWebhookIsRead(t *testing.T) {
 	d := w.delivery(hook, `{}`)
 	data, err := proto.Marshal(d)
 	require.NoError(t, err)
-	js, err := jetstream.New(w.nc)
-	require.NoError(t, err)
-	_, err = js.Publish(t.Context(), fmt.Sprintf("deliveries.0.%s.%s", w.account, hook.GetId()), data)
+	_, err = w.client.JetStream().Publish(t.Context(), fmt.Sprintf("deliveries.0.%s.%s", w.account, hook.GetId()), data)
 	require.NoError(t, err)
 	w.dispatch(t, testConfig())
 	w.ledger.state(t, d.GetId(), "delivered")
