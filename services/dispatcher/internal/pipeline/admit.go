@@ -91,12 +91,15 @@ func complete(all []*recordv1.Delivery) bool {
 
 // take does what handle is for with a delivery that was read.
 func (s *shard) take(j *job) {
-	past := s.past(j)
-	if s.settledBefore(j, past) {
-		return
-	}
+	// It enters before it is asked what is known: another message of its delivery that is settled meanwhile was found in
+	// hand, or is known.
 	if other := s.enter(j); other != nil {
 		s.twin(j, other)
+		return
+	}
+	past := s.past(j)
+	if s.settledBefore(j, past) {
+		s.leave(j)
 		return
 	}
 	j.begin(s.p.ctx)
