@@ -34,7 +34,7 @@ func (l *Lane[J]) allowed(now time.Time, retry bool) int {
 	if l.cfg.Pressure == nil {
 		return n
 	}
-	p := l.cfg.Pressure(retry)
+	p := l.cfg.Pressure(l.settings.Account, retry)
 	share := l.yield(now, p)
 	if share < 1 && p >= scarce {
 		return 0

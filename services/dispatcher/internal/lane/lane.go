@@ -36,10 +36,10 @@ type Config struct {
 	SlowAfter time.Duration
 	// Breaker is the policy of the webhooks' breakers.
 	Breaker breaker.Config
-	// Pressure says how much of the dispatcher's slots for first attempts, or for retries, is taken,
-	// 0 to 1. Lanes that are slow, or of which nothing is known yet, run less when it is high, and
+	// Pressure says how much of the dispatcher's slots for first attempts, or for retries, is taken as far as
+	// an account is concerned, 0 to 1. Lanes that are slow, or of which nothing is known yet, run less when it is high, and
 	// nothing when the slots are nearly out. Default: none.
-	Pressure func(retry bool) float64
+	Pressure func(account string, retry bool) float64
 	// Crowding says how much of the shard's room for unsettled messages is taken, 0 to 1. Such
 	// lanes queue less when it is high. Default: none.
 	Crowding func() float64
@@ -54,6 +54,8 @@ type Config struct {
 type Settings struct {
 	// Revision of the configuration.
 	Revision uint64
+	// Account that the webhook belongs to.
+	Account string
 	// MaxInFlight is the most attempts at once.
 	MaxInFlight int
 	// Rate is attempts a second, 0 for no limit.

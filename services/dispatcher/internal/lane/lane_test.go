@@ -301,7 +301,7 @@ func TestSlowLanesGiveWayWhenSlotsRunShort(t *testing.T) {
 	t.Parallel()
 	cfg := config()
 	pressure := 0.8
-	cfg.Pressure = func(bool) float64 { return pressure }
+	cfg.Pressure = func(string, bool) float64 { return pressure }
 	unknown := lane.New[int](cfg, settings(), start)
 	run, _, _ := offer(unknown, start, 0, 100)
 	require.Len(t, run, 3)
@@ -325,7 +325,7 @@ func TestSlowLanesGiveWayWhenSlotsRunShort(t *testing.T) {
 func TestARetryStormLeavesALanesFirstAttemptsAlone(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.Pressure = func(retry bool) float64 {
+	cfg.Pressure = func(_ string, retry bool) float64 {
 		if retry {
 			return 1
 		}

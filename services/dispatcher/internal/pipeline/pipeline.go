@@ -289,10 +289,11 @@ func (p *Pipeline) each(fn func(*shard)) {
 	}
 }
 
-// pressure is how much of the slots for first attempts, or for retries, is taken.
-func (p *Pipeline) pressure(retry bool) float64 {
+// pressure is how much of the slots for first attempts, or for retries, is taken, as far as an account is
+// concerned.
+func (p *Pipeline) pressure(account string, retry bool) float64 {
 	if retry {
-		return p.retries.pressure()
+		return p.retries.pressure(account)
 	}
-	return p.first.pressure()
+	return p.first.pressure(account)
 }
