@@ -49,6 +49,9 @@ func (s *shard) handle(source evidence.Source, m *stream.Msg) {
 		s.nak(m, 0)
 		return
 	}
+	if source == evidence.Deliveries && m.Deliveries() == 1 {
+		s.p.deps.Pace.Took(m.Time(), time.Now())
+	}
 	j := s.decode(source, m)
 	if j == nil {
 		return

@@ -109,6 +109,12 @@ type journalTail interface {
 	Tail(ctx context.Context, shard int, window time.Duration, fn func(*recordv1.JournalEntry) error) error
 }
 
+// pacer is told how late first attempts are. *pace.Meter is one.
+type pacer interface {
+	Took(stored, now time.Time)
+	Waited(d time.Duration)
+}
+
 // Disabler has a webhook disabled by those who own the configuration. Disabled is false if the
 // webhook was changed since the revision, and left as it is.
 type Disabler interface {
@@ -131,6 +137,7 @@ type Deps struct {
 	// EventsMaxAge is how long EVENTS keeps what deliveries refer to.
 	EventsMaxAge time.Duration
 	Meters       *meters.Meters
+	Pace         pacer
 	Gauges       *stream.Gauges
 	Logger       *slog.Logger
 }
@@ -164,8 +171,8 @@ type Pipeline struct {
 func New(cfg Config, deps Deps) *Pipeline {
 	p := &Pipeline{cfg: cfg, deps: deps, shards: map[*shard]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.first = newPool(cfg.Slots, p.work)
-	p.retries = newPool(cfg.RetrySlots, p.work)
+	p.first = newPool(cfg.Slots, p.work, deps.Pace.Waited)
+	p.retries = newPool(cfg.RetrySlots, p.work, nil)
 	p.quotas = newQuotas(p)
 	p.gone = newGoneQueue(p)
 	p.health = health.New(deps.Reporter, cfg.ReportEvery, time.Now, deps.Logger)

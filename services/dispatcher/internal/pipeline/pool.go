@@ -3,6 +3,7 @@ package pipeline
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/postrider/postrider/services/dispatcher/internal/fifo"
 )
@@ -11,11 +12,12 @@ import (
 // goroutine is made for a delivery. While all are busy, accounts take turns: however much one has
 // ready, what another has comes next.
 type pool struct {
-	queue *fifo.Turns[string, *job]
-	run   func(*job)
-	slots int64
-	wg    sync.WaitGroup
-	taken atomic.Int64 // jobs that were pushed and are not done
+	queue  *fifo.Turns[string, *job]
+	run    func(*job)
+	waited func(time.Duration) // told how long each job waited for a worker; may be nil
+	slots  int64
+	wg     sync.WaitGroup
+	taken  atomic.Int64 // jobs that were pushed and are not done
 
 	workers atomic.Int64
 	mu      sync.Mutex // orders the making of workers and their end
@@ -25,8 +27,8 @@ type pool struct {
 	accounts map[string]int64 // of taken, those of each account that has any
 }
 
-func newPool(slots int, run func(*job)) *pool {
-	return &pool{queue: fifo.NewTurns[string, *job](), run: run, slots: int64(slots), accounts: map[string]int64{}}
+func newPool(slots int, run func(*job), waited func(time.Duration)) *pool {
+	return &pool{queue: fifo.NewTurns[string, *job](), run: run, waited: waited, slots: int64(slots), accounts: map[string]int64{}}
 }
 
 // push gives a job to a worker, now or when one is free.
@@ -36,6 +38,7 @@ func (p *pool) push(j *job) {
 	if p.taken.Add(1) > p.workers.Load() {
 		p.grow()
 	}
+	j.ready = time.Now()
 	p.queue.Push(account, j)
 }
 
@@ -48,6 +51,9 @@ func (p *pool) grow() {
 	p.workers.Add(1)
 	p.wg.Go(func() {
 		for j, ok := p.queue.Pop(); ok; j, ok = p.queue.Pop() {
+			if p.waited != nil {
+				p.waited(time.Since(j.ready))
+			}
 			account := j.delivery.GetAccountId() // The job may be somebody else's once it has run.
 			p.run(j)
 			p.taken.Add(-1)
