@@ -59,9 +59,10 @@ func (l *Listener) hear(m *nats.Msg) {
 // Heard has something whenever a report came.
 func (l *Listener) Heard() <-chan struct{} { return l.heard }
 
-// Late is how late the later stage is, reckoned over its instances by how much each took; known is false
-// if none has said so in the last half second: nothing is taken at all, or nobody is there.
-func (l *Listener) Late(now time.Time) (late time.Duration, known bool) {
+// Late is how late the later stage is, reckoned over its instances by how much each took, and how many messages
+// wait there at a time, which follows from that; known is false if none has said so in the last half second: nothing
+// is taken at all, or nobody is there.
+func (l *Listener) Late(now time.Time) (late time.Duration, waiting float64, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, instances := range l.stages {
@@ -77,10 +78,12 @@ func (l *Listener) Late(now time.Time) (late time.Duration, known bool) {
 		}
 		if rate > 0 {
 			known = true
-			late = max(late, time.Duration(sum/rate))
+			if stage := time.Duration(sum / rate); stage >= late {
+				late, waiting = stage, time.Duration(sum).Seconds()
+			}
 		}
 	}
-	return late, known
+	return late, waiting, known
 }
 
 // Close ends listening.

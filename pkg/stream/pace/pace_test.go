@@ -41,12 +41,12 @@ func until(t *testing.T, l *pace.Listener, take func(), fits func(late time.Dura
 		take()
 		select {
 		case <-l.Heard():
-			if late, known := l.Late(time.Now()); known && fits(late) {
+			if late, _, known := l.Late(time.Now()); known && fits(late) {
 				return
 			}
 		case <-time.After(time.Millisecond):
 		case <-deadline.C:
-			late, known := l.Late(time.Now())
+			late, _, known := l.Late(time.Now())
 			t.Fatalf("late is %s, known %t", late, known)
 		}
 	}
@@ -76,6 +76,21 @@ func TestLatenessCountsFromTheLeastWait(t *testing.T) {
 	}
 }
 
+// By Little's law, what waits is what is taken a second times how late it is.
+func TestWhatWaitsFollowsFromLateness(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t)
+	l, m := listen(t, server), meter(t, server, pace.Dispatcher, "one")
+	m.Took(start, start)
+	require.Eventually(t, func() bool {
+		for range 10 {
+			m.Took(start, start.Add(time.Second))
+		}
+		late, waiting, known := l.Late(time.Now())
+		return known && late > 900*time.Millisecond && waiting > 100
+	}, patience, time.Millisecond)
+}
+
 // The later stage counts; at a stage, every message that is taken.
 func TestLatenessIsThatOfTheLaterStage(t *testing.T) {
 	t.Parallel()
@@ -100,10 +115,10 @@ func TestWithoutReportsNothingIsKnown(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t)
 	l, m := listen(t, server), meter(t, server, pace.Router, "one")
-	_, known := l.Late(time.Now())
+	_, _, known := l.Late(time.Now())
 	require.False(t, known)
 	until(t, l, func() { m.Took(start, start) }, between(0, 0))
-	_, known = l.Late(time.Now().Add(time.Minute))
+	_, _, known = l.Late(time.Now().Add(time.Minute))
 	require.False(t, known, "an old report says nothing")
 	require.NoError(t, server.Connect(t).Publish("pace.router.one", []byte("no report")))
 	m.Close()

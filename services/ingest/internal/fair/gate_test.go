@@ -96,7 +96,7 @@ func (s *simulation) tell() {
 	late := time.Duration(sum / float64(len(s.late)) * float64(time.Second))
 	s.late = s.late[:0]
 	for _, g := range s.gates {
-		g.Late(s.now, late+s.always)
+		g.Late(s.now, late+s.always, (late+s.always).Seconds()*s.attempted)
 	}
 }
 

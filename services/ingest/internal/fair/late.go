@@ -16,6 +16,8 @@ const (
 	// lateLeast and latePull bound what lateness does to the factor, and beyond it: as late as anybody is, it may
 	// be because of something else, and then refusing more would mend nothing. Only a backlog goes further.
 	lateLeast, latePull = 0.25, 0.5
+	// queue is how many must wait at a time: where less does, nobody floods, and it is late for another reason.
+	queue = 32
 	// untouched is how many events a second an account may always publish as long as it is only late: whoever
 	// publishes so little is not what makes it so, nor can refusing that mend it.
 	untouched = 100
@@ -48,9 +50,12 @@ func (l *lateness) ratio(now time.Time) float64 {
 // Late takes a report of how late what waits is dealt with. It comes much oftener than a turn and says at
 // once what a backlog says only when it has grown: too late cuts the capacity by how much it is too late, and
 // moves the factor until just as much is let in as is dealt with in time.
-func (g *Gate) Late(now time.Time, late time.Duration) {
+func (g *Gate) Late(now time.Time, late time.Duration, waiting float64) {
 	if g.cfg.Late == 0 || g.cfg.Backlog == 0 {
 		return
+	}
+	if waiting < queue {
+		late = min(late, g.cfg.Late)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -101,12 +101,18 @@ func TestAPauseClosesNoGate(t *testing.T) {
 	g.Turn(start.Add(turn), []fair.Stage{{Passed: 10}})
 	g.Turn(start.Add(2*turn), []fair.Stage{{Passed: 20}})
 	now := start.Add(2 * turn)
-	g.Late(now.Add(report), time.Second)
+	g.Late(now.Add(report), time.Second, 1000)
 	require.False(t, g.State().Limiting, "once")
-	g.Late(now.Add(2*report), 0)
-	g.Late(now.Add(3*report), time.Second)
+	g.Late(now.Add(2*report), 0, 0)
+	g.Late(now.Add(3*report), time.Second, 1000)
 	require.False(t, g.State().Limiting, "and once more")
-	g.Late(now.Add(4*report), time.Second)
+	for n := range 10 {
+		g.Late(now.Add(time.Duration(4+n)*report), time.Second, 10)
+		require.False(t, g.State().Limiting, "ten do not make a queue")
+	}
+	g.Late(now.Add(14*report), time.Second, 1000)
+	require.False(t, g.State().Limiting)
+	g.Late(now.Add(15*report), time.Second, 1000)
 	require.True(t, g.State().Limiting)
 	require.InDelta(t, 100, g.State().Share, 1, "nobody publishes so little that it has to be less")
 }

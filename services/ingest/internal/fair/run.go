@@ -11,8 +11,8 @@ import (
 type Pace interface {
 	// Heard has something when there is news.
 	Heard() <-chan struct{}
-	// Late is how late they are; known is false while nobody says so.
-	Late(now time.Time) (late time.Duration, known bool)
+	// Late is how late they are, and for how many that have to wait; known is false while nobody says so.
+	Late(now time.Time) (late time.Duration, waiting float64, known bool)
 }
 
 const (
@@ -63,9 +63,9 @@ func (g *Gate) hear(ctx context.Context, pace Pace) {
 		if now.Sub(last) < react {
 			continue
 		}
-		if late, known := pace.Late(now); known {
+		if late, waiting, known := pace.Late(now); known {
 			last = now
-			g.Late(now, late)
+			g.Late(now, late, waiting)
 		}
 	}
 }
