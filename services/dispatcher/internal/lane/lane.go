@@ -29,7 +29,7 @@ const (
 type Config struct {
 	// Initial is the concurrency that a webhook begins with.
 	Initial int
-	// ParkAfter is the longest estimated wait in memory.
+	// ParkAfter is the longest estimated wait in memory, and how long what would wait longer is parked.
 	ParkAfter time.Duration
 	// SlowAfter is how long an attempt may be out, with none coming back, before its age counts as
 	// the webhook's latency. Below it a hiccup would park the backlog of a fast receiver.
@@ -183,7 +183,7 @@ func (l *Lane[J]) Offer(now time.Time, job J, retry bool) (d Decision, probe boo
 		return Run, false, p
 	}
 	if wait, reason := l.estimate(now, l.waiting(), retry); wait > l.patience(now) {
-		return Park, false, l.park(job, now.Add(l.cfg.ParkAfter), reason)
+		return Park, false, l.park(job, now.Add(l.away(now)), reason)
 	}
 	if retry {
 		l.retries.push(job)
@@ -321,7 +321,7 @@ func (l *Lane[J]) advance(now time.Time, m *Moves[J]) {
 	if n := l.waiting(); n > 0 {
 		retry := l.first.len() == 0
 		if wait, reason := l.estimate(now, n-1, retry); wait > l.patience(now) {
-			l.parkBeyond(l.fitting(now, retry), now.Add(l.cfg.ParkAfter), reason, m)
+			l.parkBeyond(l.fitting(now, retry), now.Add(l.away(now)), reason, m)
 		}
 	}
 }

@@ -108,6 +108,34 @@ func TestABacklogBehindAReceiverThatHangsIsParkedSoon(t *testing.T) {
 	}
 }
 
+// A backlog behind a receiver that answers nothing comes back the less often the longer that lasts.
+func TestABacklogBehindAReceiverThatHangsIsLookedAtSeldom(t *testing.T) {
+	t.Parallel()
+	l := lane.New[int](config(), settings(), start)
+	offer(l, start, 0, 8)
+	due := map[time.Time][]int{}
+	const backlog, hangs = 100, 20 * time.Second
+	parked := 0
+	for now := start.Add(time.Second); now.Before(start.Add(hangs)); now = now.Add(time.Millisecond) {
+		jobs := due[now]
+		if now.Equal(start.Add(time.Second)) {
+			for i := range backlog {
+				jobs = append(jobs, 8+i)
+			}
+		}
+		for _, job := range jobs {
+			_, _, again := offer(l, now, job, 1)
+			for _, p := range again {
+				parked++
+				at := p.Until.Truncate(time.Millisecond).Add(time.Millisecond)
+				due[at] = append(due[at], job)
+			}
+		}
+	}
+	require.LessOrEqual(t, parked, 6*backlog, "after 1, 2, 4, 8 and 16 seconds")
+	require.GreaterOrEqual(t, parked, backlog)
+}
+
 func TestParkedDeliveriesAreSpreadAtThePaceOfTheWebhook(t *testing.T) {
 	t.Parallel()
 	s := settings()
