@@ -171,13 +171,13 @@ func Users(size Size) []User {
 	ingest := service("ingest", size).
 		ensure("EVENTS").read("EVENTS", "KV_accounts", "KV_keys", "KV_event_types").
 		follow("accounts", "event_types", "keys").
-		accept()
+		accept().hear("pace.>")
 	router := service("router", size).
 		ensure("EVENTS", "DELIVERIES_", "RETRIES_", "JOURNAL").
 		read("EVENTS", "DELIVERIES_", "RETRIES_", "JOURNAL").
 		follow("webhooks", "accounts").
 		consume("router", "EVENTS").
-		may("deliveries.>", "retries.>", "journal.>").
+		may("deliveries.>", "retries.>", "journal.>", "pace.router.*").
 		purge("EVENTS") // below what is routed, when the stream is nearly full
 	dispatcher := service("dispatcher", size).
 		ensure("EVENTS", "DELIVERIES_", "RETRIES_", "JOURNAL", "DEADLETTERS", "KV_shards").
@@ -186,6 +186,7 @@ func Users(size Size) []User {
 		consume("dispatcher", "DELIVERIES_", "RETRIES_").remake("dispatcher", "DELIVERIES_", "RETRIES_").
 		write("shards").purge("KV_shards").
 		may("deliveries.>", "retries.>", "journal.>", "deadletters.>"). // of the first, what is on another shard's stream
+		may("pace.dispatcher.*").
 		may("due.>", "anchors.>").                                      // it releases what has the turn in a line
 		remove("DELIVERIES_", "RETRIES_", "DEADLETTERS")                // of the first, what it acknowledged and a full disk kept
 	scheduler := service("scheduler", size).

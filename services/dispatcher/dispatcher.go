@@ -25,6 +25,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
+	"github.com/postrider/postrider/pkg/stream/pace"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/pkg/stream/shardlease"
 	"github.com/postrider/postrider/pkg/telemetry"
@@ -76,6 +77,7 @@ type Service struct {
 	writer   *journal.Writer
 	settler  *settle.Settler
 	pipeline *pipeline.Pipeline
+	pace     *pace.Meter
 	api      *grpcapi.Server
 	shards   service.Component
 	unmeter  func() error
@@ -117,11 +119,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		Journal: s.writer, Scheduler: deps.Scheduler, Records: deps.Retries, DeadLetters: deps.DeadLetters,
 		Meters: counts, Tracer: tracer, Logger: deps.Logger,
 	})
+	s.pace = pace.NewMeter(deps.Streams.Conn(), pace.Dispatcher, deps.Instance, deps.Logger)
 	maker := attempt.New(client, tracer, process.Version())
 	s.pipeline = pipeline.New(cfg.Pipeline, pipeline.Deps{
 		Mirror: s.mirror, Registry: s.registry, Maker: maker, Payloads: payload.New(deps.Events, int(cfg.PayloadCache)),
 		Settler: s.settler, Deliveries: deps.Deliveries, Retries: deps.Retries, Events: deps.Events, Journal: deps.Journal,
-		Disabler: deps.Disabler, Reporter: deps.Reporter, EventsMaxAge: deps.Events.MaxAge(), Meters: counts, Gauges: gauges, Logger: deps.Logger,
+		Disabler: deps.Disabler, Reporter: deps.Reporter, EventsMaxAge: deps.Events.MaxAge(), Meters: counts, Pace: s.pace, Gauges: gauges, Logger: deps.Logger,
 	})
 	s.api = grpcapi.New(grpcapi.Deps{
 		Mirror: s.mirror, Registry: s.registry, Maker: maker, Journal: s.writer, Meters: counts,
@@ -179,6 +182,7 @@ func (s *Service) Stop(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	s.pipeline.Close()
+	s.pace.Close()
 	errs = append(errs, s.shards.Stop(ctx), s.settler.Drain(ctx))
 	s.settler.Close()
 	errs = append(errs, s.writer.Close(ctx))

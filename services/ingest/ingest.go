@@ -25,6 +25,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream"
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
+	"github.com/postrider/postrider/pkg/stream/pace"
 	"github.com/postrider/postrider/pkg/telemetry"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 
@@ -137,7 +138,12 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	a.Segments = streams.Segments
 	gate := fair.New(cfg.Fair, s.directory.Several, time.Now())
 	s.fair = service.Loop("fair", func(ctx context.Context) error {
-		return gate.Run(ctx, func(ctx context.Context) ([]fair.Stage, error) { return stages(ctx, &deps) }, deps.Logger)
+		listener, err := pace.Listen(deps.Streams.Conn())
+		if err != nil {
+			return err
+		}
+		err = gate.Run(ctx, func(ctx context.Context) ([]fair.Stage, error) { return stages(ctx, &deps) }, listener, deps.Logger)
+		return errors.Join(err, listener.Close())
 	})
 	s.admission, err = admission.New(a, admission.Deps{
 		Events: deps.Events, Index: s.index, Directory: s.directory, Gate: gate, Logger: deps.Logger, Telemetry: deps.Telemetry,

@@ -20,6 +20,7 @@ import (
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
 	"github.com/postrider/postrider/pkg/stream/eventstream"
 	"github.com/postrider/postrider/pkg/stream/journal"
+	"github.com/postrider/postrider/pkg/stream/pace"
 	"github.com/postrider/postrider/pkg/stream/retrystream"
 	"github.com/postrider/postrider/pkg/stream/topology"
 	"github.com/postrider/postrider/pkg/telemetry"
@@ -78,6 +79,7 @@ type Service struct {
 	fanout *fanout.Fanout
 	trim   *trim.Trimmer
 	gauges *stream.Gauges
+	pace   *pace.Meter
 	loops  service.Group
 }
 
@@ -96,6 +98,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		},
 	}, deps.Logger)
 	s.writer = deps.Journal.NewWriter("router")
+	s.pace = pace.NewMeter(deps.Streams.Conn(), pace.Router, deps.Instance, deps.Logger)
 	meter := deps.Telemetry.Meter("postrider/router")
 	var err error
 	if s.gauges, err = stream.NewGauges(meter); err != nil {
@@ -163,6 +166,9 @@ func (s *Service) route(ctx context.Context, events *stream.Consumer) error {
 			}
 			return
 		}
+		if m.Deliveries() == 1 {
+			s.pace.Took(m.Time(), time.Now())
+		}
 		s.fanout.Handle(m) //nolint:contextcheck // an event in flight outlives the pulling
 	})
 }
@@ -225,6 +231,7 @@ func (s *Service) walkRetries(ctx context.Context, fn func(*recordv1.Delivery)) 
 // Stop stops pulling, waits for the events in flight, and then stops following the
 // configuration.
 func (s *Service) Stop(ctx context.Context) error {
+	defer s.pace.Close()
 	return errors.Join(s.gauges.Close(), s.loops.Stop(ctx), s.fanout.Stop(ctx), s.writer.Close(ctx), s.mirror.Stop(ctx))
 }
 

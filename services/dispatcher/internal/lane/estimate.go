@@ -14,6 +14,8 @@ const (
 	// minSpacing and maxSpacing bound the distance between two parked deliveries.
 	minSpacing = time.Millisecond
 	maxSpacing = time.Second
+	// mostAway bounds for how long a delivery is parked because its webhook answers nothing.
+	mostAway = 10 * time.Second
 	// looksPerCooldown is how many parked deliveries look at an open breaker in one cool-down.
 	looksPerCooldown = 64
 )
@@ -34,7 +36,7 @@ func (l *Lane[J]) allowed(now time.Time, retry bool) int {
 	if l.cfg.Pressure == nil {
 		return n
 	}
-	p := l.cfg.Pressure(retry)
+	p := l.cfg.Pressure(l.settings.Account, retry)
 	share := l.yield(now, p)
 	if share < 1 && p >= scarce {
 		return 0
@@ -116,6 +118,14 @@ func (l *Lane[J]) fitting(now time.Time, retry bool) int {
 		n = min(n, int(rate*l.patience(now).Seconds()))
 	}
 	return n
+}
+
+// away is for how long a delivery is parked that the webhook cannot take soon. One that answers nothing is
+// looked at again after as long as it has answered nothing: sooner, its whole backlog would be parked anew every
+// second, which everybody on the machine pays for.
+func (l *Lane[J]) away(now time.Time) time.Duration {
+	stuck := l.latency.Stuck(now, l.sending > 0, l.cfg.SlowAfter, l.lag())
+	return max(l.cfg.ParkAfter, min(stuck, mostAway))
 }
 
 // park gives a delivery its place in time: not before the given time, and behind those that were

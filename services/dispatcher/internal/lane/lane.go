@@ -29,17 +29,17 @@ const (
 type Config struct {
 	// Initial is the concurrency that a webhook begins with.
 	Initial int
-	// ParkAfter is the longest estimated wait in memory.
+	// ParkAfter is the longest estimated wait in memory, and how long what would wait longer is parked.
 	ParkAfter time.Duration
 	// SlowAfter is how long an attempt may be out, with none coming back, before its age counts as
 	// the webhook's latency. Below it a hiccup would park the backlog of a fast receiver.
 	SlowAfter time.Duration
 	// Breaker is the policy of the webhooks' breakers.
 	Breaker breaker.Config
-	// Pressure says how much of the dispatcher's slots for first attempts, or for retries, is taken,
-	// 0 to 1. Lanes that are slow, or of which nothing is known yet, run less when it is high, and
+	// Pressure says how much of the dispatcher's slots for first attempts, or for retries, is taken as far as
+	// an account is concerned, 0 to 1. Lanes that are slow, or of which nothing is known yet, run less when it is high, and
 	// nothing when the slots are nearly out. Default: none.
-	Pressure func(retry bool) float64
+	Pressure func(account string, retry bool) float64
 	// Crowding says how much of the shard's room for unsettled messages is taken, 0 to 1. Such
 	// lanes queue less when it is high. Default: none.
 	Crowding func() float64
@@ -54,6 +54,8 @@ type Config struct {
 type Settings struct {
 	// Revision of the configuration.
 	Revision uint64
+	// Account that the webhook belongs to.
+	Account string
 	// MaxInFlight is the most attempts at once.
 	MaxInFlight int
 	// Rate is attempts a second, 0 for no limit.
@@ -181,7 +183,7 @@ func (l *Lane[J]) Offer(now time.Time, job J, retry bool) (d Decision, probe boo
 		return Run, false, p
 	}
 	if wait, reason := l.estimate(now, l.waiting(), retry); wait > l.patience(now) {
-		return Park, false, l.park(job, now.Add(l.cfg.ParkAfter), reason)
+		return Park, false, l.park(job, now.Add(l.away(now)), reason)
 	}
 	if retry {
 		l.retries.push(job)
@@ -319,7 +321,7 @@ func (l *Lane[J]) advance(now time.Time, m *Moves[J]) {
 	if n := l.waiting(); n > 0 {
 		retry := l.first.len() == 0
 		if wait, reason := l.estimate(now, n-1, retry); wait > l.patience(now) {
-			l.parkBeyond(l.fitting(now, retry), now.Add(l.cfg.ParkAfter), reason, m)
+			l.parkBeyond(l.fitting(now, retry), now.Add(l.away(now)), reason, m)
 		}
 	}
 }

@@ -108,6 +108,34 @@ func TestABacklogBehindAReceiverThatHangsIsParkedSoon(t *testing.T) {
 	}
 }
 
+// A backlog behind a receiver that answers nothing comes back the less often the longer that lasts.
+func TestABacklogBehindAReceiverThatHangsIsLookedAtSeldom(t *testing.T) {
+	t.Parallel()
+	l := lane.New[int](config(), settings(), start)
+	offer(l, start, 0, 8)
+	due := map[time.Time][]int{}
+	const backlog, hangs = 100, 20 * time.Second
+	parked := 0
+	for now := start.Add(time.Second); now.Before(start.Add(hangs)); now = now.Add(time.Millisecond) {
+		jobs := due[now]
+		if now.Equal(start.Add(time.Second)) {
+			for i := range backlog {
+				jobs = append(jobs, 8+i)
+			}
+		}
+		for _, job := range jobs {
+			_, _, again := offer(l, now, job, 1)
+			for _, p := range again {
+				parked++
+				at := p.Until.Truncate(time.Millisecond).Add(time.Millisecond)
+				due[at] = append(due[at], job)
+			}
+		}
+	}
+	require.LessOrEqual(t, parked, 6*backlog, "after 1, 2, 4, 8 and 16 seconds")
+	require.GreaterOrEqual(t, parked, backlog)
+}
+
 func TestParkedDeliveriesAreSpreadAtThePaceOfTheWebhook(t *testing.T) {
 	t.Parallel()
 	s := settings()
@@ -301,7 +329,7 @@ func TestSlowLanesGiveWayWhenSlotsRunShort(t *testing.T) {
 	t.Parallel()
 	cfg := config()
 	pressure := 0.8
-	cfg.Pressure = func(bool) float64 { return pressure }
+	cfg.Pressure = func(string, bool) float64 { return pressure }
 	unknown := lane.New[int](cfg, settings(), start)
 	run, _, _ := offer(unknown, start, 0, 100)
 	require.Len(t, run, 3)
@@ -325,7 +353,7 @@ func TestSlowLanesGiveWayWhenSlotsRunShort(t *testing.T) {
 func TestARetryStormLeavesALanesFirstAttemptsAlone(t *testing.T) {
 	t.Parallel()
 	cfg := config()
-	cfg.Pressure = func(retry bool) float64 {
+	cfg.Pressure = func(_ string, retry bool) float64 {
 		if retry {
 			return 1
 		}

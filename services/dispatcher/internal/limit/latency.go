@@ -34,14 +34,24 @@ func (l *Latency) Alive(now time.Time) { l.alive = now }
 // back, if that is more than slow and out says that something could have. What the process's own
 // lag explains of it is not the receiver's. It is 0 while nothing is known.
 func (l *Latency) Current(now time.Time, out bool, slow, lag time.Duration) time.Duration {
-	lag *= lagSteps
-	if out {
-		if stuck := now.Sub(l.alive) - lag; stuck > slow && stuck > l.average-lag {
-			return stuck
-		}
+	if stuck := l.Stuck(now, out, slow, lag); stuck > 0 {
+		return stuck
 	}
 	if l.average == 0 {
 		return 0
 	}
-	return max(l.average-lag, 1)
+	return max(l.average-lag*lagSteps, 1)
+}
+
+// Stuck is for how long nothing has come back of what is out, if that is more than slow and than attempts take on
+// average; else 0. The lag is left out as in Current.
+func (l *Latency) Stuck(now time.Time, out bool, slow, lag time.Duration) time.Duration {
+	if !out {
+		return 0
+	}
+	lag *= lagSteps
+	if stuck := now.Sub(l.alive) - lag; stuck > slow && stuck > l.average-lag {
+		return stuck
+	}
+	return 0
 }

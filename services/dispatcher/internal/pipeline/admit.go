@@ -56,6 +56,12 @@ func (s *shard) handle(source evidence.Source, m *stream.Msg) {
 		return
 	}
 	all, err := deliverystream.Decode(m)
+	if m.Deliveries() == 1 {
+		now := time.Now()
+		for range all {
+			s.p.deps.Pace.Took(m.Time(), now)
+		}
+	}
 	switch {
 	case err != nil || !complete(all):
 		s.malformed(m, err)

@@ -59,6 +59,8 @@ type job struct {
 	placed  uint64
 	// task is what a worker does with it, in place of an attempt.
 	task func(*job)
+	// ready is when it was given to the workers.
+	ready time.Time
 
 	// Links of the shard's list of unsettled messages, ordered by touched.
 	prev, next *job

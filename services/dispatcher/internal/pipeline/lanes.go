@@ -57,7 +57,7 @@ func (l *laneSet) get(w *registry.Webhook, now time.Time) *lane.Lane[*job] {
 
 func settings(w *registry.Webhook) lane.Settings {
 	return lane.Settings{
-		Revision: w.Revision, MaxInFlight: w.MaxInFlight(), Rate: w.RateLimit(), Timeout: w.Timeout(),
+		Revision: w.Revision, Account: w.Config.GetAccountId(), MaxInFlight: w.MaxInFlight(), Rate: w.RateLimit(), Timeout: w.Timeout(),
 	}
 }
 

@@ -112,6 +112,12 @@ type journalTail interface {
 	Tail(ctx context.Context, shard int, window time.Duration, fn func(*recordv1.JournalEntry) error) error
 }
 
+// pacer is told how late first attempts are. *pace.Meter is one.
+type pacer interface {
+	Took(stored, now time.Time)
+	Waited(d time.Duration)
+}
+
 // Disabler has a webhook disabled by those who own the configuration. Disabled is false if the
 // webhook was changed since the revision, and left as it is.
 type Disabler interface {
@@ -134,6 +140,7 @@ type Deps struct {
 	// EventsMaxAge is how long EVENTS keeps what deliveries refer to.
 	EventsMaxAge time.Duration
 	Meters       *meters.Meters
+	Pace         pacer
 	Gauges       *stream.Gauges
 	Logger       *slog.Logger
 }
@@ -167,8 +174,8 @@ type Pipeline struct {
 func New(cfg Config, deps Deps) *Pipeline {
 	p := &Pipeline{cfg: cfg, deps: deps, shards: map[*shard]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.first = newPool(cfg.Slots, p.work)
-	p.retries = newPool(cfg.RetrySlots, p.work)
+	p.first = newPool(cfg.Slots, p.work, deps.Pace.Waited)
+	p.retries = newPool(cfg.RetrySlots, p.work, nil)
 	p.quotas = newQuotas(p)
 	p.gone = newGoneQueue(p)
 	p.health = health.New(deps.Reporter, cfg.ReportEvery, time.Now, deps.Logger)
@@ -292,10 +299,11 @@ func (p *Pipeline) each(fn func(*shard)) {
 	}
 }
 
-// pressure is how much of the slots for first attempts, or for retries, is taken.
-func (p *Pipeline) pressure(retry bool) float64 {
+// pressure is how much of the slots for first attempts, or for retries, is taken, as far as an account is
+// concerned.
+func (p *Pipeline) pressure(account string, retry bool) float64 {
 	if retry {
-		return p.retries.pressure()
+		return p.retries.pressure(account)
 	}
-	return p.first.pressure()
+	return p.first.pressure(account)
 }

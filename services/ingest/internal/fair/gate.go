@@ -4,9 +4,7 @@
 package fair
 
 import (
-	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -19,17 +17,23 @@ type Config struct {
 	// Backlog is how many events may wait to be routed, or deliveries for a dispatcher, before shares
 	// are enforced; 0 for never. Default 2 000.
 	Backlog int `conf:"backlog" help:"events or deliveries that may wait for a router or a dispatcher before accounts are held to their shares; 0 for never"`
+	// Late is by how much routers or dispatchers may come later than they could to what waits for them,
+	// before shares are enforced; 0 to go by the backlog alone. Default 10 ms.
+	Late time.Duration `conf:"late" help:"by how much later than they could routers or dispatchers may come to what waits for them before accounts are held to their shares; 0 to go by the backlog alone"`
 	// Every is how often the backlog is asked for. Default 250 ms.
 	Every time.Duration `conf:"every" help:"how often the backlog is asked for"`
 }
 
 // Default returns the defaults.
-func Default() Config { return Config{Backlog: 2000, Every: 250 * time.Millisecond} }
+func Default() Config {
+	return Config{Backlog: 2000, Late: 10 * time.Millisecond, Every: 250 * time.Millisecond}
+}
 
 // Validate reports every fault.
 func (c Config) Validate() error {
 	return errors.Join(
 		conf.Between("backlog", c.Backlog, 0, 10_000_000),
+		conf.Between("late", c.Late, 0, time.Minute),
 		conf.Between("every", c.Every, 10*time.Millisecond, 10*time.Second),
 	)
 }
@@ -37,14 +41,20 @@ func (c Config) Validate() error {
 const (
 	// active is how long an account counts that publishes nothing any more.
 	active = 10 * time.Second
-	// saved is how much of its share an account that publishes less may save up.
-	saved = time.Second
+	// saved is how much of its share an account that publishes less may save up; lump, but as much as leastLump
+	// events, is that of one that was refused within that time: what it saved would come at once, and everybody
+	// wait behind it.
+	saved     = time.Second
+	lump      = 15 * time.Millisecond
+	leastLump = 32
 	// mostAccounts bounds what is kept; accounts beyond it share one share.
 	mostAccounts = 1 << 17
 	// shrink and grow change the factor of the capacity, which stays between least and most: what
 	// falls by multiplication and rises by addition comes to the same at ingests that began apart.
 	shrink, grow = 0.8, 0.1
 	least, most  = 0.05, 1.5
+	// mostPull is the part of the capacity that is left however much waits.
+	mostPull = 0.25
 	// vouched is the part of what passes that is shared out evenly whatever the factor: what a flood has
 	// piled up is made good by who is above that.
 	vouched = 1.0 / 3
@@ -52,8 +62,11 @@ const (
 	mostStalled = 8
 	// fresh is the weight of a turn in an average.
 	fresh = 0.5
-	// leastWait and mostWait bound what a refused producer is told.
-	leastWait, mostWait = 100 * time.Millisecond, 30 * time.Second
+	// leastWait and mostWait bound what a refused producer is told. Up to spread, those that are refused of one
+	// account are told times one behind the other, each with room for so many: a batch asks again for as
+	// much as it was refused and for what it was given, and refusing costs work too.
+	leastWait, mostWait = 20 * time.Millisecond, 30 * time.Second
+	spread, roomy       = time.Second, 2
 )
 
 // Stage is a place where what was accepted queues up.
@@ -83,6 +96,8 @@ type State struct {
 // ingests reckon from the same readings, makes up for what others let in: no ingest has to know of
 // another, and the level is about the same at all of them. Whoever publishes no more than a third of an equal
 // part of what passes is not refused, however far the flood of another has gone.
+//
+// Long before a backlog is there, those who deal with what waits are late; see Late.
 type Gate struct {
 	cfg    Config
 	shared func() bool
@@ -90,20 +105,23 @@ type Gate struct {
 	mu       sync.Mutex
 	accounts map[postrider.AccountID]*account
 	touched  []*account // that asked in this turn
-	scratch  []float64
-	number   uint64 // of this turn
+	demands  []float64  // events a second that each asked for in the last turn
+	number   uint64     // of this turn
 	began    time.Time
 	swept    time.Time
 	admitted int // in this turn
 	refused  int
 	last     []Stage
 	limiting bool
-	fan      []float64 // of each stage, what comes there for an event
-	passing  float64   // events a second that pass the fullest stage
-	factor   float64
-	stalled  int     // turns in which nothing passed
-	pull     float64 // below 1 while much more waits than may
-	level    float64
+	// backlogged says that more waits than may.
+	backlogged bool
+	fan        []float64 // of each stage, what comes there for an event
+	passing    float64   // events a second that pass the fullest stage
+	factor     float64
+	stalled    int     // turns in which nothing passed
+	pull       float64 // below 1 while much more waits than may
+	late       lateness
+	level      float64
 }
 
 // account is what is kept of one.
@@ -112,6 +130,8 @@ type account struct {
 	asked  int       // in that turn
 	tokens float64   // events that it may publish now
 	filled time.Time // when they were reckoned, and it asked last
+	over   time.Time // when it was refused last
+	next   time.Time // when the one that was refused last may ask again
 }
 
 // New returns a gate that is open. Shared says whether there is more than one account: one alone has
@@ -119,6 +139,7 @@ type account struct {
 func New(cfg Config, shared func() bool, now time.Time) *Gate {
 	return &Gate{
 		cfg: cfg, shared: shared, accounts: map[postrider.AccountID]*account{}, began: now, swept: now, factor: 1, pull: 1,
+		late: lateness{pull: 1},
 	}
 }
 
@@ -136,12 +157,17 @@ func (g *Gate) Take(id postrider.AccountID, now time.Time) (wait time.Duration, 
 		g.admitted++
 		return 0, true
 	}
-	burst := max(1, g.level*saved.Seconds())
+	burst := g.level * saved.Seconds()
+	if now.Sub(a.over) < saved {
+		burst = min(burst, max(leastLump, g.level*lump.Seconds()))
+	}
+	burst = max(1, burst)
 	a.tokens = min(burst, a.tokens+now.Sub(a.filled).Seconds()*g.level)
 	a.filled = now
 	if a.tokens < 1 {
 		g.refused++
-		return g.wait(1 - a.tokens), false
+		a.over = now
+		return g.wait(a, now), false
 	}
 	a.tokens--
 	g.admitted++
@@ -151,13 +177,23 @@ func (g *Gate) Take(id postrider.AccountID, now time.Time) (wait time.Duration, 
 // enforced says whether there are shares.
 func (g *Gate) enforced() bool { return g.limiting && g.shared() }
 
-// wait is how long it takes until missing tokens are there.
-func (g *Gate) wait(missing float64) time.Duration {
-	seconds := missing / g.level
-	if seconds >= mostWait.Seconds() {
-		return mostWait
+// wait is when the account may ask again for what was refused now: when a token is there, and behind what
+// was refused before it. Told the same time, all would come back at once.
+func (g *Gate) wait(a *account, now time.Time) time.Duration {
+	token := seconds((1 - a.tokens) / g.level)
+	if a.next.Before(now) {
+		a.next = now
 	}
-	return max(leastWait, time.Duration(seconds*float64(time.Second)))
+	a.next = a.next.Add(min(seconds(roomy/g.level), spread))
+	if latest := now.Add(spread); a.next.After(latest) {
+		a.next = latest
+	}
+	return min(max(leastWait, token, a.next.Sub(now)), mostWait)
+}
+
+// seconds is a time of at most mostWait.
+func seconds(s float64) time.Duration {
+	return time.Duration(min(s, mostWait.Seconds()) * float64(time.Second))
 }
 
 func (g *Gate) account(id postrider.AccountID, now time.Time) *account {
@@ -187,15 +223,27 @@ func (g *Gate) Turn(now time.Time, stages []Stage) {
 		return
 	}
 	was := g.limiting
-	g.judge(stages, elapsed)
+	g.judge(now, stages, elapsed)
 	g.last = append(g.last[:0], stages...)
-	g.share(elapsed)
+	g.asked(elapsed)
+	g.share()
 	if g.limiting && !was {
-		for _, a := range g.accounts { // Not all at once.
-			a.tokens, a.filled = g.level*elapsed, now
-		}
+		g.closed(now, elapsed)
 	}
 	g.next(now)
+}
+
+// closed gives out the first tokens of a gate that has just closed: to those that ask for more than their
+// share none that they could have saved.
+func (g *Gate) closed(now time.Time, elapsed float64) {
+	for _, a := range g.accounts {
+		a.filled = now
+		if a.turn == g.number && float64(a.asked) > g.level*elapsed {
+			a.tokens, a.over = 0, now
+			continue
+		}
+		a.tokens = g.level * elapsed
+	}
 }
 
 // Unknown is a turn without a reading: what is not known limits nobody.
@@ -217,7 +265,7 @@ func (g *Gate) State() State {
 }
 
 // judge says whether the system is full, and what passes.
-func (g *Gate) judge(stages []Stage, elapsed float64) {
+func (g *Gate) judge(now time.Time, stages []Stage, elapsed float64) {
 	var fullest int
 	for i, s := range stages {
 		if s.Waiting > stages[fullest].Waiting {
@@ -231,9 +279,9 @@ func (g *Gate) judge(stages []Stage, elapsed float64) {
 	if known && stages[fullest].Passed > g.last[fullest].Passed {
 		events = float64(stages[fullest].Passed-g.last[fullest].Passed) / elapsed / g.fan[fullest]
 	}
-	g.pull = 1
+	g.pull, g.backlogged = 1, waiting > bound
 	switch {
-	case waiting > bound:
+	case g.backlogged:
 		if !g.limiting && known && (events > 0 || g.stalled == 0) {
 			g.limiting = true
 			if g.passing == 0 || events == 0 {
@@ -254,15 +302,28 @@ func (g *Gate) judge(stages []Stage, elapsed float64) {
 			g.factor = max(g.factor*shrink, least)
 		}
 		// Far above the bound less is let in than passes, down to a quarter.
-		g.pull = max(2*float64(bound)/float64(bound+waiting), 0.25)
+		g.pull = pull(float64(waiting)/float64(bound), mostPull)
+	case g.limiting && g.late.ratio(now) > 1:
+		g.stalled = 0
+		g.pass(events)
 	case waiting < bound/2:
 		g.stalled = 0
 		g.passing = max(g.passing, events)
-		g.factor = min(g.factor+grow, most)
+		if !g.late.known(now) { // else it is what moves the factor
+			g.factor = min(g.factor+grow, most)
+		}
 		if g.refused == 0 {
 			g.limiting = false
 		}
 	}
+}
+
+// pull is the part of the capacity that is left when so many times as much waits as may, at least most.
+func pull(times, most float64) float64 {
+	if times <= 1 {
+		return 1
+	}
+	return max(2/(1+times), most)
 }
 
 // fans measures how much comes to each stage for an event that passes the first.
@@ -283,19 +344,26 @@ func (g *Gate) fans(stages []Stage) {
 	}
 }
 
-// share reckons the level from what was asked for in this turn.
-func (g *Gate) share(elapsed float64) {
+// asked reckons what each account asked for in this turn.
+func (g *Gate) asked(elapsed float64) {
+	g.demands = g.demands[:0]
+	for _, a := range g.touched {
+		g.demands = append(g.demands, float64(a.asked)/elapsed)
+	}
+}
+
+// share reckons the level from what was asked for in the last turn.
+func (g *Gate) share() {
 	g.level = 0
 	if !g.limiting {
 		return
 	}
-	g.scratch = g.scratch[:0]
-	for _, a := range g.touched {
-		g.scratch = append(g.scratch, float64(a.asked)/elapsed)
-	}
-	g.level = Level(g.scratch, max(1, g.passing*g.factor*g.pull))
-	if n := len(g.touched); n > 0 {
+	g.level = Level(g.demands, max(1, g.passing*g.factor*g.pull*g.late.pull))
+	if n := len(g.demands); n > 0 {
 		g.level = max(g.level, vouched*g.passing/float64(n))
+	}
+	if !g.backlogged {
+		g.level = max(g.level, untouched)
 	}
 }
 
@@ -313,34 +381,5 @@ func (g *Gate) next(now time.Time) {
 		if now.Sub(a.filled) > active {
 			delete(g.accounts, id)
 		}
-	}
-}
-
-// readTime bounds a reading.
-const readTime = 2 * time.Second
-
-// Run takes readings until ctx ends.
-func (g *Gate) Run(ctx context.Context, read func(context.Context) ([]Stage, error), log *slog.Logger) error {
-	if g.cfg.Backlog == 0 {
-		<-ctx.Done()
-		return nil
-	}
-	ticker := time.NewTicker(g.cfg.Every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil
-		}
-		reading, cancel := context.WithTimeout(ctx, readTime)
-		stages, err := read(reading)
-		cancel()
-		if err != nil {
-			log.DebugContext(ctx, "backlog not read", slog.Any("error", err))
-			g.Unknown(time.Now())
-			continue
-		}
-		g.Turn(time.Now(), stages)
 	}
 }

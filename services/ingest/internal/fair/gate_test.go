@@ -29,6 +29,9 @@ type simulation struct {
 	fan       float64 // deliveries of an event
 	stages    [2]struct{ waiting, passed float64 }
 	highest   float64
+	told      time.Duration // how often the gates are told how late attempts are; 0 for never
+	always    time.Duration // what is late for another reason
+	late      []float64     // seconds, since they were told
 }
 
 func simulate(gates int, routed, attempted, fan float64) *simulation {
@@ -71,6 +74,10 @@ func (s *simulation) run(d time.Duration, loads ...load) (admitted, refused map[
 		s.stages[1].waiting += routed * s.fan
 		s.pass(1, min(s.stages[1].waiting, s.attempted*step.Seconds()))
 		s.highest = max(s.highest, s.stages[0].waiting, s.stages[1].waiting)
+		s.late = append(s.late, s.stages[1].waiting/s.attempted)
+		if s.told > 0 && s.now.Sub(start)%s.told == 0 {
+			s.tell()
+		}
 		if s.now.Sub(start)%turn == 0 {
 			for _, g := range s.gates {
 				g.Turn(s.now, []fair.Stage{s.stage(0), s.stage(1)})
@@ -78,6 +85,19 @@ func (s *simulation) run(d time.Duration, loads ...load) (admitted, refused map[
 		}
 	}
 	return admitted, refused
+}
+
+// tell is a report of how late attempts were on average since the last one.
+func (s *simulation) tell() {
+	sum := 0.0
+	for _, late := range s.late {
+		sum += late
+	}
+	late := time.Duration(sum / float64(len(s.late)) * float64(time.Second))
+	s.late = s.late[:0]
+	for _, g := range s.gates {
+		g.Late(s.now, late+s.always, (late+s.always).Seconds()*s.attempted)
+	}
 }
 
 func (s *simulation) pass(i int, n float64) {
@@ -200,7 +220,7 @@ func TestWhoIsRefusedIsToldWhenToComeAgain(t *testing.T) {
 	for range 10_000 {
 		wait, ok := s.gates[0].Take("flood", s.now)
 		if !ok {
-			require.GreaterOrEqual(t, wait, 100*time.Millisecond)
+			require.GreaterOrEqual(t, wait, 20*time.Millisecond)
 			require.LessOrEqual(t, wait, 30*time.Second)
 			_, ok = s.gates[0].Take("flood", s.now.Add(wait))
 			require.True(t, ok, "after that time there is room for one")

@@ -1,0 +1,126 @@
+package pace_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/postrider/postrider/pkg/stream/pace"
+	"github.com/postrider/postrider/test/fixture/logtest"
+	"github.com/postrider/postrider/test/fixture/natstest"
+)
+
+const patience = 30 * time.Second
+
+var start = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+
+func meter(t *testing.T, server *natstest.Server, stage, instance string) *pace.Meter {
+	t.Helper()
+	m := pace.NewMeter(server.Connect(t), stage, instance, logtest.New(t))
+	t.Cleanup(m.Close)
+	return m
+}
+
+func listen(t *testing.T, server *natstest.Server) *pace.Listener {
+	t.Helper()
+	nc := server.Connect(t)
+	l, err := pace.Listen(nc)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	require.NoError(t, nc.Flush())
+	return l
+}
+
+// until takes messages until the listener knows of a lateness that fits.
+func until(t *testing.T, l *pace.Listener, take func(), fits func(late time.Duration) bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for {
+		take()
+		select {
+		case <-l.Heard():
+			if late, _, known := l.Late(time.Now()); known && fits(late) {
+				return
+			}
+		case <-time.After(time.Millisecond):
+		case <-deadline.C:
+			late, _, known := l.Late(time.Now())
+			t.Fatalf("late is %s, known %t", late, known)
+		}
+	}
+}
+
+func between(least, most time.Duration) func(time.Duration) bool {
+	return func(late time.Duration) bool { return late >= least && late <= most }
+}
+
+// What always passes between storing and taking, and the difference of two clocks, is no lateness; what
+// comes on top of it is.
+func TestLatenessCountsFromTheLeastWait(t *testing.T) {
+	t.Parallel()
+	for name, least := range map[string]time.Duration{"a slow disk": 20 * time.Millisecond, "a clock that is behind": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := natstest.Start(t)
+			l, m := listen(t, server), meter(t, server, pace.Dispatcher, "one")
+			until(t, l, func() { m.Took(start, start.Add(least)) }, between(0, 0))
+			until(t, l, func() { m.Took(start, start.Add(least+30*time.Millisecond)) }, between(29*time.Millisecond, 31*time.Millisecond))
+			until(t, l, func() {
+				m.Took(start, start.Add(least+30*time.Millisecond))
+				m.Waited(50 * time.Millisecond)
+			}, between(79*time.Millisecond, 81*time.Millisecond))
+			until(t, l, func() { m.Took(start, start.Add(least)) }, between(0, 0))
+		})
+	}
+}
+
+// By Little's law, what waits is what is taken a second times how late it is.
+func TestWhatWaitsFollowsFromLateness(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t)
+	l, m := listen(t, server), meter(t, server, pace.Dispatcher, "one")
+	m.Took(start, start)
+	require.Eventually(t, func() bool {
+		for range 10 {
+			m.Took(start, start.Add(time.Second))
+		}
+		late, waiting, known := l.Late(time.Now())
+		return known && late > 900*time.Millisecond && waiting > 100
+	}, patience, time.Millisecond)
+}
+
+// The later stage counts; at a stage, every message that is taken.
+func TestLatenessIsThatOfTheLaterStage(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t)
+	l := listen(t, server)
+	router := meter(t, server, pace.Router, "name.with dots")
+	one, two := meter(t, server, pace.Dispatcher, "one"), meter(t, server, pace.Dispatcher, "two")
+	for _, m := range []*pace.Meter{router, one, two} {
+		m.Took(start, start)
+	}
+	until(t, l, func() {
+		router.Took(start, start.Add(10*time.Millisecond))
+		one.Took(start, start.Add(100*time.Millisecond))
+		two.Took(start, start)
+		two.Took(start, start)
+		two.Took(start, start)
+	}, between(15*time.Millisecond, 45*time.Millisecond))
+	until(t, l, func() { router.Took(start, start.Add(500*time.Millisecond)) }, between(499*time.Millisecond, 501*time.Millisecond))
+}
+
+func TestWithoutReportsNothingIsKnown(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t)
+	l, m := listen(t, server), meter(t, server, pace.Router, "one")
+	_, _, known := l.Late(time.Now())
+	require.False(t, known)
+	until(t, l, func() { m.Took(start, start) }, between(0, 0))
+	_, _, known = l.Late(time.Now().Add(time.Minute))
+	require.False(t, known, "an old report says nothing")
+	require.NoError(t, server.Connect(t).Publish("pace.router.one", []byte("no report")))
+	m.Close()
+	m.Took(start, start) // It is closed, and says no more.
+}
