@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,6 +50,32 @@ func (b *bench) withoutRecorder(ctx context.Context, s *system, p *producer, c C
 	s.procs[recorderPage], s.metrics[recorderPage] = api.PID(), page
 	sample.CatchUp, err = catchUp(ctx, s, sample.Deliveries)
 	return sample, err
+}
+
+// recorded waits until the recorder, if it runs, has nothing left: between two transactions it may rest for
+// seconds, and all is quiet meanwhile.
+func (s *system) recorded(ctx context.Context) error {
+	page := cmp.Or(s.metrics[recorderPage], s.metrics["postrider"])
+	if page == "" {
+		return nil
+	}
+	const looks = 1200 * time.Millisecond // it says every second what is left
+	wait := time.NewTimer(looks)
+	defer wait.Stop()
+	for deadline := time.Now().Add(catchUpLimit); ; wait.Reset(catchUpStep) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-wait.C:
+		}
+		left, err := metric(ctx, page, recorderPending)
+		if err != nil || left <= 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the recorder has not caught up in %s", catchUpLimit)
+		}
+	}
 }
 
 // stopLimit is how long a process may take to stop.

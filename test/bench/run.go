@@ -174,6 +174,9 @@ func (b *bench) once(ctx context.Context, s *system, p *producer, c Configuratio
 	if err := b.receiver.await(ctx, len(out.events)*c.FanOut); err != nil {
 		return nil, err
 	}
+	if err := s.recorded(ctx); err != nil {
+		return nil, err
+	}
 	after, err := s.procs.awaitQuiet(ctx)
 	if err != nil {
 		return nil, err
