@@ -186,6 +186,48 @@ func TestWhatIsNotBegunOfAParcelGoesToTheSuccessor(t *testing.T) {
 	require.Equal(t, 6, receiver.Count())
 }
 
+// A shard that is full takes nothing back. It is given up all the same, and what was settled in a message that comes
+// again whole is not attempted again.
+func TestAShardThatIsFullIsGivenUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	release := make(chan struct{})
+	hanging := receivertest.New(t).Answer(receivertest.Hang(release))
+	receiver := receivertest.New(t)
+	slow := onShard(t, w, 0, hanging.URL, func(h *postriderv1.Webhook) { h.MaxInFlight = 1 })
+	well := onShard(t, w, 0, receiver.URL)
+	cfg := testConfig()
+	cfg.Pipeline.ParkAfter, cfg.Pipeline.SlowAfter = time.Hour, time.Hour // So that they wait in memory.
+	list := append(w.list(well, 4), w.list(slow, 4)...)
+	w.parcel(t, list...)
+	s, err := w.client.JetStream().Stream(t.Context(), deliverystream.Name(0))
+	require.NoError(t, err)
+	full := s.CachedInfo().Config
+	full.MaxBytes = int64(s.CachedInfo().State.Bytes) //nolint:gosec // small
+	_, err = w.client.JetStream().UpdateStream(t.Context(), full)
+	require.NoError(t, err)
+	_, stop := w.dispatch(t, cfg)
+	for _, d := range list[:4] {
+		w.ledger.state(t, d.GetId(), "delivered")
+	}
+	require.Eventually(t, func() bool { return hanging.Count() == 1 }, patience, time.Millisecond)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		stop()
+	}()
+	hanging.Answer(receivertest.Status(200))
+	close(release)
+	<-stopped
+	w.dispatch(t, cfg)
+	for _, d := range list[5:] {
+		w.ledger.state(t, d.GetId(), "delivered")
+	}
+	w.settled(t)
+	require.Equal(t, 4, receiver.Count())
+	require.Equal(t, 4, hanging.Count())
+}
+
 // Routers that route an event twice put its deliveries into two messages.
 func TestARepeatInAnotherParcelIsNotPostedAgain(t *testing.T) {
 	t.Parallel()

@@ -125,7 +125,8 @@ func (s *shard) parcelDone(p *parcel, index int) {
 }
 
 // sendBack gives back a delivery whose message others need, or have been settled in: it is stored in a message of
-// its own. That is tried until the process can wait no longer; then the message comes again whole.
+// its own. If that is refused, because the stream is full or away, the message comes again whole: nobody else takes from
+// the shard, and makes room in it, before all that was not begun is given back.
 func (s *shard) sendBack(j *job) {
 	j.passed, j.task = true, s.storeAnew
 	s.start(j)

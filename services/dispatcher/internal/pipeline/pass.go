@@ -54,14 +54,15 @@ func (s *shard) forwarded(j *job, err error) {
 		s.settled(j)
 		return
 	}
+	if j.parcel != nil && s.ctx.Err() != nil {
+		s.abandon(j)
+		return
+	}
 	time.AfterFunc(troublePause, func() {
-		switch {
-		case j.parcel == nil && s.ctx.Err() != nil:
+		if s.ctx.Err() != nil {
 			s.giveBack(j)
-		case j.parcel != nil && s.p.ctx.Err() != nil:
-			s.abandon(j)
-		default:
-			s.start(j)
+			return
 		}
+		s.start(j)
 	})
 }
