@@ -48,8 +48,8 @@ func (o *overloaded) rests() int {
 func (r *rig) keepBusy(t *testing.T, o *overloaded, rests int) (deliveries int) {
 	t.Helper()
 	for began := time.Now(); o.rests() < rests; {
-		require.Less(t, time.Since(began), patience, "it has rested %d times", o.rests())
-		deliveries += r.batches(t, 20)
+		require.Less(t, time.Since(began), 2*patience, "it has rested %d times", o.rests())
+		deliveries += r.batches(t, 5)
 	}
 	return deliveries
 }
@@ -94,6 +94,7 @@ func TestARecorderThatRestsRecordsEverythingInTheEnd(t *testing.T) {
 	t.Parallel()
 	machine := &overloaded{each: 20 * time.Millisecond}
 	r := setupWith(t, func(d *recorder.Deps) { d.Load = machine.load })
+	recorder.AlwaysBusy(r.recorder)
 	r.run(t)
 	deliveries := r.keepBusy(t, machine, 3)
 	r.awaitAll(t)
@@ -107,9 +108,10 @@ func TestAStopEndsARestAndGivesBackWhatWasTaken(t *testing.T) {
 	t.Parallel()
 	machine := &overloaded{each: time.Hour}
 	r := setupWith(t, func(d *recorder.Deps) { d.Load = machine.load })
+	recorder.AlwaysBusy(r.recorder)
 	stop := r.run(t)
 	deliveries := r.keepBusy(t, machine, 1)
-	deliveries += r.batches(t, 20)
+	deliveries += r.batches(t, 5)
 	require.Eventually(t, func() bool { return r.taken(t) > 0 }, patience, 5*time.Millisecond)
 	began := time.Now()
 	stop()
