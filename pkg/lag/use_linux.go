@@ -23,7 +23,7 @@ func Used() Use {
 	names, _ := dir.Readdirnames(-1) // what was read counts
 	_ = dir.Close()
 	for _, name := range names {
-		text, err := os.ReadFile(threads + "/" + name + "/schedstat")
+		text, err := os.ReadFile(threads + "/" + name + "/schedstat") //nolint:gosec // names that the kernel gave
 		if err != nil {
 			continue // the thread has ended, or the kernel does not count
 		}

@@ -54,10 +54,10 @@ func (s *Streams) ScanToFill(ctx context.Context, shard int, fn func(Entry) erro
 func bareEntry(shard int, m *stream.Stored) (Entry, error) {
 	e := Entry{Sequence: m.Sequence}
 	var due time.Time
-	err := fields(m.Data, func(n protowire.Number, b []byte, v uint64) error {
+	err := fields(m.Data, func(n int, b []byte, v uint64) error {
 		switch n {
 		case 1:
-			return fields(b, func(n protowire.Number, b []byte, _ uint64) error {
+			return fields(b, func(n int, b []byte, _ uint64) error {
 				switch n {
 				case 1:
 					e.Delivery = postrider.DeliveryID(b)
@@ -72,7 +72,7 @@ func bareEntry(shard int, m *stream.Stored) (Entry, error) {
 			e.Kind = recordv1.RetryKind(v) //nolint:gosec // an enum
 		case 3:
 			var seconds, nanos uint64
-			err := fields(b, func(n protowire.Number, _ []byte, v uint64) error {
+			err := fields(b, func(n int, _ []byte, v uint64) error {
 				switch n {
 				case 1:
 					seconds = v
@@ -81,7 +81,7 @@ func bareEntry(shard int, m *stream.Stored) (Entry, error) {
 				}
 				return nil
 			})
-			due = time.Unix(int64(seconds), int64(nanos)) //nolint:gosec // two's complement on the wire
+			due = time.Unix(int64(seconds), int64(nanos))
 			return err
 		}
 		return nil
@@ -97,7 +97,7 @@ func bareEntry(shard int, m *stream.Stored) (Entry, error) {
 }
 
 // fields gives the fields of a message to fn: bytes, or a varint.
-func fields(b []byte, fn func(n protowire.Number, bytes []byte, varint uint64) error) error {
+func fields(b []byte, fn func(n int, bytes []byte, varint uint64) error) error {
 	for len(b) > 0 {
 		n, kind, size := protowire.ConsumeTag(b)
 		if size < 0 {
@@ -106,19 +106,18 @@ func fields(b []byte, fn func(n protowire.Number, bytes []byte, varint uint64) e
 		b = b[size:]
 		var bytes []byte
 		var varint uint64
-		switch kind {
-		case protowire.BytesType:
+		size = protowire.ConsumeFieldValue(n, kind, b)
+		if kind == protowire.BytesType {
 			bytes, size = protowire.ConsumeBytes(b)
-		case protowire.VarintType:
+		}
+		if kind == protowire.VarintType {
 			varint, size = protowire.ConsumeVarint(b)
-		default:
-			size = protowire.ConsumeFieldValue(n, kind, b)
 		}
 		if size < 0 {
 			return protowire.ParseError(size)
 		}
 		b = b[size:]
-		if err := fn(n, bytes, varint); err != nil {
+		if err := fn(int(n), bytes, varint); err != nil {
 			return err
 		}
 	}

@@ -47,9 +47,9 @@ type Load struct {
 	Behind time.Duration
 }
 
-// pace says how long to gather and how long to rest. Its zero value is that of a recorder that has done
-// nothing yet and never rests.
+// pace says how long to gather and how long to rest.
 type pace struct {
+	busyAt int         // see the constant
 	load   func() Load // nil: never rests
 	follow func(bool)  // measures what load says as long as it is asked for
 	hurry  atomic.Bool
@@ -62,14 +62,18 @@ type pace struct {
 	rests   bool          // whether one did
 }
 
-// newPace is a pace that rests, by the load that is given or, without one, by that of this process.
-func newPace(load func() Load) *pace {
+// newPace is the pace of a recorder that has done nothing yet. It never rests.
+func newPace() *pace { return &pace{busyAt: busyAt} }
+
+// newYielding is a pace that rests, by the load that is given or, without one, by that of this process.
+func newYielding(load func() Load) *pace {
 	if load != nil {
-		return &pace{load: load, follow: func(bool) {}}
+		return &pace{busyAt: busyAt, load: load, follow: func(bool) {}}
 	}
 	meter := &lag.Meter{}
 	return &pace{
-		load: func() Load { return Load{Use: lag.Used(), Behind: meter.Behind()} },
+		busyAt: busyAt,
+		load:   func() Load { return Load{Use: lag.Used(), Behind: meter.Behind()} },
 		follow: func(on bool) {
 			if on {
 				meter.Start()
@@ -99,7 +103,7 @@ func (p *pace) recorded(entries int, now time.Time) {
 	if took < busyFor {
 		return
 	}
-	p.setBusy(float64(p.entries)*busyFor.Seconds() >= busyAt*took.Seconds())
+	p.setBusy(float64(p.entries)*busyFor.Seconds() >= float64(p.busyAt)*took.Seconds())
 	p.began, p.entries = now, 0
 }
 

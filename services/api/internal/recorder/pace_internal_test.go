@@ -12,7 +12,7 @@ import (
 func TestOnlyABusyRecorderGathers(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
-	var p pace
+	p := newPace()
 	step := func(after time.Duration, entries int) {
 		now = now.Add(after)
 		p.recorded(entries, now)
@@ -51,7 +51,7 @@ func (m *machine) spend(p *pace, took, cpu, waited time.Duration) {
 // busy is a pace that has just become busy.
 func busy() (*machine, *pace) {
 	m := &machine{Load{Use: lag.Use{At: time.Unix(1000, 0)}}}
-	p := newPace(m.load)
+	p := newYielding(m.load)
 	m.spend(p, 0, 0, 0)
 	m.spend(p, busyFor, 0, 0)
 	return m, p
@@ -92,10 +92,10 @@ func TestABusyRecorderRestsWhileTheMachineIsShortOfProcessorTime(t *testing.T) {
 func TestARecorderThatDoesNotYieldOrIsNotBusyNeverRests(t *testing.T) {
 	t.Parallel()
 	m := &machine{Load{Use: lag.Use{At: time.Unix(1000, 0)}, Behind: time.Minute}}
-	p := newPace(m.load)
+	p := newYielding(m.load)
 	m.spend(p, time.Second, time.Second, time.Second)
 	require.Zero(t, p.rest, "nothing is known of it yet")
-	p = &pace{}
+	p = newPace()
 	for range 3 {
 		m.spend(p, time.Second, time.Second, time.Second)
 		require.Zero(t, p.rest)
@@ -136,5 +136,5 @@ func TestALogThatIsFarBehindIsRecordedAtFullSpeed(t *testing.T) {
 	require.False(t, rests(), "until it has caught up by a good part")
 	require.True(t, p.age(hurryUntil-time.Second))
 	require.True(t, rests())
-	require.False(t, (&pace{}).age(time.Hour), "one that never rests has nothing to say")
+	require.False(t, newPace().age(time.Hour), "one that never rests has nothing to say")
 }

@@ -57,6 +57,7 @@ type Recorder struct {
 	entries metric.Int64Counter
 	lag     metric.Float64Gauge
 	pending metric.Int64Gauge
+	busyAt  int // see the constant
 	doomed  int // how often the log was seen about to be dropped, of late
 }
 
@@ -89,7 +90,7 @@ const watchEvery = time.Second
 
 // New returns a recorder that has not started.
 func New(deps Deps) (*Recorder, error) {
-	r := &Recorder{deps: deps}
+	r := &Recorder{deps: deps, busyAt: busyAt}
 	var err1, err2, err3 error
 	r.entries, err1 = deps.Meter.Int64Counter("postrider.recorder.entries", metric.WithDescription("Journal entries recorded in the delivery log."))
 	r.lag, err2 = deps.Meter.Float64Gauge("postrider.recorder.lag", metric.WithUnit("s"), metric.WithDescription("Age of the oldest message of the journal that the delivery log has not recorded; 0 if there is none."))
@@ -144,10 +145,11 @@ func (r *Recorder) fill(ctx context.Context, token string) error {
 		return fmt.Errorf("open consumer of the journal: %w", err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	f := &filling{Recorder: r, queue: make(chan *stream.Msg, maxBatch), pace: &pace{}}
+	f := &filling{Recorder: r, queue: make(chan *stream.Msg, maxBatch), pace: newPace()}
 	if r.deps.Yield {
-		f.pace = newPace(r.deps.Load)
+		f.pace = newYielding(r.deps.Load)
 	}
+	f.pace.busyAt = r.busyAt
 	defer f.pace.close()
 	var pullErr error
 	ended := make(chan struct{})

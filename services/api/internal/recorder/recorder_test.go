@@ -94,7 +94,10 @@ type rig struct {
 	n        int // events so far
 }
 
-func setup(t *testing.T) *rig { return setupWith(t, func(*recorder.Deps) {}) }
+func setup(t *testing.T) *rig {
+	t.Helper()
+	return setupWith(t, func(*recorder.Deps) {})
+}
 
 // setupWith is setup with dependencies that a test changes.
 func setupWith(t *testing.T, change func(*recorder.Deps)) *rig {

@@ -48,8 +48,9 @@ func (o *overloaded) rests() int {
 func (r *rig) keepBusy(t *testing.T, o *overloaded, rests int) (deliveries int) {
 	t.Helper()
 	for began := time.Now(); o.rests() < rests; {
-		require.Less(t, time.Since(began), patience, "it has rested %d times", o.rests())
-		deliveries += r.batches(t, 20)
+		require.Less(t, time.Since(began), 2*patience, "it has rested %d times", o.rests())
+		deliveries += r.batches(t, 5)
+		r.awaitAll(t)
 	}
 	return deliveries
 }
@@ -94,8 +95,9 @@ func TestARecorderThatRestsRecordsEverythingInTheEnd(t *testing.T) {
 	t.Parallel()
 	machine := &overloaded{each: 20 * time.Millisecond}
 	r := setupWith(t, func(d *recorder.Deps) { d.Load = machine.load })
+	recorder.AlwaysBusy(r.recorder)
 	r.run(t)
-	deliveries := r.keepBusy(t, machine, 3)
+	deliveries := r.keepBusy(t, machine, 3) + r.batches(t, 20)
 	r.awaitAll(t)
 	ledger, err := r.store.Ledger(t.Context())
 	require.NoError(t, err)
@@ -107,10 +109,13 @@ func TestAStopEndsARestAndGivesBackWhatWasTaken(t *testing.T) {
 	t.Parallel()
 	machine := &overloaded{each: time.Hour}
 	r := setupWith(t, func(d *recorder.Deps) { d.Load = machine.load })
+	recorder.AlwaysBusy(r.recorder)
 	stop := r.run(t)
 	deliveries := r.keepBusy(t, machine, 1)
-	deliveries += r.batches(t, 20)
-	require.Eventually(t, func() bool { return r.taken(t) > 0 }, patience, 5*time.Millisecond)
+	for began := time.Now(); r.taken(t) == 0; {
+		require.Less(t, time.Since(began), patience)
+		deliveries += r.batches(t, 1)
+	}
 	began := time.Now()
 	stop()
 	require.Less(t, time.Since(began), 4*time.Second)
