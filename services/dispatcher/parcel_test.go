@@ -14,6 +14,8 @@ import (
 
 	"github.com/postrider/postrider/pkg/postrider"
 	"github.com/postrider/postrider/pkg/stream/deliverystream"
+	"github.com/postrider/postrider/services/dispatcher"
+	"github.com/postrider/postrider/test/fixture/logtest"
 	"github.com/postrider/postrider/test/fixture/receivertest"
 )
 
@@ -206,7 +208,8 @@ func TestAShardThatIsFullIsGivenUp(t *testing.T) {
 	full.MaxBytes = int64(s.CachedInfo().State.Bytes) //nolint:gosec // small
 	_, err = w.client.JetStream().UpdateStream(t.Context(), full)
 	require.NoError(t, err)
-	_, stop := w.dispatch(t, cfg)
+	log, lines := logtest.Recorder(t)
+	_, stop := w.dispatch(t, cfg, func(d *dispatcher.Deps) { d.Logger = log })
 	for _, d := range list[:4] {
 		w.ledger.state(t, d.GetId(), "delivered")
 	}
@@ -219,6 +222,7 @@ func TestAShardThatIsFullIsGivenUp(t *testing.T) {
 	hanging.Answer(receivertest.Status(200))
 	close(release)
 	<-stopped
+	require.Len(t, lines.Find("shard given up"), shards, "nothing was left that it waited for")
 	w.dispatch(t, cfg)
 	for _, d := range list[5:] {
 		w.ledger.state(t, d.GetId(), "delivered")
