@@ -205,7 +205,7 @@ func TestAShardThatIsFullIsGivenUp(t *testing.T) {
 	s, err := w.client.JetStream().Stream(t.Context(), deliverystream.Name(0))
 	require.NoError(t, err)
 	full := s.CachedInfo().Config
-	full.MaxBytes = int64(s.CachedInfo().State.Bytes) //nolint:gosec // small
+	full.MaxBytes = int64(s.CachedInfo().State.Bytes)
 	_, err = w.client.JetStream().UpdateStream(t.Context(), full)
 	require.NoError(t, err)
 	log, lines := logtest.Recorder(t)
