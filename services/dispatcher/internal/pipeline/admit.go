@@ -183,6 +183,9 @@ func (s *shard) settledBefore(j *job, past evidence.Past) bool {
 // of that work, for it may be what follows.
 func (s *shard) twin(j, other *job) {
 	s.p.deps.Meters.Redelivered(s.p.ctx, foundInFlight)
+	if same(j, other) && j.parcel != nil {
+		s.parcels.remove(j.parcel) // The first is what is split, and acknowledged.
+	}
 	if j.source == evidence.Deliveries || same(j, other) {
 		return
 	}
