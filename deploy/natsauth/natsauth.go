@@ -187,8 +187,8 @@ func Users(size Size) []User {
 		write("shards").purge("KV_shards").
 		may("deliveries.>", "retries.>", "journal.>", "deadletters.>"). // of the first, what is on another shard's stream
 		may("pace.dispatcher.*").
-		may("due.>", "anchors.>").                                      // it releases what has the turn in a line
-		remove("DELIVERIES_", "RETRIES_", "DEADLETTERS")                // of the first, what it acknowledged and a full disk kept
+		may("due.>", "anchors.>").                       // it releases what has the turn in a line
+		remove("DELIVERIES_", "RETRIES_", "DEADLETTERS") // of the first, what it acknowledged and a full disk kept
 	scheduler := service("scheduler", size).
 		ensure("EVENTS", "RETRIES_", "JOURNAL").
 		read("EVENTS", "RETRIES_", "JOURNAL", "KV_cancellations", "KV_webhooks").
