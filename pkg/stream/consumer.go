@@ -12,8 +12,8 @@ import (
 )
 
 // AckWait is how long a message may be worked on without a sign of progress. It is what a dead
-// process's messages wait for before another has them, and shorter than any Msg-Id window, so that
-// what a dead router routed is not stored twice (ADR 0013). An attempt may take longer: whoever
+// process's messages wait for before another has them, and shorter than what dispatchers remember of
+// deliveries that they settled, so that what a dead router routed is not POSTed twice (ADR 0013, ADR 0030). An attempt may take longer: whoever
 // works on a message gives signs of progress, at a third of this or oftener.
 const AckWait = 15 * time.Second
 

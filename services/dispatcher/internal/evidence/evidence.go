@@ -1,6 +1,6 @@
 // Package evidence remembers what has become of a shard's messages, so that a message that
 // JetStream gives again, because its acknowledgement did not get there, is not POSTed again. It is
-// an index of the journal: losing it can cost one POST for each message that was not acknowledged.
+// an index of the journal: losing it can cost one POST for each delivery whose message was not acknowledged.
 package evidence
 
 import (

@@ -40,8 +40,8 @@ type Config struct {
 	Slots int `conf:"slots" help:"first attempts at once"`
 	// RetrySlots is how many retries are made at once. Default 512.
 	RetrySlots int `conf:"retry-slots" help:"retries at once, so that a storm of them cannot hold up first attempts"`
-	// MaxUnsettled is how many messages of one stream are taken and not settled. Default 1024.
-	MaxUnsettled int `conf:"max-unsettled" help:"messages of one stream that are taken and not acknowledged"`
+	// MaxUnsettled is how many deliveries of one stream are taken and not settled. Default 1024.
+	MaxUnsettled int `conf:"max-unsettled" help:"deliveries of one stream that are taken and not settled"`
 	// InitialConcurrency is what a webhook begins with. Default 8.
 	InitialConcurrency int `conf:"initial-concurrency" help:"attempts at once that a webhook begins with; success raises it"`
 	// ParkAfter is the longest wait for a turn in memory. Default 1 s.

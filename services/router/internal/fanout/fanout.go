@@ -1,7 +1,7 @@
 // Package fanout turns an event into its deliveries. It owns nothing durable: the event is acked
 // only when every delivery and the routed journal entries are stored, so a crash repeats the
-// routing of the events that were not acked, and the deliveries' own Msg-Ids drop the repeats
-// that fall in the window.
+// routing of the events that were not acked, to the same delivery ids, by which dispatchers know
+// the repeats (ADR 0030).
 package fanout
 
 import (
