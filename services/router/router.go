@@ -167,7 +167,7 @@ func (s *Service) route(ctx context.Context, events *stream.Consumer) error {
 			return
 		}
 		if m.Deliveries() == 1 {
-			s.pace.Took(m.Time(), time.Now())
+			s.pace.Took(events.Stream(), m.Time(), time.Now())
 		}
 		s.fanout.Handle(m) //nolint:contextcheck // an event in flight outlives the pulling
 	})

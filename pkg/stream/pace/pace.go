@@ -49,15 +49,13 @@ type Meter struct {
 	subject string
 	log     *slog.Logger
 
-	mu     sync.Mutex
-	timer  *time.Timer
-	armed  bool
-	closed bool
-	taken  sums          // from being stored to being taken
-	least  time.Duration // of those
-	waited sums          // inside the process after that
-	base   base
-	told   time.Time
+	mu      sync.Mutex
+	timer   *time.Timer
+	armed   bool
+	closed  bool
+	streams map[string]*line // that were taken from
+	waited  sums             // inside the process after a message was taken
+	told    time.Time
 }
 
 type sums struct {
@@ -71,7 +69,7 @@ func (s *sums) mean() time.Duration { return s.sum / time.Duration(max(s.count, 
 
 // NewMeter returns a meter for an instance, which is unique at its stage.
 func NewMeter(nc *nats.Conn, stage, instance string, log *slog.Logger) *Meter {
-	return &Meter{nc: nc, subject: subject + stage + "." + token(instance), log: log}
+	return &Meter{nc: nc, subject: subject + stage + "." + token(instance), log: log, streams: map[string]*line{}}
 }
 
 // token makes a name fit for one token of a subject.
@@ -84,15 +82,17 @@ func token(name string) string {
 	}, name)
 }
 
-// Took says that a message is taken now for the first time that was stored then.
-func (m *Meter) Took(stored, now time.Time) {
-	age := now.Sub(stored)
+// Took says that a message of a stream is taken now for the first time that was stored then. Those of one stream
+// are taken in the order in which they were stored.
+func (m *Meter) Took(stream string, stored, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.taken.count == 0 || age < m.least {
-		m.least = age
+	l := m.streams[stream]
+	if l == nil {
+		l = &line{}
+		m.streams[stream] = l
 	}
-	m.taken.add(age)
+	l.took(now.Sub(stored), now)
 	m.arm()
 }
 
@@ -131,8 +131,8 @@ func (m *Meter) tell() {
 		return
 	}
 	since := min(max(now.Sub(m.told), Every), calm+Every) // before that there was nothing
-	body, err := json.Marshal(report{Late: int64(late), Rate: float64(m.taken.count) / since.Seconds()})
-	m.told, m.taken, m.waited = now, sums{}, sums{}
+	body, err := json.Marshal(report{Late: int64(late), Rate: float64(m.begin()) / since.Seconds()})
+	m.told = now
 	if err != nil {
 		m.log.Error("lateness cannot be told", slog.Any("error", err))
 		return
@@ -142,11 +142,25 @@ func (m *Meter) tell() {
 
 // late is how late messages were on average since the last report.
 func (m *Meter) late(now time.Time) time.Duration {
-	late := m.waited.mean()
-	if m.taken.count > 0 {
-		late += max(m.taken.mean()-m.base.update(m.least, now), 0)
+	var all sums
+	for _, l := range m.streams {
+		if l.taken.count > 0 {
+			all.count += l.taken.count
+			all.sum += max(l.taken.sum-time.Duration(l.taken.count)*l.base.update(l.least, now), 0)
+		}
 	}
-	return late
+	return all.mean() + m.waited.mean()
+}
+
+// begin begins the next report, and returns how many messages were taken for the last one.
+func (m *Meter) begin() int {
+	count := 0
+	for _, l := range m.streams {
+		count += l.count
+		l.count, l.taken = 0, sums{}
+	}
+	m.waited = sums{}
+	return count
 }
 
 // Close ends the reports.
@@ -157,6 +171,35 @@ func (m *Meter) Close() {
 	if m.timer != nil {
 		m.timer.Stop()
 	}
+}
+
+// line is what is known of a stream. Each has the clock of the server that leads it.
+type line struct {
+	at    time.Time     // when a message was taken last
+	age   time.Duration // of that one
+	count int           // taken since the last report
+	taken sums          // from being stored to being taken, since then
+	least time.Duration // of those
+	base  base
+}
+
+// took takes the age of a message. What is taken in the order in which it was stored can be older than the one
+// before it by no more than the time between them, and younger than the youngest only if that one had to wait:
+// otherwise a clock was stepped, or another server leads, and what was known says nothing any more.
+func (l *line) took(age time.Duration, now time.Time) {
+	switch {
+	case l.at.IsZero():
+	case age-l.age > now.Sub(l.at)+worth:
+		l.base, l.taken = base{}, sums{}
+	case l.taken.count > 0 && age < l.least-worth && l.base.above(age+worth):
+		l.taken = sums{}
+	}
+	l.at, l.age = now, age
+	if l.taken.count == 0 || age < l.least {
+		l.least = age
+	}
+	l.taken.add(age)
+	l.count++
 }
 
 // base is the least wait of the last half minute or the one before. What took longer ever since is the
@@ -177,8 +220,15 @@ func (b *base) update(least time.Duration, now time.Time) time.Duration {
 	default:
 		b.now = min(b.now, least)
 	}
+	return b.least()
+}
+
+func (b *base) least() time.Duration {
 	if b.known {
 		return min(b.now, b.old)
 	}
 	return b.now
 }
+
+// above says whether all that is known waited longer than that.
+func (b *base) above(age time.Duration) bool { return b.since.IsZero() || b.least() > age }

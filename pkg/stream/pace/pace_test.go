@@ -65,13 +65,13 @@ func TestLatenessCountsFromTheLeastWait(t *testing.T) {
 			t.Parallel()
 			server := natstest.Start(t)
 			l, m := listen(t, server), meter(t, server, pace.Dispatcher, "one")
-			until(t, l, func() { m.Took(start, start.Add(least)) }, between(0, 0))
-			until(t, l, func() { m.Took(start, start.Add(least+30*time.Millisecond)) }, between(29*time.Millisecond, 31*time.Millisecond))
+			until(t, l, func() { m.Took("A", start, start.Add(least)) }, between(0, 0))
+			until(t, l, func() { m.Took("A", start, start.Add(least+30*time.Millisecond)) }, between(29*time.Millisecond, 31*time.Millisecond))
 			until(t, l, func() {
-				m.Took(start, start.Add(least+30*time.Millisecond))
+				m.Took("A", start, start.Add(least+30*time.Millisecond))
 				m.Waited(50 * time.Millisecond)
 			}, between(79*time.Millisecond, 81*time.Millisecond))
-			until(t, l, func() { m.Took(start, start.Add(least)) }, between(0, 0))
+			until(t, l, func() { m.Took("A", start, start.Add(least)) }, between(0, 0))
 		})
 	}
 }
@@ -81,10 +81,10 @@ func TestWhatWaitsFollowsFromLateness(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t)
 	l, m := listen(t, server), meter(t, server, pace.Dispatcher, "one")
-	m.Took(start, start)
+	m.Took("A", start, start)
 	require.Eventually(t, func() bool {
 		for range 10 {
-			m.Took(start, start.Add(time.Second))
+			m.Took("A", start, start.Add(time.Second))
 		}
 		late, waiting, known := l.Late(time.Now())
 		return known && late > 900*time.Millisecond && waiting > 100
@@ -99,16 +99,16 @@ func TestLatenessIsThatOfTheLaterStage(t *testing.T) {
 	router := meter(t, server, pace.Router, "name.with dots")
 	one, two := meter(t, server, pace.Dispatcher, "one"), meter(t, server, pace.Dispatcher, "two")
 	for _, m := range []*pace.Meter{router, one, two} {
-		m.Took(start, start)
+		m.Took("A", start, start)
 	}
 	until(t, l, func() {
-		router.Took(start, start.Add(10*time.Millisecond))
-		one.Took(start, start.Add(100*time.Millisecond))
-		two.Took(start, start)
-		two.Took(start, start)
-		two.Took(start, start)
+		router.Took("A", start, start.Add(10*time.Millisecond))
+		one.Took("A", start, start.Add(100*time.Millisecond))
+		two.Took("A", start, start)
+		two.Took("A", start, start)
+		two.Took("A", start, start)
 	}, between(15*time.Millisecond, 45*time.Millisecond))
-	until(t, l, func() { router.Took(start, start.Add(500*time.Millisecond)) }, between(499*time.Millisecond, 501*time.Millisecond))
+	until(t, l, func() { router.Took("A", start, start.Add(500*time.Millisecond)) }, between(499*time.Millisecond, 501*time.Millisecond))
 }
 
 func TestWithoutReportsNothingIsKnown(t *testing.T) {
@@ -117,10 +117,64 @@ func TestWithoutReportsNothingIsKnown(t *testing.T) {
 	l, m := listen(t, server), meter(t, server, pace.Router, "one")
 	_, _, known := l.Late(time.Now())
 	require.False(t, known)
-	until(t, l, func() { m.Took(start, start) }, between(0, 0))
+	until(t, l, func() { m.Took("A", start, start) }, between(0, 0))
 	_, _, known = l.Late(time.Now().Add(time.Minute))
 	require.False(t, known, "an old report says nothing")
 	require.NoError(t, server.Connect(t).Publish("pace.router.one", []byte("no report")))
 	m.Close()
-	m.Took(start, start) // It is closed, and says no more.
+	m.Took("A", start, start) // It is closed, and says no more.
+}
+
+// A clock that is stepped, here or at the server that leads the stream, makes nothing late, in whichever direction; what
+// is late afterwards is late.
+func TestASteppedClockMakesNothingLate(t *testing.T) {
+	t.Parallel()
+	for name, step := range map[string]time.Duration{"ahead": time.Hour, "behind": -time.Hour, "a little": 5 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := natstest.Start(t)
+			l, m := listen(t, server), meter(t, server, pace.Router, "one")
+			now, off := start, time.Duration(0)
+			take := func(late time.Duration) {
+				now = now.Add(time.Millisecond)
+				m.Took("A", now.Add(off-late), now)
+			}
+			highest := time.Duration(0)
+			fits := func(late time.Duration) bool {
+				highest = max(highest, late)
+				return true
+			}
+			until(t, l, func() { take(0) }, fits)
+			for range 2 { // there and back
+				for range 20 {
+					take(0)
+				}
+				step, off = -step, off+step
+				for range 3 {
+					until(t, l, func() { take(0) }, fits)
+				}
+			}
+			require.LessOrEqual(t, highest, time.Millisecond)
+			late := time.Duration(0)
+			until(t, l, func() {
+				late = min(late+time.Millisecond, 50*time.Millisecond)
+				take(late)
+			}, between(49*time.Millisecond, 50*time.Millisecond))
+		})
+	}
+}
+
+// Servers that lead streams have clocks of their own.
+func TestEachStreamHasItsClock(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t)
+	l, m := listen(t, server), meter(t, server, pace.Dispatcher, "one")
+	both := func(late time.Duration) func() {
+		return func() {
+			m.Took("A", start, start.Add(late))
+			m.Took("B", start.Add(time.Second), start.Add(late))
+		}
+	}
+	until(t, l, both(0), between(0, 0))
+	until(t, l, both(20*time.Millisecond), between(19*time.Millisecond, 21*time.Millisecond))
 }

@@ -44,9 +44,9 @@ const twinPause = 2 * time.Second
 // it wait.
 const lineTwinPause = 20 * time.Millisecond
 
-// handle takes a message: it is settled at once, queued, or given to a worker. It waits only for
+// handle takes a message of a stream: it is settled at once, queued, or given to a worker. It waits only for
 // what all deliveries wait for: room in memory, a fresh configuration, a journal that takes more.
-func (s *shard) handle(source evidence.Source, m *stream.Msg) {
+func (s *shard) handle(source evidence.Source, from string, m *stream.Msg) {
 	if !s.waitRoom(source) || !s.waitFresh() {
 		s.nak(m, 0)
 		return
@@ -59,7 +59,7 @@ func (s *shard) handle(source evidence.Source, m *stream.Msg) {
 	if m.Deliveries() == 1 {
 		now := time.Now()
 		for range all {
-			s.p.deps.Pace.Took(m.Time(), now)
+			s.p.deps.Pace.Took(from, m.Time(), now)
 		}
 	}
 	switch {

@@ -154,7 +154,7 @@ func (s *shard) pull(name string, source evidence.Source, open func() (*stream.C
 			var watching sync.WaitGroup
 			watching.Go(func() { s.p.deps.Gauges.Watch(watched, consumer, strconv.Itoa(s.id)) })
 			watching.Go(func() { s.tidy(watched, consumer) })
-			err = consumer.WithTrouble(s.trouble(name)).Consume(s.ctx, func(m *stream.Msg) { s.handle(source, m) })
+			err = consumer.WithTrouble(s.trouble(name)).Consume(s.ctx, func(m *stream.Msg) { s.handle(source, consumer.Stream(), m) })
 			end()
 			watching.Wait()
 		}
