@@ -35,8 +35,10 @@ const sqliteDelivery = deliveryInsert + `, early_ids, early`
 var sqliteWords = strings.NewReplacer("GREATEST(", "MAX(", "LEAST(", "MIN(")
 
 func (st *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
+	// What fails ends the transaction: SQLite would else keep a copy of each page that a statement of many rows
+	// changes, so that it could take back that statement alone.
 	inserts := func(rows int, table, columns, conflict string) string {
-		text := "INSERT INTO " + table + " (" + columns + ") VALUES " + strings.Repeat(placeholders(strings.Count(columns, ",")+1)+", ", rows)
+		text := "INSERT OR ROLLBACK INTO " + table + " (" + columns + ") VALUES " + strings.Repeat(placeholders(strings.Count(columns, ",")+1)+", ", rows)
 		text = strings.TrimSuffix(text, ", ")
 		if conflict != "" {
 			text += " ON CONFLICT " + conflict
@@ -50,7 +52,7 @@ func (st *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
 		text string
 	}{
 		{&st.event, insert("events", eventInsert, eventConflict+sqliteWords.Replace(eventMerge))},
-		{&st.eventMany, inserts(many, "events", eventInsert, eventConflict+sqliteWords.Replace(eventMerge))},
+		{&st.eventMany, inserts(many, "events", eventInsert, eventConflict+" DO NOTHING")},
 		{&st.known, `SELECT delivery_id, create_time, early_ids, ` + mergedColumns + ` FROM deliveries WHERE delivery_id IN ` + placeholders(knownMany)},
 		{&st.insertDelivery, insert("deliveries", sqliteDelivery, "")},
 		{&st.insertMany, inserts(many, "deliveries", sqliteDelivery, "")},
@@ -138,7 +140,7 @@ func (a *applying) exec(stmt *sql.Stmt, values ...any) (rows int64, err error) {
 
 func (a *applying) write(g *facts) error {
 	g.sortAttempts()
-	events := rows{one: a.to.event, many: a.to.eventMany}
+	events := rows{one: a.to.event, many: a.to.eventMany, merged: true}
 	for _, f := range ordered(g.events) {
 		if err := a.insert(&events, f.values()); err != nil {
 			return err
@@ -192,6 +194,7 @@ func (a *applying) deliveries(list []*fact) error {
 // rows are those that are to be written with the next statement.
 type rows struct {
 	one, many *sql.Stmt
+	merged    bool // one merges into a row that is there, and many leaves that row as it is
 	values    []any
 	width     int
 }
@@ -202,9 +205,15 @@ func (a *applying) insert(r *rows, values []any) error {
 	if len(r.values) < many*r.width {
 		return nil
 	}
-	_, err := a.exec(r.many, r.values...)
+	added, err := a.exec(r.many, r.values...)
+	if err != nil {
+		return err
+	}
+	if r.merged && added < many {
+		return a.flush(r) // Merging a row into itself changes nothing.
+	}
 	r.values = r.values[:0]
-	return err
+	return nil
 }
 
 // flush writes the rows that are left.
