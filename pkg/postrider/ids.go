@@ -21,8 +21,8 @@ type EventID string
 // WebhookID names a webhook and is never reused: "wh_" + ULID.
 type WebhookID string
 
-// DeliveryID names one event for one webhook: "dlv_" + hash of (event, webhook, replay job),
-// so routing twice yields one delivery.
+// DeliveryID names one event for one webhook: "dlv_" + the event's time and a hash of (event, webhook,
+// replay job), so routing twice yields one delivery.
 type DeliveryID string
 
 // ReplayID names a job that makes deliveries anew: "rpl_" + ULID.
@@ -62,6 +62,10 @@ func NewReplayID() ReplayID { return ReplayID(replayPrefix + ulid.Make().String(
 
 // DeliveryIDFor is the deterministic id of event's delivery to webhook. Replay is the id of the
 // replay job that asked for the delivery, and empty for the delivery made by routing.
+//
+// It stands for a UUID (version 8, RFC 9562) that begins with the event's time, as a ULID does, so that
+// ids of one time lie together wherever they are sorted; 74 bits of the hash follow. The time of an
+// event id that is malformed is the zero one.
 func DeliveryIDFor(event EventID, webhook WebhookID, replay string) DeliveryID {
 	// The lengths are part of the hash, so that no two triples give the same bytes.
 	b := make([]byte, 0, 128)
@@ -69,7 +73,15 @@ func DeliveryIDFor(event EventID, webhook WebhookID, replay string) DeliveryID {
 		b = append(append(strconv.AppendInt(b, int64(len(s)), 10), ':'), s...)
 	}
 	hash := sha256.Sum256(b)
-	return DeliveryID(idEncoding.AppendEncode([]byte(deliveryPrefix), hash[:16]))
+	u := uuid.UUID(hash[:16])
+	made, _ := event.ULID()
+	copy(u[:6], made[:6])
+	return DeliveryIDOf(version8(u))
+}
+
+// DeliveryIDOf is the delivery id that a UUID stands for.
+func DeliveryIDOf(u uuid.UUID) DeliveryID {
+	return DeliveryID(idEncoding.AppendEncode([]byte(deliveryPrefix), u[:]))
 }
 
 // EventIDOf is the event id that a ULID stands for.
@@ -129,25 +141,15 @@ func (id DeliveryID) Valid() bool {
 	return err == nil && len(b) == 16
 }
 
-// UUID is the delivery's id as a UUID (version 8, RFC 9562), for the wire formats that name a
-// call by UUID. Equal ids give equal UUIDs.
-// The UUID is the id's hash but for six bits, so that whoever has it finds the id: see
-// DeliveryIDsOf. A malformed id gives the zero UUID.
+// UUID is the UUID that the id stands for, for the wire formats that name a call by UUID; DeliveryIDOf is
+// the way back. A malformed id gives the zero UUID.
 func (id DeliveryID) UUID() uuid.UUID {
 	s, _ := strings.CutPrefix(string(id), deliveryPrefix)
-	hash, err := idEncoding.DecodeString(s)
-	if err != nil || len(hash) != len(uuid.UUID{}) {
+	u, err := idEncoding.DecodeString(s)
+	if err != nil || len(u) != len(uuid.UUID{}) {
 		return uuid.UUID{}
 	}
-	return version8(uuid.UUID(hash))
-}
-
-// DeliveryIDsOf is the range, half open, in which the ids lie whose UUID may be u: 2^83 of the
-// 2^128 that there can be, so that of those that exist one is among them, or none.
-func DeliveryIDsOf(u uuid.UUID) (from, to DeliveryID) {
-	const known = 9 // characters of 5 bits, of the 48 bits before the version
-	from = DeliveryID(deliveryPrefix + idEncoding.EncodeToString(u[:])[:known])
-	return from, from + "~" // which sorts after every character of an id
+	return uuid.UUID(u)
 }
 
 // UUID is the event's id as a UUID (version 8, RFC 9562), for the wire formats that name an event

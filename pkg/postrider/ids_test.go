@@ -1,11 +1,14 @@
 package postrider_test
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/oklog/ulid/v2"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -77,10 +80,20 @@ func TestADeliveryIDIsTheSameForTheSameTripleAndDiffersForOthers(t *testing.T) {
 		require.True(t, x.Valid())
 		require.Equal(t, uuid.Version(8), x.UUID().Version())
 		require.Equal(t, uuid.RFC4122, x.UUID().Variant())
-		from, to := postrider.DeliveryIDsOf(x.UUID())
-		require.True(t, from <= x && x < to, "%s <= %s < %s", from, x, to)
-		from, to = postrider.DeliveryIDsOf(y.UUID())
-		require.Equal(t, x == y, from <= x && x < to)
+		require.Equal(t, x, postrider.DeliveryIDOf(x.UUID()))
+	})
+}
+
+// Where ids are sorted, those of one time lie together: a log of millions grows at one place of an index.
+func TestADeliveryIDBeginsWithTheTimeOfItsEvent(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		at := rapid.Int64Range(0, 1<<48-1).Draw(t, "milliseconds")
+		event := postrider.EventIDOf(ulid.MustNew(uint64(at), rand.Reader))
+		for _, replay := range []string{"", string(postrider.NewReplayID())} {
+			u := postrider.DeliveryIDFor(event, postrider.NewWebhookID(), replay).UUID()
+			require.EqualValues(t, at, binary.BigEndian.Uint64(append([]byte{0, 0}, u[:6]...)))
+		}
 	})
 }
 

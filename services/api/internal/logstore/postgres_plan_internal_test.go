@@ -39,7 +39,7 @@ func TestPostgreSQLsQueriesUseTheirIndex(t *testing.T) {
 		"by outcome":   {Query{Outcome: "gone"}, "(last_outcome = 'gone'::text)"},
 		"by event":     {Query{EventID: "evt_1"}, "(event_key = "},
 		"by webhook":   {Query{WebhookID: "wh_1"}, "(webhook_key = "},
-		"by call id":   {Query{CallID: "1de6b22c-2fef-861f-be73-8dbad5c52c32"}, "(delivery_id >= "},
+		"by call id":   {Query{CallID: "1de6b22c-2fef-861f-be73-8dbad5c52c32"}, "(delivery_id = "},
 		"a later page": {Query{After: Cursor{CreateTime: time.UnixMicro(5), ID: "dlv_1"}}, "(create_time <= '5'::bigint)"},
 	} {
 		c.query.Account, c.query.Limit = "acc_1", 10

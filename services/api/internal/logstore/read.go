@@ -122,9 +122,7 @@ func (r *reader) Deliveries(ctx context.Context, q Query) ([]*Delivery, error) {
 	var page []*Delivery
 	err := r.query(ctx, selectDeliveries+where+q.order(), append(args, q.Limit), func(row scanner) error {
 		d, err := scanDelivery(row)
-		if err == nil && (q.CallID == "" || strings.EqualFold(d.CallID, q.CallID)) {
-			page = append(page, d)
-		}
+		page = append(page, d)
 		return err
 	})
 	return page, wrap(err, "list deliveries")
@@ -171,8 +169,7 @@ func (q *Query) where(blind bool) (condition string, args []any) {
 	add(q.EventType != "", told("event_type"), q.EventType)
 	if q.CallID != "" {
 		call, _ := uuid.Parse(q.CallID) // what is no UUID is the zero one's, and no delivery has that
-		from, to := postrider.DeliveryIDsOf(call)
-		add(true, "delivery_id >= ? AND delivery_id < ?", string(from), string(to))
+		add(true, "delivery_id = ?", string(postrider.DeliveryIDOf(call)))
 	}
 	add(q.State != "", "state = ?", string(q.State))
 	add(q.State != "" && q.State != postrider.Delivered, notDelivered)
