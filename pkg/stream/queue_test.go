@@ -4,9 +4,11 @@ import (
 	"context"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/postrider/postrider/pkg/stream"
@@ -92,7 +94,7 @@ func TestAReplicatedQueueOutlivesAllItsServers(t *testing.T) {
 	got := make(chan string, 1000)
 	stop := consume(t, con, func(m *stream.Msg) {
 		if m.Sequence()%2 == 0 {
-			_ = m.AckSync(context.WithoutCancel(t.Context()))
+			assert.NoError(t, m.AckSync(context.WithoutCancel(t.Context())))
 		}
 		got <- string(m.Data())
 	})
@@ -100,6 +102,12 @@ func TestAReplicatedQueueOutlivesAllItsServers(t *testing.T) {
 		receive(t, got)
 	}
 	stop()
+	st, err := c.JetStream().Stream(t.Context(), "WORK")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { // An acknowledgement is answered before the servers have agreed on what it removes.
+		info, err := st.Info(t.Context())
+		return err == nil && info.State.Msgs == 50
+	}, 30*time.Second, 10*time.Millisecond)
 
 	for _, n := range nodes.Nodes {
 		n.Stop()

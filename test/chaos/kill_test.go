@@ -229,6 +229,7 @@ func busy(ctx context.Context, s *streams, p *producer, service, instance string
 func (k *kill) measure(t *testing.T, s *streams) {
 	t.Helper()
 	var err error
+	begun := time.Now()
 	k.shards, err = s.held(t.Context(), k.process)
 	require.NoError(t, err)
 	require.NotEmpty(t, k.shards, "the killed dispatcher held no shard")
@@ -236,7 +237,7 @@ func (k *kill) measure(t *testing.T, s *streams) {
 	require.NoError(t, err)
 	again, err := s.held(t.Context(), k.process)
 	require.NoError(t, err)
-	require.Equal(t, k.shards, again, "its shards were taken over while they were looked at")
+	require.Equal(t, k.shards, again, "its shards were taken over while they were looked at, for %s", time.Since(begun))
 }
 
 // String tells of the kill, before its recovery is known.

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,40 +101,51 @@ func (s *streams) unacked(ctx context.Context, of []int) (int, error) {
 }
 
 // repeatable is how many deliveries of some shards a death of their dispatchers can make be POSTed again: those in messages that
-// were given out and not acknowledged, unless the journal says what became of them. Nobody may work on the shards meanwhile.
+// were given out and not acknowledged, unless the journal says what became of them. Nobody may work on the shards meanwhile, so
+// it looks at all of them at once.
 func (s *streams) repeatable(ctx context.Context, of []int) (int, error) {
-	sum := 0
-	for _, n := range of {
-		due, err1 := s.js.Consumer(ctx, "RETRIES_"+strconv.Itoa(n), "dispatcher")
-		first, err2 := s.js.Consumer(ctx, "DELIVERIES_"+strconv.Itoa(n), "dispatcher")
-		if err := errors.Join(err1, err2); err != nil {
-			return 0, fmt.Errorf("look at the dispatcher's consumers of shard %d: %w", n, err)
-		}
-		sum += due.CachedInfo().NumAckPending
-		unknown := map[string]bool{}
-		err := deliverystream.Walk(ctx, s.client, n, func(sequence uint64, d *recordv1.Delivery) error {
-			if sequence <= first.CachedInfo().Delivered.Stream {
-				unknown[d.GetId()] = true
-			}
-			return nil
-		})
-		if err != nil {
-			return 0, err
-		}
-		log, err := journal.Ensure(ctx, s.client, journal.Default())
-		if err != nil {
-			return 0, err
-		}
-		err = log.Tail(ctx, n, time.Minute, func(e *recordv1.JournalEntry) error {
-			delete(unknown, e.GetDeliveryId())
-			return nil
-		})
-		if err != nil {
-			return 0, err
-		}
-		sum += len(unknown)
+	log, err := journal.Ensure(ctx, s.client, journal.Default())
+	if err != nil {
+		return 0, err
 	}
-	return sum, nil
+	found, errs := make([]int, len(of)), make([]error, len(of))
+	var looks sync.WaitGroup
+	for i, n := range of {
+		looks.Go(func() { found[i], errs[i] = s.repeatableOf(ctx, n, log) })
+	}
+	looks.Wait()
+	sum := 0
+	for _, n := range found {
+		sum += n
+	}
+	return sum, errors.Join(errs...)
+}
+
+// errBeyond ends a walk where messages begin that nobody was given.
+var errBeyond = errors.New("nobody was given what follows")
+
+func (s *streams) repeatableOf(ctx context.Context, shard int, log *journal.Journal) (int, error) {
+	due, err1 := s.js.Consumer(ctx, "RETRIES_"+strconv.Itoa(shard), "dispatcher")
+	first, err2 := s.js.Consumer(ctx, "DELIVERIES_"+strconv.Itoa(shard), "dispatcher")
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, fmt.Errorf("look at the dispatcher's consumers of shard %d: %w", shard, err)
+	}
+	unknown := map[string]bool{}
+	err := deliverystream.Walk(ctx, s.client, shard, func(sequence uint64, d *recordv1.Delivery) error {
+		if sequence > first.CachedInfo().Delivered.Stream {
+			return errBeyond
+		}
+		unknown[d.GetId()] = true
+		return nil
+	})
+	if err != nil && !errors.Is(err, errBeyond) {
+		return 0, err
+	}
+	err = log.Tail(ctx, shard, time.Minute, func(e *recordv1.JournalEntry) error {
+		delete(unknown, e.GetDeliveryId())
+		return nil
+	})
+	return due.CachedInfo().NumAckPending + len(unknown), err
 }
 
 // unrouted is how many events were given to a router and not acknowledged.
