@@ -103,6 +103,7 @@ func Main(name string, args []string, lookup func(string) (string, bool), stdout
 	telemetry.TakeOver(log)
 	ctx, end := service.UntilSignal(context.Background(), log)
 	defer end()
+	RestMemory(ctx, lookup)
 	if err := run(ctx, name, log, level, *common, build); err != nil {
 		log.ErrorContext(ctx, "ended", "error", err)
 		return ExitFailure

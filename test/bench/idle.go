@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 const groupIdle = "idle"
@@ -114,10 +115,20 @@ func (s *system) restart(ctx context.Context) error {
 // resident is the memory of processes by name, in bytes.
 type resident map[string]int64
 
-// resident waits until nothing is being done.
+// idleFor is for how long nothing is done before memory is read.
+const idleFor = 20 * time.Second
+
+// resident waits until nothing has been done for idleFor.
 func (s *system) resident(ctx context.Context) (resident, error) {
 	if _, err := s.procs.awaitQuiet(ctx); err != nil {
 		return nil, err
+	}
+	timer := time.NewTimer(idleFor)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-timer.C:
 	}
 	return s.procs.memory()
 }
@@ -134,6 +145,7 @@ func (r resident) row(name string) Row {
 	for _, process := range sortedNames(r) {
 		parts = append(parts, fmt.Sprintf("%s %s", process, number(mebibytes(r[process]))))
 	}
+	parts = append(parts, fmt.Sprintf("after %s of nothing to do", idleFor))
 	return figure(groupIdle, name, unitMiB, mebibytes(r.total())).atMost(400).noting("%s", strings.Join(parts, ", "))
 }
 

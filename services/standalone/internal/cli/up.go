@@ -104,6 +104,7 @@ func (p *program) up(ctx context.Context, cmd *cobra.Command, args []string) err
 	}, nil))
 	ctx, end := service.UntilSignal(ctx, log)
 	defer end()
+	process.RestMemory(ctx, p.lookup)
 	return service.Run(ctx, log, cfg.Admin.StopGrace, &all)
 }
 
