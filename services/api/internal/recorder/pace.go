@@ -9,13 +9,16 @@ import (
 
 // How a busy recorder paces itself. It gathers before a transaction, and on a machine that is short of
 // processor time it rests after one, because whoever delivers needs that time more: the log may be
-// minutes behind (ADR 0028). One that is not busy does neither.
+// minutes behind (ADR 0028). One that is not busy gathers for a moment and never rests.
 const (
 	// busyFor is how long a busy recorder gathers before it writes: it bounds what the log is behind
 	// for the sake of larger transactions. Most deliveries are routed and attempted within it, so that
 	// their rows are written once.
 	busyFor = 500 * time.Millisecond
-	// busyAt is how many entries within that time make a recorder busy. One that is not writes at once.
+	// idleFor is the least time between two transactions of one that is not busy: each waits for the disk and
+	// writes a page of every index, however little it records. What comes after a pause is written at once.
+	idleFor = 100 * time.Millisecond
+	// busyAt is how many entries within busyFor make a recorder busy.
 	busyAt = 500
 
 	// restFor is how many times the processor time of a transaction it rests after it, so that it has an
@@ -57,6 +60,7 @@ type pace struct {
 	began   time.Time // of the time that is counted; rests do not count
 	entries int
 	busy    bool
+	wrote   time.Time     // when the last transaction ended
 	before  Load          // at the beginning of a transaction of a busy recorder
 	rest    time.Duration // that is to follow the last transaction
 	rests   bool          // whether one did
@@ -97,7 +101,7 @@ func (p *pace) recorded(entries int, now time.Time) {
 	if p.load != nil && p.busy && !p.hurry.Load() {
 		p.rest = restAfter(p.before, p.load())
 	}
-	p.rests = p.rest > 0
+	p.rests, p.wrote = p.rest > 0, now
 	p.entries += entries
 	took := now.Sub(p.began)
 	if took < busyFor {
@@ -142,7 +146,7 @@ func (p *pace) most() int {
 // wait is how much longer to gather.
 func (p *pace) wait(now time.Time) time.Duration {
 	if !p.busy {
-		return 0
+		return idleFor - now.Sub(p.wrote)
 	}
 	return busyFor - now.Sub(p.began)
 }
