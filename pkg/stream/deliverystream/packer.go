@@ -20,15 +20,13 @@ const (
 	// maxPackedBytes is where a message ends that holds more than one delivery. What a dispatcher asks for ahead
 	// of its work is a number of messages.
 	maxPackedBytes = 64 << 10
-	// gap is the time between messages that are not full.
-	gap = 4 * time.Millisecond
 	// queueLength is how many deliveries wait for their message before Publish blocks.
 	queueLength = 4096
 )
 
-// packer puts the deliveries of a shard into messages, one account's in each. A delivery that comes after a pause is
-// sent at once; those that come within the gap after it go together when that is over. So one alone waits for
-// nothing, and the more there are, the more a message holds.
+// packer puts the deliveries of a shard into messages, one account's in each. A delivery is sent at once unless its
+// account has sent as much as may be lately; those that come until it may again go together. So one alone waits for
+// nothing, one account does not wait for another, and the more an account has, the more a message holds.
 type packer struct {
 	publisher *stream.Publisher
 	prefix    string
@@ -37,7 +35,9 @@ type packer struct {
 
 	// run's own
 	packs map[string]*pack // by account
-	size  int              // about what a message takes, in bytes
+	fresh []string         // accounts of packs that were begun since the last look
+	rates rates
+	size  int // about what a message takes, in bytes
 
 	mu      sync.RWMutex // held for reading while a delivery is queued
 	started sync.Once
@@ -55,13 +55,14 @@ type pack struct {
 	before *recordv1.Delivery
 	id     string // of its first delivery
 	dones  []func(error)
+	due    time.Time // when it may be sent
 }
 
 // newPacker makes a packer; its goroutine starts on first use and ends with the client.
 func newPacker(c *stream.Client, publisher *stream.Publisher, prefix string) *packer {
 	p := &packer{
 		publisher: publisher, prefix: prefix, queue: make(chan item, queueLength), ended: make(chan struct{}),
-		packs: map[string]*pack{},
+		packs: map[string]*pack{}, rates: newRates(),
 	}
 	c.CloseWith(p.close)
 	return p
@@ -100,29 +101,57 @@ func (p *packer) run() {
 	defer close(p.ended)
 	timer := time.NewTimer(gap)
 	timer.Stop()
-	var sent time.Time
-	waiting := false
+	var wake time.Time // when the timer fires; zero if it does not
 	for open := true; open; {
+		var next time.Time
 		select {
 		case it, ok := <-p.queue:
 			if open = ok; ok {
 				p.add(it)
 				open = p.gather()
 			}
-		case <-timer.C:
-			waiting = false
+			next = p.sendFresh(time.Now())
+		case now := <-timer.C:
+			wake = time.Time{}
+			next = p.sendDue(now)
 		}
-		if len(p.packs) == 0 || waiting && open {
-			continue
+		if !next.IsZero() && (wake.IsZero() || next.Before(wake)) {
+			wake = next
+			timer.Reset(time.Until(next))
 		}
-		if rest := gap - time.Since(sent); rest > 0 && open {
-			timer.Reset(rest)
-			waiting = true
-			continue
-		}
-		p.sendAll()
-		sent = time.Now()
 	}
+	for account, k := range p.packs {
+		p.send(account, k)
+	}
+}
+
+// sendFresh sends what was begun since the last look and is due, and says when the first of the rest is.
+func (p *packer) sendFresh(now time.Time) (next time.Time) {
+	for _, account := range p.fresh {
+		if k := p.packs[account]; k != nil {
+			next = p.sendIfDue(account, k, now, next)
+		}
+	}
+	p.fresh = p.fresh[:0]
+	return next
+}
+
+// sendDue sends all that is due, and says when the first of the rest is.
+func (p *packer) sendDue(now time.Time) (next time.Time) {
+	for account, k := range p.packs {
+		next = p.sendIfDue(account, k, now, next)
+	}
+	return next
+}
+
+func (p *packer) sendIfDue(account string, k *pack, now, next time.Time) time.Time {
+	switch {
+	case !k.due.After(now):
+		p.send(account, k)
+	case next.IsZero() || k.due.Before(next):
+		return k.due
+	}
+	return next
 }
 
 // gather takes what is queued; it is false once the queue is closed.
@@ -145,8 +174,9 @@ func (p *packer) add(it item) {
 	account := it.delivery.GetAccountId()
 	k := p.packs[account]
 	if k == nil {
-		k = &pack{data: make([]byte, 0, p.size), id: it.delivery.GetId()}
+		k = &pack{data: make([]byte, 0, p.size), id: it.delivery.GetId(), due: p.rates.due(account)}
 		p.packs[account] = k
+		p.fresh = append(p.fresh, account)
 	}
 	size := len(k.data)
 	data, err := appendDelivery(k.data, k.before, it.delivery)
@@ -168,18 +198,13 @@ func (p *packer) add(it item) {
 	}
 }
 
-func (p *packer) sendAll() {
-	for account, k := range p.packs {
-		p.send(account, k)
-	}
-}
-
 // send publishes an account's message. A single delivery goes under its own id, so that one which is routed twice
 // within the duplicate window is stored once. Of several no message can have that: another routing puts them together
 // with others. Their message has an id that is its own, for a publisher that is not answered and repeats it; a
 // delivery that is stored twice is met twice by the dispatcher, which knows what it has in its hands and what it has done.
 func (p *packer) send(account string, k *pack) {
 	delete(p.packs, account)
+	p.rates.sent(account, time.Now())
 	p.size = max(len(k.data), p.size-p.size/8)
 	id := k.id
 	if len(k.dones) > 1 {
