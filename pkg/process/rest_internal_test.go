@@ -18,9 +18,19 @@ func TestABurstIsOverOnce(t *testing.T) {
 		over  bool
 	}{
 		{much, false},
-		{little, false}, {little, true}, {0, false}, {little, false},
-		{much, false}, {little, false}, {much, false}, {much, false},
-		{0, false}, {0, true}, {0, false}, {0, false}, {0, false},
+		{little, false},
+		{little, true},
+		{0, false},
+		{little, false},
+		{much, false},
+		{little, false},
+		{much, false},
+		{much, false},
+		{0, false},
+		{0, true},
+		{0, false},
+		{0, false},
+		{0, false},
 	} {
 		total += look.grown
 		require.Equal(t, look.over, r.over(total), "look %d", i)
