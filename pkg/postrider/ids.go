@@ -142,14 +142,15 @@ func (id DeliveryID) Valid() bool {
 }
 
 // UUID is the UUID that the id stands for, for the wire formats that name a call by UUID; DeliveryIDOf is
-// the way back. A malformed id gives the zero UUID.
+// the way back. An id that was made before they stood for UUIDs, which a retry may have, gives a UUID of
+// version 8 all the same, and one that is malformed the zero UUID.
 func (id DeliveryID) UUID() uuid.UUID {
 	s, _ := strings.CutPrefix(string(id), deliveryPrefix)
 	u, err := idEncoding.DecodeString(s)
 	if err != nil || len(u) != len(uuid.UUID{}) {
 		return uuid.UUID{}
 	}
-	return uuid.UUID(u)
+	return version8(uuid.UUID(u))
 }
 
 // UUID is the event's id as a UUID (version 8, RFC 9562), for the wire formats that name an event

@@ -63,6 +63,7 @@ func TestADeliveryIDIsTheSameForTheSameTripleAndDiffersForOthers(t *testing.T) {
 	// Pinned: the id is stored in streams and outlives a deploy.
 	require.Equal(t, pinnedDelivery, postrider.DeliveryIDFor("evt_01JDABCDEFGHJKMNPQRSTVWXYZ", "wh_01JDABCDEFGHJKMNPQRSTVWXYZ", ""))
 	require.Equal(t, pinnedUUID, pinnedDelivery.UUID().String())
+	require.Equal(t, "1de6b22c-2fef-861f-be73-8dbad5c52c32", postrider.DeliveryID("dlv_dxtlelbp55tb67ttrw5nlrjmgi").UUID().String(), "of an id as they were")
 	for _, id := range []postrider.DeliveryID{"", "dlv_", "dlv_a", pinnedDelivery + "a"} {
 		require.Equal(t, uuid.Nil, id.UUID(), id)
 	}

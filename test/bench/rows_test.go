@@ -131,5 +131,5 @@ func TestMemoryIsOfEachThatWaits(t *testing.T) {
 	row := resident{"nats": 300 << 20, "api": 101 << 20}.row("idle")
 	require.InDelta(t, 401, row.Measured, 1e-9)
 	require.False(t, *row.Met)
-	require.Equal(t, "api 101, nats 300", row.Note)
+	require.Equal(t, "api 101, nats 300, after 20s of nothing to do", row.Note)
 }
