@@ -95,7 +95,7 @@ func (DeliveryState) EnumDescriptor() ([]byte, []int) {
 // Delivery is one event for one webhook.
 type Delivery struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "dlv_" + hash of event, webhook and replay job.
+	// "dlv_" + the event's time and a hash of event, webhook and replay job.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The account that owns it.
 	AccountId string `protobuf:"bytes,2,opt,name=account_id,json=accountId,proto3" json:"account_id,omitempty"`
