@@ -10,7 +10,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/postrider/postrider/pkg/stream/retrystream"
 	recordv1 "github.com/postrider/postrider/proto/gen/go/postrider/record/v1"
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
 
@@ -44,10 +43,25 @@ func TestDeliveriesOfAPausedWebhookAreHeld(t *testing.T) {
 	}
 	require.Zero(t, receiver.Count())
 
-	// A held record that is met while the webhook is paused is written back; one that is met when
-	// it is active is attempted.
+	// A held record that is met while the webhook is paused is written back. If it was released
+	// before its time, it counts as resumed until the journal says that it is held again.
 	w.release(t, ids[0], hook)
-	require.Eventually(t, func() bool { return w.record(t, ids[0], hook) != nil }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(w.ledger.of(ids[0])) == 2 }, patience, 10*time.Millisecond)
+	require.NotNil(t, w.ledger.of(ids[0])[1].GetHeld())
+	w.settled(t)
+	require.Equal(t, heldKind, w.record(t, ids[0], hook).GetKind())
+
+	// If it came due by itself, nothing has changed.
+	due := w.delivery(hook, "{}")
+	w.put(t, &recordv1.Retry{Delivery: due, Kind: heldKind, DueTime: timestamppb.Now(), Reason: "paused"})
+	w.release(t, due.GetId(), hook)
+	require.Eventually(t, func() bool {
+		r := w.record(t, due.GetId(), hook)
+		return r != nil && r.GetDueTime().AsTime().After(time.Now())
+	}, patience, 10*time.Millisecond)
+	require.Empty(t, w.ledger.of(due.GetId()))
+
+	// One that is met when the webhook is active is attempted.
 	w.update(t, hook.GetId(), setState(active))
 	for _, id := range ids {
 		w.release(t, id, hook)
@@ -87,9 +101,7 @@ func TestARecordThatIsWrittenBackKeepsWhatALaterVersionWrote(t *testing.T) {
 	d.ProtoReflect().SetUnknown(later)
 	record := &recordv1.Retry{Delivery: d, Kind: waitingKind, DueTime: timestamppb.New(time.Now().Add(time.Hour)), Reason: "http_status"}
 	record.ProtoReflect().SetUnknown(later)
-	stored := make(chan error, 1)
-	require.NoError(t, w.retries.Put(t.Context(), record, func(_ retrystream.Place, err error) { stored <- err }))
-	require.NoError(t, <-stored)
+	w.put(t, record)
 	w.dispatch(t, testConfig())
 	w.release(t, d.GetId(), hook)
 	w.ledger.await(t, d.GetId(), "that holds", func(e *recordv1.JournalEntry) bool { return e.GetHeld() != nil })

@@ -233,7 +233,7 @@ func (s *shard) hold(j *job, w *registry.Webhook, reason string) {
 		return
 	}
 	st := settle.Settlement{Retry: heldRecord(j, w, reason)}
-	if j.kind != recordv1.RetryKind_RETRY_KIND_HELD { // Else nothing has changed.
+	if !j.heldStill(now) {
 		s.p.deps.Meters.Held(s.p.ctx, reason)
 		st.Entry = j.entry(now)
 		st.Entry.What = &recordv1.JournalEntry_Held{Held: &recordv1.Held{Reason: reason}}

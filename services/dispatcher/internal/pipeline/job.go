@@ -67,6 +67,12 @@ type job struct {
 	touched    time.Time
 }
 
+// heldStill says that the delivery was held and that nothing has happened since: its record came due
+// by itself. One that comes earlier was released, which is journalled, as if its webhook were active.
+func (j *job) heldStill(now time.Time) bool {
+	return j.kind == recordv1.RetryKind_RETRY_KIND_HELD && !j.due.GetDueTime().AsTime().After(now)
+}
+
 // begin begins the job's span. What was accepted long ago, and waited or is replayed, is a trace of
 // its own.
 func (j *job) begin(ctx context.Context) {
