@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	postriderv1 "github.com/postrider/postrider/proto/gen/go/postrider/v1"
@@ -80,7 +81,7 @@ func TestStopsUnderLoadLoseAndRepeatNothing(t *testing.T) {
 		go func() {
 			defer func() { ended <- struct{}{} }()
 			for i := 0; load.Err() == nil; i++ {
-				publishUntilAccepted(load, a, fmt.Sprintf("%d-%d", n, i), &accepted)
+				publishUntilAccepted(t, load, a, fmt.Sprintf("%d-%d", n, i), &accepted)
 			}
 		}()
 	}
@@ -122,16 +123,23 @@ func stopLine(p *cluster.Process) string {
 }
 
 // publishUntilAccepted repeats an event under its key until it is accepted, also beyond the end of
-// the load: an event that got no answer may be stored.
-func publishUntilAccepted(load context.Context, a *system.Account, key string, accepted *atomic.Int64) {
+// the load: an event that got no answer may be stored. It fails the test once it has been refused
+// for much longer than any process takes to come back.
+func publishUntilAccepted(t *testing.T, load context.Context, a *system.Account, key string, accepted *atomic.Int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(load), 3*system.Patience)
+	defer cancel()
 	for {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(load), 10*time.Second)
-		_, err := a.Events.PublishEvent(ctx, &postriderv1.PublishEventRequest{
+		attempt, end := context.WithTimeout(ctx, 10*time.Second)
+		_, err := a.Events.PublishEvent(attempt, &postriderv1.PublishEventRequest{
 			IdempotencyKey: key, Event: &postriderv1.EventInput{Type: "order.paid", Data: []byte(`{}`)},
 		})
-		cancel()
+		end()
 		if err == nil {
 			accepted.Add(1)
+			return
+		}
+		if !assert.NoError(t, ctx.Err(), "%s is refused for %s: %v", key, 3*system.Patience, err) {
 			return
 		}
 	}

@@ -415,10 +415,11 @@ func cancelInFlight(t *testing.T, s *system.System) {
 	a := s.NewAccount(t)
 	for status, want := range map[int]postriderv1.DeliveryState{200: delivered, 500: cancelled} {
 		release := make(chan struct{})
-		r := receivertest.New(t).Answer(receivertest.Func(func(w http.ResponseWriter, _ *http.Request) {
-			<-release
-			w.WriteHeader(status)
-		}))
+		r := receivertest.New(t).Answer(func(e *receivertest.Exchange) {
+			if e.Wait(release) {
+				e.Writer.WriteHeader(status)
+			}
+		})
 		hook := a.Webhook(t, &postriderv1.Webhook{Url: r.URL, EventTypes: []string{"*"}}).GetWebhook()
 		receipt := a.Publish(t, "order.paid", `{}`)
 		r.Next(t)

@@ -50,11 +50,11 @@ type System struct {
 
 func connect(t *testing.T, api, ingest, apiURL, ingestURL, adminKey string) *System {
 	t.Helper()
-	dial := func(target string) *grpc.ClientConn {
+	dial := func(target string) patient {
 		conn, err := rpc.Dial(rpc.ClientConfig{Target: target})
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
-		return conn
+		return patient{conn}
 	}
 	manage, publish := dial(api), dial(ingest)
 	return &System{
@@ -64,6 +64,16 @@ func connect(t *testing.T, api, ingest, apiURL, ingestURL, adminKey string) *Sys
 		Ledger: postriderv1.NewLedgerServiceClient(manage), Replays: postriderv1.NewReplayServiceClient(manage),
 		IngestURL: ingestURL, APIURL: apiURL, AdminKey: adminKey,
 	}
+}
+
+// patient is a connection whose calls fail when they are not answered for longer than anything takes: a
+// test must tell what it waits for, and never wait for ever.
+type patient struct{ *grpc.ClientConn }
+
+func (p patient) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*Patience)
+	defer cancel()
+	return p.ClientConn.Invoke(ctx, method, args, reply, opts...)
 }
 
 // binaries is where make built them.
@@ -177,7 +187,9 @@ type Response struct {
 // Exchange is Call with the answer's headers.
 func Exchange(t *testing.T, method, url, key, body string, headers ...string) (head *Response, answer string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*Patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	require.NoError(t, err)
 	if key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
