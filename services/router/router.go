@@ -149,14 +149,14 @@ func (s *Service) Start(ctx context.Context) error {
 				s.gauges.Watch(ctx, events, "")
 				return nil
 			}),
-			service.Loop("route "+seg.Name(), func(ctx context.Context) error { return s.route(ctx, events) }),
+			service.Loop("route "+seg.Name(), func(ctx context.Context) error { return s.route(ctx, seg, events) }),
 		)
 	}
 	return s.loops.Start(ctx)
 }
 
 // route hands a segment's events to fan-out while the index is proven to be up to date.
-func (s *Service) route(ctx context.Context, events *stream.Consumer) error {
+func (s *Service) route(ctx context.Context, seg *eventstream.Segment, events *stream.Consumer) error {
 	return events.Consume(ctx, func(m *stream.Msg) {
 		// A webhook that was created before the event was published must get it: without the
 		// proof that the index is no older than a second, wait for it.
@@ -167,7 +167,7 @@ func (s *Service) route(ctx context.Context, events *stream.Consumer) error {
 			return
 		}
 		if m.Deliveries() == 1 {
-			s.pace.Took(events.Stream(), m.Time(), time.Now())
+			s.pace.Took(seg.Name(), seg.Account(m), m.Time(), time.Now())
 		}
 		s.fanout.Handle(m) //nolint:contextcheck // an event in flight outlives the pulling
 	})

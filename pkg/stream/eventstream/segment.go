@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -54,6 +55,12 @@ func (s *Segment) streamConfig(cfg Config) jetstream.StreamConfig {
 
 // Name of the segment's stream, for people.
 func (s *Segment) Name() string { return s.name }
+
+// Account is whose event a message of the segment is, by its subject.
+func (s *Segment) Account(m *stream.Msg) string {
+	account, _, _ := strings.Cut(strings.TrimPrefix(m.Subject(), s.prefix), ".")
+	return account
+}
 
 // Usage is what a segment holds.
 type Usage struct {

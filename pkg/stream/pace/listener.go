@@ -18,8 +18,10 @@ type Listener struct {
 	sub   *nats.Subscription
 	heard chan struct{}
 
-	mu     sync.Mutex
-	stages map[string]map[string]last // by stage and instance
+	mu      sync.Mutex
+	stages  map[string]map[string]last // by stage and instance
+	company company
+	several time.Time // when somebody did not say of whom messages were
 }
 
 type last struct {
@@ -48,7 +50,14 @@ func (l *Listener) hear(m *nats.Msg) {
 	if l.stages[stage] == nil {
 		l.stages[stage] = map[string]last{}
 	}
-	l.stages[stage][instance] = last{at: time.Now(), report: r}
+	now := time.Now()
+	l.stages[stage][instance] = last{at: now, report: r}
+	for _, account := range r.Accounts {
+		l.company.saw(account, now)
+	}
+	if len(r.Accounts) == 0 {
+		l.several = now
+	}
 	l.mu.Unlock()
 	select {
 	case l.heard <- struct{}{}:
@@ -84,6 +93,15 @@ func (l *Listener) Late(now time.Time) (late time.Duration, waiting float64, kno
 		}
 	}
 	return late, waiting, known
+}
+
+// Alone says whether all that was taken for the last ten seconds is of one account, so that nobody else waits for
+// what is late.
+func (l *Listener) Alone(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	then := now.Add(-alone)
+	return !l.several.After(then) && len(l.company.since(then)) == 1
 }
 
 // Close ends listening.

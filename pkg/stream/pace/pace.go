@@ -40,6 +40,9 @@ const (
 type report struct {
 	Late int64   `json:"late"` // nanoseconds, on average
 	Rate float64 `json:"rate"` // messages taken a second
+	// Accounts are up to two whose messages were taken since the report before; none if the instance is of a
+	// version that does not say so.
+	Accounts []string `json:"accounts,omitempty"`
 }
 
 // Meter measures how late messages are taken, and tells the listeners while any are. It is safe for
@@ -56,6 +59,7 @@ type Meter struct {
 	streams map[string]*line // that were taken from
 	waited  sums             // inside the process after a message was taken
 	told    time.Time
+	company company
 }
 
 type sums struct {
@@ -82,11 +86,12 @@ func token(name string) string {
 	}, name)
 }
 
-// Took says that a message of a stream is taken now for the first time that was stored then. Those of one stream
-// are taken in the order in which they were stored.
-func (m *Meter) Took(stream string, stored, now time.Time) {
+// Took says that an account's message of a stream is taken now for the first time that was stored then. Those of
+// one stream are taken in the order in which they were stored.
+func (m *Meter) Took(stream, account string, stored, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.company.saw(account, now)
 	l := m.streams[stream]
 	if l == nil {
 		l = &line{}
@@ -131,7 +136,9 @@ func (m *Meter) tell() {
 		return
 	}
 	since := min(max(now.Sub(m.told), Every), calm+Every) // before that there was nothing
-	body, err := json.Marshal(report{Late: int64(late), Rate: float64(m.begin()) / since.Seconds()})
+	body, err := json.Marshal(report{
+		Late: int64(late), Rate: float64(m.begin()) / since.Seconds(), Accounts: m.company.since(m.told),
+	})
 	m.told = now
 	if err != nil {
 		m.log.Error("lateness cannot be told", slog.Any("error", err))

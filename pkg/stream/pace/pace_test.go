@@ -65,13 +65,13 @@ func TestLatenessCountsFromTheLeastWait(t *testing.T) {
 			t.Parallel()
 			server := natstest.Start(t)
 			l, m := listen(t, server), meter(t, server, pace.Dispatcher, "one")
-			until(t, l, func() { m.Took("A", start, start.Add(least)) }, between(0, 0))
-			until(t, l, func() { m.Took("A", start, start.Add(least+30*time.Millisecond)) }, between(29*time.Millisecond, 31*time.Millisecond))
+			until(t, l, func() { m.Took("A", "acc_1", start, start.Add(least)) }, between(0, 0))
+			until(t, l, func() { m.Took("A", "acc_1", start, start.Add(least+30*time.Millisecond)) }, between(29*time.Millisecond, 31*time.Millisecond))
 			until(t, l, func() {
-				m.Took("A", start, start.Add(least+30*time.Millisecond))
+				m.Took("A", "acc_1", start, start.Add(least+30*time.Millisecond))
 				m.Waited(50 * time.Millisecond)
 			}, between(79*time.Millisecond, 81*time.Millisecond))
-			until(t, l, func() { m.Took("A", start, start.Add(least)) }, between(0, 0))
+			until(t, l, func() { m.Took("A", "acc_1", start, start.Add(least)) }, between(0, 0))
 		})
 	}
 }
@@ -81,10 +81,10 @@ func TestWhatWaitsFollowsFromLateness(t *testing.T) {
 	t.Parallel()
 	server := natstest.Start(t)
 	l, m := listen(t, server), meter(t, server, pace.Dispatcher, "one")
-	m.Took("A", start, start)
+	m.Took("A", "acc_1", start, start)
 	require.Eventually(t, func() bool {
 		for range 10 {
-			m.Took("A", start, start.Add(time.Second))
+			m.Took("A", "acc_1", start, start.Add(time.Second))
 		}
 		late, waiting, known := l.Late(time.Now())
 		return known && late > 900*time.Millisecond && waiting > 100
@@ -99,16 +99,16 @@ func TestLatenessIsThatOfTheLaterStage(t *testing.T) {
 	router := meter(t, server, pace.Router, "name.with dots")
 	one, two := meter(t, server, pace.Dispatcher, "one"), meter(t, server, pace.Dispatcher, "two")
 	for _, m := range []*pace.Meter{router, one, two} {
-		m.Took("A", start, start)
+		m.Took("A", "acc_1", start, start)
 	}
 	until(t, l, func() {
-		router.Took("A", start, start.Add(10*time.Millisecond))
-		one.Took("A", start, start.Add(100*time.Millisecond))
-		two.Took("A", start, start)
-		two.Took("A", start, start)
-		two.Took("A", start, start)
+		router.Took("A", "acc_1", start, start.Add(10*time.Millisecond))
+		one.Took("A", "acc_1", start, start.Add(100*time.Millisecond))
+		two.Took("A", "acc_1", start, start)
+		two.Took("A", "acc_1", start, start)
+		two.Took("A", "acc_1", start, start)
 	}, between(15*time.Millisecond, 45*time.Millisecond))
-	until(t, l, func() { router.Took("A", start, start.Add(500*time.Millisecond)) }, between(499*time.Millisecond, 501*time.Millisecond))
+	until(t, l, func() { router.Took("A", "acc_1", start, start.Add(500*time.Millisecond)) }, between(499*time.Millisecond, 501*time.Millisecond))
 }
 
 func TestWithoutReportsNothingIsKnown(t *testing.T) {
@@ -117,12 +117,12 @@ func TestWithoutReportsNothingIsKnown(t *testing.T) {
 	l, m := listen(t, server), meter(t, server, pace.Router, "one")
 	_, _, known := l.Late(time.Now())
 	require.False(t, known)
-	until(t, l, func() { m.Took("A", start, start) }, between(0, 0))
+	until(t, l, func() { m.Took("A", "acc_1", start, start) }, between(0, 0))
 	_, _, known = l.Late(time.Now().Add(time.Minute))
 	require.False(t, known, "an old report says nothing")
 	require.NoError(t, server.Connect(t).Publish("pace.router.one", []byte("no report")))
 	m.Close()
-	m.Took("A", start, start) // It is closed, and says no more.
+	m.Took("A", "acc_1", start, start) // It is closed, and says no more.
 }
 
 // A clock that is stepped, here or at the server that leads the stream, makes nothing late, in whichever direction; what
@@ -137,7 +137,7 @@ func TestASteppedClockMakesNothingLate(t *testing.T) {
 			now, off := start, time.Duration(0)
 			take := func(late time.Duration) {
 				now = now.Add(time.Millisecond)
-				m.Took("A", now.Add(off-late), now)
+				m.Took("A", "acc_1", now.Add(off-late), now)
 			}
 			highest := time.Duration(0)
 			fits := func(late time.Duration) bool {
@@ -171,10 +171,46 @@ func TestEachStreamHasItsClock(t *testing.T) {
 	l, m := listen(t, server), meter(t, server, pace.Dispatcher, "one")
 	both := func(late time.Duration) func() {
 		return func() {
-			m.Took("A", start, start.Add(late))
-			m.Took("B", start.Add(time.Second), start.Add(late))
+			m.Took("A", "acc_1", start, start.Add(late))
+			m.Took("B", "acc_1", start.Add(time.Second), start.Add(late))
 		}
 	}
 	until(t, l, both(0), between(0, 0))
 	until(t, l, both(20*time.Millisecond), between(19*time.Millisecond, 21*time.Millisecond))
+}
+
+// One is alone while nothing of another was taken for ten seconds, anywhere.
+func TestWhoIsAlone(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t)
+	l, router, dispatcher := listen(t, server), meter(t, server, pace.Router, "one"), meter(t, server, pace.Dispatcher, "one")
+	require.False(t, l.Alone(time.Now()), "nothing is known")
+	take := func(m *pace.Meter, account string) func() {
+		return func() { m.Took("A", account, time.Now(), time.Now()) }
+	}
+	heard := func(take func(), alone bool) time.Time {
+		t.Helper()
+		var at time.Time
+		until(t, l, take, func(time.Duration) bool {
+			at = time.Now()
+			return l.Alone(at) == alone
+		})
+		return at
+	}
+	heard(take(router, "acc_1"), true)
+	heard(take(dispatcher, "acc_1"), true)
+	at := heard(take(dispatcher, "acc_2"), false)
+	heard(take(router, "acc_1"), false)
+	require.False(t, l.Alone(at.Add(9*time.Second)))
+	require.False(t, l.Alone(time.Now().Add(11*time.Second)), "nothing is taken at all")
+}
+
+// An instance of a version that does not say of whom messages were may have taken them of anybody.
+func TestWhoDoesNotSayOfWhomItTookIsNotAlone(t *testing.T) {
+	t.Parallel()
+	server := natstest.Start(t)
+	l, m, nc := listen(t, server), meter(t, server, pace.Router, "new"), server.Connect(t)
+	until(t, l, func() { m.Took("A", "acc_1", time.Now(), time.Now()) }, func(time.Duration) bool { return l.Alone(time.Now()) })
+	until(t, l, func() { require.NoError(t, nc.Publish("pace.router.old", []byte(`{"late":1,"rate":1}`))) },
+		func(time.Duration) bool { return !l.Alone(time.Now()) })
 }

@@ -58,8 +58,8 @@ func (s *shard) handle(source evidence.Source, from string, m *stream.Msg) {
 	all, err := deliverystream.Decode(m)
 	if m.Deliveries() == 1 {
 		now := time.Now()
-		for range all {
-			s.p.deps.Pace.Took(from, m.Time(), now)
+		for _, d := range all {
+			s.p.deps.Pace.Took(from, d.GetAccountId(), m.Time(), now)
 		}
 	}
 	switch {

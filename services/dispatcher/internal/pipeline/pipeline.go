@@ -114,7 +114,7 @@ type journalTail interface {
 
 // pacer is told how late first attempts are. *pace.Meter is one.
 type pacer interface {
-	Took(stream string, stored, now time.Time)
+	Took(stream, account string, stored, now time.Time)
 	Waited(d time.Duration)
 }
 

@@ -18,7 +18,8 @@ type Config struct {
 	// are enforced; 0 for never. Default 2 000.
 	Backlog int `conf:"backlog" help:"events or deliveries that may wait for a router or a dispatcher before accounts are held to their shares; 0 for never"`
 	// Late is by how much routers or dispatchers may come later than they could to what waits for them,
-	// before shares are enforced; 0 to go by the backlog alone. Default 10 ms.
+	// before shares are enforced; 0 to go by the backlog alone. Default 10 ms. Ten times that while all of it is of
+	// one account.
 	Late time.Duration `conf:"late" help:"by how much later than they could routers or dispatchers may come to what waits for them before accounts are held to their shares; 0 to go by the backlog alone"`
 	// Every is how often the backlog is asked for. Default 250 ms.
 	Every time.Duration `conf:"every" help:"how often the backlog is asked for"`

@@ -13,6 +13,8 @@ type Pace interface {
 	Heard() <-chan struct{}
 	// Late is how late they are, and for how many that have to wait; known is false while nobody says so.
 	Late(now time.Time) (late time.Duration, waiting float64, known bool)
+	// Alone says whether nobody but one account had anything to wait for of late.
+	Alone(now time.Time) bool
 }
 
 const (
@@ -20,6 +22,9 @@ const (
 	readTime = 2 * time.Second
 	// react is the least time between two reports that are taken: what the one before has changed must show.
 	react = 40 * time.Millisecond
+	// own is how many times as late what waits may be when all of it is of one account: a queue that nobody else
+	// stands in makes the work cheaper, and must not be longer than what another one may meet who begins.
+	own = 10
 )
 
 // Run takes readings, and what the pace says, until ctx ends.
@@ -65,6 +70,9 @@ func (g *Gate) hear(ctx context.Context, pace Pace) {
 		}
 		if late, waiting, known := pace.Late(now); known {
 			last = now
+			if pace.Alone(now) {
+				late /= own
+			}
 			g.Late(now, late, waiting)
 		}
 	}
