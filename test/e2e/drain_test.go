@@ -81,7 +81,7 @@ func TestStopsUnderLoadLoseAndRepeatNothing(t *testing.T) {
 		go func() {
 			defer func() { ended <- struct{}{} }()
 			for i := 0; load.Err() == nil; i++ {
-				publishUntilAccepted(t, load, a, fmt.Sprintf("%d-%d", n, i), &accepted)
+				publishUntilAccepted(load, t, a, fmt.Sprintf("%d-%d", n, i), &accepted)
 			}
 		}()
 	}
@@ -125,7 +125,7 @@ func stopLine(p *cluster.Process) string {
 // publishUntilAccepted repeats an event under its key until it is accepted, also beyond the end of
 // the load: an event that got no answer may be stored. It fails the test once it has been refused
 // for much longer than any process takes to come back.
-func publishUntilAccepted(t *testing.T, load context.Context, a *system.Account, key string, accepted *atomic.Int64) {
+func publishUntilAccepted(load context.Context, t *testing.T, a *system.Account, key string, accepted *atomic.Int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(load), 3*system.Patience)
 	defer cancel()

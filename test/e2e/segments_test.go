@@ -61,7 +61,7 @@ func TestARouterThatIsKilledLosesNothingOfTwoSegments(t *testing.T) {
 			go func() {
 				defer func() { ended <- struct{}{} }()
 				for i := 0; load.Err() == nil; i++ {
-					publishUntilAccepted(t, mine, of.Account, fmt.Sprintf("%d-%d", n, i), &of.accepted)
+					publishUntilAccepted(mine, t, of.Account, fmt.Sprintf("%d-%d", n, i), &of.accepted)
 				}
 			}()
 		}
