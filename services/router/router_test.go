@@ -202,11 +202,15 @@ func (b *bench) routed(t *testing.T, event string) []*recordv1.Routed {
 
 func (b *bench) awaitRouted(t *testing.T) {
 	t.Helper()
-	consumer, err := b.events.Of(b.account).Router(t.Context())
+	seg := b.events.Of(b.account)
+	consumer, err := seg.Router(t.Context())
+	require.NoError(t, err)
+	usage, err := seg.Usage(t.Context())
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		info, err := consumer.Info(t.Context())
-		return err == nil && info.Pending == 0 && info.AckPending == 0
+		// The server tells a consumer of a message after it has acknowledged it.
+		return err == nil && info.Delivered >= usage.LastSequence && info.Pending == 0 && info.AckPending == 0
 	}, patience, 10*time.Millisecond)
 }
 

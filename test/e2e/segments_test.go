@@ -129,7 +129,12 @@ func routedEvents(t *testing.T, url string) []uint64 {
 		require.NoError(t, err)
 		require.Eventually(t, func() bool {
 			router, err := stream.Consumer(t.Context(), "router")
-			return err == nil && router.CachedInfo().NumPending == 0 && router.CachedInfo().NumAckPending == 0
+			if err != nil {
+				return false
+			}
+			// The server tells a consumer of a message after it has acknowledged it.
+			info := router.CachedInfo()
+			return info.Delivered.Stream >= stream.CachedInfo().State.LastSeq && info.NumPending == 0 && info.NumAckPending == 0
 		}, 2*system.Patience, 50*time.Millisecond)
 		held = append(held, stream.CachedInfo().State.Msgs)
 	}
