@@ -40,7 +40,8 @@ const (
 type report struct {
 	Late int64   `json:"late"` // nanoseconds, on average
 	Rate float64 `json:"rate"` // messages taken a second
-	// Accounts are up to two whose messages were taken since the report before; none if the instance is of a
+	// Accounts are up to two whose messages were taken since the report before; none if all of them were taken
+	// earlier and waited since, or if the instance is of a
 	// version that does not say so.
 	Accounts []string `json:"accounts,omitempty"`
 }
