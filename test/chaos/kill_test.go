@@ -91,7 +91,7 @@ func killDrill(t *testing.T, size killSize) {
 
 	settle(t, w, s)
 	judgeLedger(t, w, kills, bound, p)
-	judgeRedis(t, w)
+	judgeRedis(t, w, p)
 	r.Bound = bound
 	report(t, w, r)
 }
@@ -382,12 +382,16 @@ func (w *world) readLog(ctx context.Context, replica int) deliveryLog {
 }
 
 // judgeRedis proves that the Redis seams were on the path: every event's key was claimed and
-// finished there, and retries were indexed and claimed there.
-func judgeRedis(t *testing.T, w *world) {
+// finished there, unless its receipt says that the window was degraded, which a Redis that is out of
+// reach for a moment leads to; and retries were indexed and claimed there.
+func judgeRedis(t *testing.T, w *world, p *producer) {
 	t.Helper()
 	n := calls(t, connectRedis(t, w.cluster))
-	t.Logf("redis: %d set, %d evalsha, %d eval, %d zadd, %d zrange, %d zincrby", n["set"], n["evalsha"], n["eval"], n["zadd"], n["zrange"], n["zincrby"])
-	require.GreaterOrEqual(t, n["set"], 2*w.ledger.acceptedCount(), "a claim and its end for each event")
+	accepted, degraded := w.ledger.acceptedCount(), int(p.degraded.Load())
+	t.Logf("redis: %d set, %d evalsha, %d eval, %d zadd, %d zrange, %d zincrby; %d of %d receipts degraded",
+		n["set"], n["evalsha"], n["eval"], n["zadd"], n["zrange"], n["zincrby"], degraded, accepted)
+	require.Less(t, degraded, accepted/2, "most events were deduplicated in Redis")
+	require.GreaterOrEqual(t, n["set"], 2*(accepted-degraded), "a claim and its end for each event")
 	require.Positive(t, n["evalsha"], "scripts")
 	require.Positive(t, n["zadd"], "retries were indexed")
 	require.Positive(t, n["zincrby"], "due retries were claimed")
