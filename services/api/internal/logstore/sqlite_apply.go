@@ -13,7 +13,7 @@ import (
 
 // statements are what Apply writes with, on the connection that writes.
 type statements struct {
-	event, eventMany, known, insertDelivery, insertMany, updateDelivery, createdBefore, early, addEarly, attempt, move, ledger, activity *sql.Stmt
+	event, eventMany, known, insertDelivery, insertMany, updateDelivery, createdBefore, early, addEarly, updateWithEarly, attempt, move, ledger, activity *sql.Stmt
 }
 
 // knownMany is how many deliveries are looked up at once.
@@ -60,6 +60,7 @@ func (st *statements) prepare(ctx context.Context, db *sql.DB) (err error) {
 		{&st.createdBefore, `UPDATE deliveries SET create_time = ? WHERE delivery_id = ?`},
 		{&st.early, `SELECT early FROM deliveries WHERE delivery_id = ?`},
 		{&st.addEarly, `UPDATE deliveries SET early_ids = ?, early = ? WHERE delivery_id = ?`},
+		{&st.updateWithEarly, `UPDATE deliveries SET early_ids = ?, early = ?, ` + strings.ReplaceAll(mergedColumns, ",", " = ?,") + ` = ? WHERE delivery_id = ?`},
 		{&st.attempt, insert("attempts", attemptInsert, "DO NOTHING")},
 		{&st.move, insert("moves", moveInsert, "DO NOTHING")},
 		{&st.ledger, insert("ledger", "account_id, term, count", "DO UPDATE SET count = count + excluded.count")},
@@ -251,12 +252,11 @@ func (a *applying) known(list []*fact) (map[string]*fact, error) {
 	return found, rows.Err()
 }
 
-// update merges a fact into a row.
+// update merges a fact into a row, with one statement if it can: each one writes the whole row anew.
 func (a *applying) update(row, f *fact) error {
-	if f.early != nil && !strings.Contains(row.earlyIDs, earlyID(f.early.id)) {
-		if err := a.addEarly(row, f.early); err != nil {
-			return err
-		}
+	early, err := a.newEarly(row, f.early)
+	if err != nil {
+		return err
 	}
 	merged := *row
 	merged.merge(f)
@@ -269,13 +269,21 @@ func (a *applying) update(row, f *fact) error {
 	was := *row
 	was.create = merged.create
 	if merged == was {
-		return nil
+		if early == nil {
+			return nil
+		}
+		_, err := a.exec(a.to.addEarly, append(early, f.deliveryID)...)
+		return err
 	}
 	a.ledger[ledgerTerm{f.account, string(row.state)}]--
 	a.ledger[ledgerTerm{f.account, string(merged.state)}]++
 	a.ledger[ledgerTerm{f.account, routedTerm}] += int64(merged.routed - row.routed)
-	_, err := a.exec(a.to.updateDelivery, merged.replayID, merged.series, string(merged.state), merged.state.Rank(), merged.stateTime,
-		merged.reason, merged.next, merged.attempts, merged.attemptTime, merged.status, merged.class, merged.outcome, merged.routed, f.deliveryID)
+	statement := a.to.updateDelivery
+	if early != nil {
+		statement = a.to.updateWithEarly
+	}
+	_, err = a.exec(statement, append(early, merged.replayID, merged.series, string(merged.state), merged.state.Rank(), merged.stateTime,
+		merged.reason, merged.next, merged.attempts, merged.attemptTime, merged.status, merged.class, merged.outcome, merged.routed, f.deliveryID)...)
 	return err
 }
 
@@ -288,19 +296,22 @@ func (a *applying) attempt(f *attemptFact) error {
 	return err
 }
 
-// addEarly writes an early attempt into a row that lacks it, and counts it.
-func (a *applying) addEarly(row *fact, f *attemptFact) error {
+// newEarly is what a row's early_ids and early are to be with an early attempt that it lacks, which it
+// counts; nil if there is none.
+func (a *applying) newEarly(row *fact, f *attemptFact) ([]any, error) {
+	if f == nil || strings.Contains(row.earlyIDs, earlyID(f.id)) {
+		return nil, nil
+	}
 	frames := f.frame()
 	if row.earlyIDs != "" {
 		var has []byte
 		if err := a.bind(a.to.early).QueryRowContext(a.ctx, row.deliveryID).Scan(&has); err != nil {
-			return err
+			return nil, err
 		}
 		frames = append(has, frames...)
 	}
-	_, err := a.exec(a.to.addEarly, row.earlyIDs+earlyID(f.id), frames, row.deliveryID)
 	a.began(f)
-	return err
+	return []any{row.earlyIDs + earlyID(f.id), frames}, nil
 }
 
 // began counts an attempt that was not recorded before; nil is none.
