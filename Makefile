@@ -31,7 +31,10 @@ help: ## Show this help.
 
 ##@ Build
 
-.PHONY: build run generate docs
+.PHONY: modules build run generate docs
+modules: ## Fetch the modules that building and testing take, if they are not there.
+	@go list -deps -test -tags 'integration e2e chaos' $(PACKAGES) > /dev/null
+
 build: $(BINARIES:%=build/%) ## Build every binary into bin.
 
 build/%: ## Build one binary into bin, such as build/router.
